@@ -1,0 +1,154 @@
+//! The only reader of time.
+//!
+//! Policy never asks what time it is: it is told. Whoever needs the time holds a [`Clock`], which is this machine's
+//! clock in a running daemon and a number set by hand in a test.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+const NANOS_PER_MILLI: i64 = 1_000_000;
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// A point in time: nanoseconds since the Unix epoch, from 1677 to 2262; arithmetic saturates at the ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From nanoseconds since the Unix epoch.
+    #[must_use]
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// From milliseconds since the Unix epoch, the unit of AWS.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis.saturating_mul(NANOS_PER_MILLI))
+    }
+
+    /// From seconds since the Unix epoch.
+    #[must_use]
+    pub const fn from_secs(secs: i64) -> Self {
+        Self(secs.saturating_mul(NANOS_PER_SECOND))
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_nanos(self) -> i64 {
+        self.0
+    }
+
+    /// Milliseconds since the Unix epoch, rounded down.
+    #[must_use]
+    pub const fn as_millis(self) -> i64 {
+        self.0.div_euclid(NANOS_PER_MILLI)
+    }
+
+    /// Seconds since the Unix epoch, rounded down.
+    #[must_use]
+    pub const fn as_secs(self) -> i64 {
+        self.0.div_euclid(NANOS_PER_SECOND)
+    }
+
+    /// This much later.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(duration)))
+    }
+
+    /// This much earlier.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(duration)))
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// RFC 3339 in UTC with nanoseconds, as Docker writes times.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = jiff::Timestamp::from_nanosecond(i128::from(self.0)).map_err(|_| fmt::Error)?;
+        write!(f, "{time:.9}")
+    }
+}
+
+/// Tells the time. Cloning gives the same clock.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    set: Option<Arc<AtomicI64>>,
+}
+
+impl Clock {
+    /// This machine's clock.
+    #[must_use]
+    pub fn real() -> Self {
+        Self::default()
+    }
+
+    /// A clock that stands at `now` until [`Clock::set`] moves it.
+    #[must_use]
+    pub fn fixed(now: Timestamp) -> Self {
+        Self { set: Some(Arc::new(AtomicI64::new(now.as_nanos()))) }
+    }
+
+    /// Moves a fixed clock, and all its clones; a real clock does not care.
+    pub fn set(&self, now: Timestamp) {
+        if let Some(set) = &self.set {
+            set.store(now.as_nanos(), Ordering::SeqCst);
+        }
+    }
+
+    /// The time.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    pub fn now(&self) -> Timestamp {
+        match &self.set {
+            Some(set) => Timestamp(set.load(Ordering::SeqCst)),
+            None => {
+                let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+                Timestamp(nanos(since_epoch))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_writes_nine_digits() {
+        assert_eq!(Timestamp::from_nanos(1_795_396_392_190_098_000).to_string(), "2026-11-23T01:13:12.190098000Z");
+        assert_eq!(Timestamp::default().to_string(), "1970-01-01T00:00:00.000000000Z");
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        let end = Timestamp::from_nanos(i64::MAX);
+        assert_eq!(end.after(Duration::from_secs(1)), end);
+        assert_eq!(Timestamp::from_secs(1).since(Timestamp::from_secs(2)), Duration::ZERO);
+        assert_eq!(Timestamp::from_millis(-1).as_secs(), -1);
+    }
+
+    #[test]
+    fn a_fixed_clock_is_shared_by_its_clones() {
+        let clock = Clock::fixed(Timestamp::from_secs(5));
+        let clone = clock.clone();
+        clock.set(Timestamp::from_secs(9));
+        assert_eq!(clone.now(), Timestamp::from_secs(9));
+    }
+}

@@ -1,0 +1,107 @@
+//! The configuration: defaults < YAML < environment < flags, into one typed, validated, immutable [`Config`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::state::model::{Architecture, InvocationKind, Protocol, UnknownOutcome};
+
+/// Everything that can be set, validated. Built once at start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// AWS region.
+    pub region: String,
+    /// Execution role of the functions.
+    pub role_arn: String,
+    /// CloudWatch log group of the functions.
+    pub log_group: String,
+    /// Days that CloudWatch keeps log events; `None`: for ever. One of the values that PutRetentionPolicy takes.
+    pub log_retention_days: Option<u32>,
+    /// MB, 128 to 10,240.
+    pub memory_size: u32,
+    /// Seconds, 1 to 900.
+    pub timeout: u32,
+    /// VPC subnets, at most 16.
+    pub subnet_ids: Vec<String>,
+    /// VPC security groups, at most 5.
+    pub security_group_ids: Vec<String>,
+    /// Processor architecture.
+    pub architecture: Architecture,
+    /// MB of /tmp, 512 to 10,240.
+    pub ephemeral_storage: u32,
+    /// How functions are invoked.
+    pub invocation_type: InvocationKind,
+    /// Seconds that Lambda may keep an asynchronous event, 60 to 21,600.
+    pub event_age: u32,
+    /// Who speaks the Runtime API inside images.
+    pub protocol: Protocol,
+    /// What follows when nobody can tell how a run ended.
+    pub unknown_outcome: UnknownOutcome,
+    /// Completes short image names, such as `123456789012.dkr.ecr.eu-west-1.amazonaws.com`.
+    pub image_registry: Option<String>,
+    /// Runs at once, at most.
+    pub max_running: u32,
+    /// Our part of the account's 15 control-plane requests a second: above 0, at most 1.
+    pub api_share: f64,
+    /// Beginning of every function name: letters, digits, `-`, `_`; at most 16.
+    pub function_prefix: String,
+    /// Where AWS is, for the sandbox and for VPC endpoints.
+    pub endpoint_url: Option<String>,
+    /// Whether the Docker spelling answers as Docker's clients need, or exactly as the internal API.
+    pub docker_api: DockerApi,
+    /// Where the API listens.
+    pub listen: Vec<Listen>,
+    /// The SQLite file.
+    pub database: PathBuf,
+    /// Where `/metrics` listens.
+    pub metrics_listen: Option<SocketAddr>,
+    /// A tracing filter, such as `info` or `sockerless_lambda=debug`.
+    pub log_level: String,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// How often every container is looked at again.
+    pub resync_interval: Duration,
+    /// How often AWS is swept for drift and orphans.
+    pub gc_interval: Duration,
+    /// How long an orphan must have been seen before it is deleted.
+    pub gc_grace: Duration,
+    /// How long a shutdown waits for requests and acts in flight.
+    pub drain_timeout: Duration,
+    /// Lambda and CloudWatch Logs are the embedded sandbox.
+    pub sandbox: bool,
+    /// Takes a database that lost its claim (a copy, a restored backup) into use.
+    pub adopt: bool,
+}
+
+/// How the Docker spelling of the API answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DockerApi {
+    /// As Docker's clients need it.
+    #[default]
+    Compatible,
+    /// Exactly as the internal API.
+    Strict,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    #[default]
+    Text,
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// `unix:///path`
+    Unix(PathBuf),
+    /// `tcp://host:port`; port 0 takes a free one.
+    Tcp(SocketAddr),
+}

@@ -1,0 +1,269 @@
+//! What was observed of a container. Written by the reconciler only.
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::InvocationKind;
+use crate::clock::Timestamp;
+
+/// Everything that is known about one container in AWS.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The generation of the wish that was last planned for.
+    pub observed_generation: u64,
+    /// How many functions this container has had before: part of the function's name.
+    pub incarnation: u32,
+    /// The function, as far as we know.
+    pub function: Known<Function>,
+    /// When the last CreateFunction was sent: until a minute later "not found" proves nothing.
+    pub create_sent_at: Option<Timestamp>,
+    /// When the function was first not found since it was last seen.
+    pub missing_since: Option<Timestamp>,
+    /// The function must be replaced by one of a new name before the next run.
+    pub retire: bool,
+    /// The latest run that was wanted and taken up.
+    pub run: Option<Run>,
+    /// How often the current start was run again by the restart policy.
+    pub restarts: u32,
+    /// Request ids of earlier runs, latest last: a log line of theirs is never taken for one of the current run.
+    pub past_request_ids: Vec<String>,
+    /// Log streams in which this container's output was seen, in the order in which they were seen.
+    pub log_streams: Vec<String>,
+    /// What failed last, and when it is tried again.
+    pub retry: Retry,
+    /// Since when the reconciler has removed the container by itself (`--rm`).
+    pub auto_removed: Option<Timestamp>,
+    /// An answer came, but in five minutes no line of the run appeared in the log.
+    pub logs_missing: bool,
+}
+
+/// Observing is three-valued: only `Absent` and `Is` are knowledge.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Known<T> {
+    /// Surely not there.
+    #[default]
+    Absent,
+    /// Nobody knows: something was sent and not answered, or an answer may be stale.
+    Maybe,
+    /// There, and seen like this.
+    Is(T),
+}
+
+/// A Lambda function as it was last seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Function {
+    /// Its name.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+    /// Whether it can be invoked.
+    pub state: FunctionState,
+    /// An update is still being carried out.
+    pub updating: bool,
+    /// The settings that are not as wanted, by AWS's field names.
+    pub drift: Vec<String>,
+    /// The asynchronous invocation settings were put (no retries, maximum age) since the function was made.
+    pub event_config: bool,
+    /// The digest that the image's tag meant when the function was made.
+    pub resolved_image: Option<String>,
+    /// When it was looked at.
+    pub seen_at: Timestamp,
+}
+
+/// Lambda's `State`, as far as a decision depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FunctionState {
+    /// Being made: nothing can be done with it yet.
+    Pending,
+    /// Can be invoked.
+    Active,
+    /// Idle for weeks: the first invocation is refused and wakes it.
+    Inactive,
+    /// Will never be active.
+    Failed {
+        /// Lambda's `StateReasonCode`.
+        code: String,
+        /// Lambda's `StateReason`.
+        reason: String,
+    },
+    /// Any other: wait.
+    Other(String),
+}
+
+/// One wanted execution of the program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Counts this container's runs from 1.
+    pub no: u64,
+    /// The start that wanted it.
+    pub start: u64,
+    /// Frozen when the intent to invoke was committed; `None`: the run was given up before.
+    pub issued: Option<Issued>,
+    /// Lambda's id of the invocation, as soon as it is known.
+    pub request_id: Option<String>,
+    /// The log stream that its lines were seen in.
+    pub log_stream: Option<String>,
+    /// How far it has come.
+    pub phase: RunPhase,
+    /// How often Lambda was seen to really run it once more.
+    pub second_runs: u32,
+    /// The end of the log that came with the answer.
+    pub tail: Option<LogTail>,
+    /// What the function answered, at most 64 KiB.
+    pub result: Option<String>,
+    /// The numbers of the REPORT line. `Some`: the log of the run is complete.
+    pub report: Option<Report>,
+}
+
+/// What was frozen when the intent to invoke was committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// Names the run towards the bootstrap.
+    pub token: String,
+    /// How it was invoked.
+    pub kind: InvocationKind,
+    /// The function that was invoked.
+    pub function_name: String,
+    /// When.
+    pub at: Timestamp,
+    /// The run has surely ended by then.
+    pub deadline: Timestamp,
+}
+
+/// How far a run has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunPhase {
+    /// The invocation was surely refused: nothing ran, and it is issued again.
+    Refused,
+    /// The intent is committed: it may be running, whatever else is known.
+    Issued,
+    /// Lambda has the event in its queue.
+    Accepted {
+        /// When Lambda said so.
+        at: Timestamp,
+    },
+    /// The program was seen to start.
+    Running {
+        /// When it started, by AWS's clock.
+        since: Timestamp,
+    },
+    /// It has ended.
+    Exited(Exit),
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exit {
+    /// 0 to 255.
+    pub code: u8,
+    /// Why.
+    pub cause: Cause,
+    /// A sentence for people; empty when the program simply returned.
+    pub message: String,
+    /// When the program started; `None`: it never did, or nobody saw it.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Timestamp,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The program, or the handler, returned.
+    Exited,
+    /// The function failed: its error tells how.
+    FunctionError,
+    /// The time was up.
+    Deadline,
+    /// The memory was not enough.
+    OutOfMemory,
+    /// `stop` or `kill` came before the run was issued.
+    Cancelled,
+    /// It could not be run, for good.
+    NeverRan,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// The last lines of a run's log, as they came with the answer (`LogType: Tail`), at most 4 KiB.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogTail {
+    /// The text, platform lines and all.
+    pub text: String,
+    /// It holds the run's START and REPORT: it is the whole log.
+    pub complete: bool,
+}
+
+/// The numbers of a REPORT line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Milliseconds the handler took.
+    pub duration_ms: f64,
+    /// Milliseconds that are paid for.
+    pub billed_ms: f64,
+    /// Milliseconds of a cold start.
+    pub init_ms: Option<f64>,
+    /// MB the function has.
+    pub memory_mb: u32,
+    /// MB it used at most.
+    pub max_memory_mb: u32,
+}
+
+/// What failed last, and when it is tried again. Survives a restart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Failures in a row.
+    pub attempts: u32,
+    /// When the row began.
+    pub since: Option<Timestamp>,
+    /// Nothing is tried before.
+    pub not_before: Option<Timestamp>,
+    /// The last failure of the row.
+    pub failure: Option<Failure>,
+}
+
+/// A failed action on AWS, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// The action's name, such as `CreateFunction`.
+    pub action: String,
+    /// AWS's words, with context.
+    pub message: String,
+    /// AWS's request id.
+    pub request_id: Option<String>,
+    /// When.
+    pub at: Timestamp,
+    /// Trying again cannot help while the wish stays as it was in this generation.
+    pub terminal_for: Option<u64>,
+}
+
+/// The kinds of failure that lead to different answers or decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The rights are missing.
+    AccessDenied,
+    /// The thing is not there.
+    NotFound,
+    /// Something else is going on with the thing.
+    Conflict,
+    /// Too many requests.
+    Throttled,
+    /// AWS refuses a parameter: only another container can help.
+    InvalidParameter,
+    /// The request is too large: only another container can help.
+    TooLarge,
+    /// The role cannot be assumed (yet).
+    RoleNotReady,
+    /// AWS cannot be reached, or does not know who we are.
+    Unreachable,
+    /// AWS failed.
+    ServiceError,
+    /// The answer did not come, or could not be understood: it may have happened.
+    NoAnswer,
+}

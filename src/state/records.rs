@@ -1,0 +1,302 @@
+//! What goes in and out of the store beside containers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::model::{ContainerConfig, ContainerId, Failure, Status};
+use crate::clock::Timestamp;
+
+/// How to open a store.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The SQLite file; made if missing, its directory too.
+    pub path: PathBuf,
+    /// Open the schema of an older daemon without touching it, and take no lock: for plans beside a live daemon.
+    pub read_only: bool,
+}
+
+/// A container to be created.
+#[derive(Clone, Debug)]
+pub struct NewContainer {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name without the slash.
+    pub name: String,
+    /// When.
+    pub at: Timestamp,
+    /// What is wanted.
+    pub config: ContainerConfig,
+}
+
+/// Why a container was not created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CreateRefused {
+    /// Another container has the name.
+    NameInUse {
+        /// That container.
+        by: ContainerId,
+    },
+}
+
+/// What a start did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// The wish is recorded.
+    Recorded,
+    /// It is running already; nothing changed.
+    AlreadyRunning,
+    /// The last attempt failed for a parameter that only a new container can change; nothing changed.
+    Refused(Failure),
+    /// No such container.
+    NotFound,
+}
+
+/// What a stop or kill did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// The start had not been issued: it is not wanted any more.
+    Recorded,
+    /// The run was issued: Lambda cannot stop it; nothing changed (a later restart by policy is cancelled).
+    Issued,
+    /// It is not running; nothing changed.
+    NotRunning,
+    /// No such container.
+    NotFound,
+}
+
+/// What a removal did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// The wish is recorded.
+    Recorded,
+    /// It is running, and force was not given; nothing changed.
+    Running,
+    /// No such container.
+    NotFound,
+}
+
+/// What a rename did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renamed {
+    /// Done.
+    Recorded,
+    /// Another container has the name.
+    NameInUse {
+        /// That container.
+        by: ContainerId,
+    },
+    /// No such container.
+    NotFound,
+}
+
+/// Why a name, id or prefix means no container.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// Nothing matches.
+    #[error("no container matches")]
+    NotFound,
+    /// Several ids begin like this.
+    #[error("several containers match")]
+    Ambiguous,
+    /// The store failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What is remembered of a removed container for a minute, for clients that wait after the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The container.
+    pub id: ContainerId,
+    /// Its last name.
+    pub name: String,
+    /// The exit code of its last run; 0 if it never ran.
+    pub exit_code: u8,
+    /// The error of its last run, as `wait` says it.
+    pub error: Option<String>,
+    /// When it was removed.
+    pub at: Timestamp,
+}
+
+/// Who this database is in AWS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// 10 hexadecimal digits, drawn when the database was made.
+    pub id: String,
+    /// Counts the starts of a daemon on it.
+    pub epoch: u64,
+    /// When it was last adopted after its claim was lost.
+    pub adopted_at: Option<Timestamp>,
+    /// The time of the newest thing that the database knew when it was adopted.
+    pub horizon: Option<Timestamp>,
+}
+
+/// An image reference that a client has named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The normalised reference with its tag, such as `docker.io/library/alpine:latest`.
+    pub reference: String,
+    /// The image's id as Docker shows it; the same for all its tags.
+    pub id: String,
+    /// When it was first named.
+    pub created_at: Timestamp,
+    /// The digest that Lambda resolved, when it is known.
+    pub digest: Option<String>,
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// A container.
+    Container,
+    /// An image.
+    Image,
+}
+
+/// An event, as Docker's clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Counts up.
+    pub seq: i64,
+    /// When.
+    pub at: Timestamp,
+    /// What it is about.
+    pub kind: EventKind,
+    /// `create`, `start`, `die`, …
+    pub action: String,
+    /// The container's id or the image's reference.
+    pub actor_id: String,
+    /// Docker's attributes: image, name, the labels, and the action's own.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// An event of a container that goes with a write of facts. The store adds image, name and labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerEvent {
+    /// When.
+    pub at: Timestamp,
+    /// `die`, `destroy`, …
+    pub action: &'static str,
+    /// The action's own attributes, such as `exitCode`.
+    pub attributes: Vec<(&'static str, String)>,
+}
+
+/// A write of facts, made from a revision that must still be the latest.
+#[derive(Clone, Debug)]
+pub struct FactWrite {
+    /// The container.
+    pub id: ContainerId,
+    /// The revision that `status` was made from.
+    pub revision: i64,
+    /// The new facts.
+    pub status: Status,
+    /// When the container is to be looked at again; `None`: only when something happens.
+    pub due_at: Option<Timestamp>,
+    /// Lines of its run are still to be looked for in the log.
+    pub watched: bool,
+    /// Events that follow from the facts.
+    pub events: Vec<ContainerEvent>,
+}
+
+/// What became of a write of facts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Committed; the new revision.
+    At(i64),
+    /// Another write came first: read again, think again.
+    Stale,
+    /// The container is gone.
+    Gone,
+}
+
+/// What became of the intent to invoke.
+#[derive(Debug)]
+pub enum Issue {
+    /// Committed: this is the only permit there will ever be for this run.
+    Granted(InvokePermit, i64),
+    /// A wish changed meanwhile, or another write of facts came first: read again, think again.
+    Stale,
+    /// The container is gone.
+    Gone,
+}
+
+/// Leave to invoke one run once. Made by the commit of its intent only, and used up by the call.
+#[derive(Debug)]
+pub struct InvokePermit {
+    pub(super) id: ContainerId,
+    pub(super) run_no: u64,
+}
+
+impl InvokePermit {
+    /// The container.
+    #[must_use]
+    pub fn container(&self) -> ContainerId {
+        self.id
+    }
+
+    /// The run's number.
+    #[must_use]
+    pub fn run_no(&self) -> u64 {
+        self.run_no
+    }
+}
+
+/// A function that was seen in AWS without a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// The function.
+    pub function_name: String,
+    /// When it was first seen so.
+    pub first_seen: Timestamp,
+    /// When it was last seen so.
+    pub last_seen: Timestamp,
+    /// By how many sweeps.
+    pub times: u32,
+}
+
+/// Whose wishes have changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wished {
+    /// These.
+    Some(Vec<ContainerId>),
+    /// More than were counted: ask [`super::Facts::wished`].
+    Many,
+}
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The directory or file cannot be used.
+    #[error("cannot use the database {path}: {reason}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// The system's words, and what to do.
+        reason: String,
+    },
+    /// Another daemon has it.
+    #[error("the database {path} is in use by another daemon")]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It was written by a newer daemon.
+    #[error("the database {path} has schema version {found}; this daemon knows versions up to {known}")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// Our newest.
+        known: i64,
+    },
+    /// A row cannot be understood.
+    #[error("the database holds something that cannot be read: {0}")]
+    Corrupt(String),
+    /// SQLite failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The store is closed.
+    #[error("the database is closed")]
+    Closed,
+}
