@@ -106,6 +106,9 @@ pub struct Run {
     pub log_stream: Option<String>,
     /// How far it has come.
     pub phase: RunPhase,
+    /// Where the program was seen to start, as `stream@milliseconds`: more than one means that it really ran again.
+    #[serde(default)]
+    pub starts_seen: Vec<String>,
     /// How often Lambda was seen to really run it once more.
     pub second_runs: u32,
     /// The end of the log that came with the answer.
@@ -114,6 +117,9 @@ pub struct Run {
     pub result: Option<String>,
     /// The numbers of the REPORT line. `Some`: the log of the run is complete.
     pub report: Option<Report>,
+    /// Nothing more of this run is looked for in the log.
+    #[serde(default)]
+    pub log_closed: bool,
 }
 
 /// What was frozen when the intent to invoke was committed.
@@ -200,6 +206,9 @@ pub struct LogTail {
 /// The numbers of a REPORT line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// When, by AWS's clock.
+    #[serde(default)]
+    pub at: Timestamp,
     /// Milliseconds the handler took.
     pub duration_ms: f64,
     /// Milliseconds that are paid for.
