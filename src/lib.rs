@@ -4,5 +4,6 @@ pub mod aws;
 pub mod clock;
 pub mod config;
 pub mod health;
+pub mod reconciler;
 pub mod state;
 pub mod telemetry;
