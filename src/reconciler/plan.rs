@@ -104,6 +104,8 @@ pub(crate) enum Action {
     },
     /// Leave the function to its user: take our tag off.
     ReleaseFunction {
+        /// Its name.
+        name: String,
         /// Its ARN.
         arn: String,
     },
@@ -126,6 +128,25 @@ impl Action {
             Self::DeleteFunction { .. } => "DeleteFunction",
             Self::ReleaseFunction { .. } => "UntagResource",
             Self::Forget => "Forget",
+        }
+    }
+}
+
+impl Action {
+    /// The function that the action changes or deletes, and that must be seen to be ours before.
+    #[must_use]
+    pub(crate) fn changes(&self) -> Option<&str> {
+        match self {
+            Self::UpdateFunction { name, .. } | Self::DeleteFunction { name } | Self::ReleaseFunction { name, .. } => {
+                Some(name)
+            }
+            Self::GetFunction { .. }
+            | Self::CreateFunction { .. }
+            | Self::PutEventInvokeConfig { .. }
+            | Self::Invoke { .. }
+            | Self::Wait { .. }
+            | Self::AwaitSlot
+            | Self::Forget => None,
         }
     }
 }
@@ -222,7 +243,7 @@ impl Planner<'_> {
             Known::Absent => Decision { because: "nothing of it is left in AWS", status, action: Action::Forget },
             Known::Maybe => self.look(status, "is there a function to delete?"),
             Known::Is(function) if self.spec.config.function.deletion_policy == DeletionPolicy::Retain => {
-                let action = Action::ReleaseFunction { arn: function.arn };
+                let action = Action::ReleaseFunction { name: function.name, arn: function.arn };
                 Decision { because: "the container is removed and its function is kept", status, action }
             }
             Known::Is(function) => {
