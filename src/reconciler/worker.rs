@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::execute::{News, fresh_token};
 use super::plan::{Action, Decision, Moment, plan};
 use super::queue::Priority;
-use super::record::{events_between, fact_write, observe_change};
+use super::record::{fact_write, observe_change};
 use super::shared::Shared;
 use crate::state::model::{Container, ContainerId, life};
 use crate::state::{InvokePermit, Issue, StateError, Written};
