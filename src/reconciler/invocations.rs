@@ -9,7 +9,6 @@ use super::record::{fact_write, observe_change};
 use super::shared::Shared;
 use crate::state::model::{Container, ContainerId, life};
 use crate::state::{InvokePermit, StateError, Written};
-use crate::telemetry;
 
 /// How often the recording of an outcome is tried when the store fails. After that the log is the evidence.
 const RECORD_TRIES: u32 = 10;
@@ -22,9 +21,7 @@ impl Shared {
         let shared = self.clone();
         self.watch_logs.notify_one();
         self.runs.spawn(async move {
-            metrics::gauge!(telemetry::RUNS_IN_FLIGHT).increment(1.0);
             let news = shared.invoke(&container, permit).await;
-            metrics::gauge!(telemetry::RUNS_IN_FLIGHT).decrement(1.0);
             shared.report(&container, &news);
             shared.record_outcome(&container.id, &news).await;
             shared.kick(container.id, shared.clock.now(), Priority::User).await;

@@ -14,6 +14,7 @@
 
 mod absorb;
 mod backoff;
+mod census;
 mod claim;
 mod execute;
 mod invocations;
@@ -27,6 +28,8 @@ mod record;
 mod shared;
 mod slots;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod worker;
 
@@ -39,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::backoff::Schedule;
+use self::census::Census;
 use self::claim::{Claim, Claimant};
 use self::names::Identity;
 use self::queue::{Priority, Queue};
@@ -117,6 +121,7 @@ impl Reconciler {
             kicked,
             workers: JoinSet::new(),
             halt: halt.clone(),
+            census: Census::default(),
         };
         tokio::select! {
             () = control.run() => {}
@@ -252,11 +257,18 @@ struct Loop {
     kicked: mpsc::Receiver<Kick>,
     workers: JoinSet<(ContainerId, Result<Turn, StateError>)>,
     halt: CancellationToken,
+    census: Census,
 }
 
 impl Loop {
     /// Never returns but for a closed store.
     async fn run(&mut self) {
+        match self.shared.facts.all().await {
+            Ok(all) => all.iter().for_each(|row| self.census.count(row.id, Some(record::state_name(row)))),
+            Err(error) => {
+                self.store_failed(&error);
+            }
+        }
         let mut resync_at = self.now();
         loop {
             let now = self.now();
@@ -341,6 +353,7 @@ impl Loop {
                 (id, turn)
             });
         }
+        metrics::gauge!(telemetry::RUNS_IN_FLIGHT).set(count(self.shared.slots.held()));
         metrics::gauge!(telemetry::QUEUE_DEPTH, "name" => "container").set(count(self.queue.len()));
         metrics::gauge!(telemetry::ACTIVE_WORKERS, "controller" => "container").set(count(self.queue.working()));
     }
@@ -359,6 +372,7 @@ impl Loop {
         let result = match turn {
             Ok(turn) => {
                 self.shared.health.pass(Check::Store);
+                self.census.count(id, turn.state);
                 match turn.next {
                     Next::Idle => {}
                     Next::At(at, priority) => self.queue.push(id, at, priority),

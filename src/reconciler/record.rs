@@ -2,6 +2,7 @@
 
 use super::learn;
 use crate::clock::Timestamp;
+use crate::state::model::life::{self, Life};
 use crate::state::model::{Cause, Container, Exit, InvocationKind, Run, RunPhase, Status};
 use crate::state::{ContainerEvent, FactWrite};
 use crate::telemetry;
@@ -72,5 +73,18 @@ fn outcome(exit: &Exit) -> &'static str {
         Cause::Cancelled => "cancelled",
         Cause::NeverRan => "never_ran",
         Cause::Unknown => "unknown",
+    }
+}
+
+/// A container's state as the metrics count it, in Docker's words.
+pub(super) fn state_name(container: &Container) -> &'static str {
+    if container.is_removed() {
+        return "removing";
+    }
+    match life::life(&container.spec, &container.status) {
+        Life::Created => "created",
+        Life::Running { .. } => "running",
+        Life::Restarting(_) => "restarting",
+        Life::Exited(_) => "exited",
     }
 }

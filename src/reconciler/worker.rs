@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::execute::{News, fresh_token};
 use super::plan::{Action, Decision, Moment, plan};
 use super::queue::Priority;
-use super::record::{fact_write, observe_change};
+use super::record::{self, fact_write, observe_change};
 use super::shared::Shared;
 use crate::state::model::{Container, ContainerId, life};
 use crate::state::{InvokePermit, Issue, StateError, Written};
@@ -34,6 +34,8 @@ pub(super) struct Turn {
     pub(super) next: Next,
     /// An action failed in this turn.
     pub(super) failed: bool,
+    /// The container's state when the turn began its last step; `None`: it is gone.
+    pub(super) state: Option<&'static str>,
 }
 
 impl Shared {
@@ -41,33 +43,36 @@ impl Shared {
     pub(super) async fn reconcile(&self, id: ContainerId, stop: &CancellationToken) -> Result<Turn, StateError> {
         let mut news: Option<News> = None;
         let mut failed = false;
+        let mut state = None;
         for _ in 0..MAX_STEPS {
             let Some(stored) = self.reader.container(&id).await? else {
                 self.give_slot_back(&id).await;
-                return Ok(Turn { next: Next::Idle, failed });
+                return Ok(Turn { next: Next::Idle, failed, state: None });
             };
             let now = self.clock.now();
             let mut container = stored.clone();
             if let Some(news) = &news {
                 container.status = news.fold(now, &container.spec, container.status);
             }
+            state = Some(record::state_name(&container));
             let Some(token) = fresh_token() else {
                 tracing::error!("the system gives no random numbers: nothing can be invoked");
                 return Ok(Turn {
                     next: Next::At(now.after(std::time::Duration::from_secs(5)), Priority::Retry),
                     failed,
+                    state,
                 });
             };
             let decision = plan(&Moment { now, token }, &container, &self.observed(&container));
             let Some(step) = self.commit(&stored, &container, decision).await? else { continue };
             news = None;
             match step {
-                Step::Done(next) => return Ok(Turn { next, failed }),
+                Step::Done(next) => return Ok(Turn { next, failed, state }),
                 Step::Again => {}
                 Step::Act(container, action) if stop.is_cancelled() => {
                     // The intent is committed and due: the next start goes on from here.
                     tracing::debug!(container = %container.id, action = action.name(), "left for the next start");
-                    return Ok(Turn { next: Next::Idle, failed });
+                    return Ok(Turn { next: Next::Idle, failed, state });
                 }
                 Step::Act(container, action) => {
                     let result = self.execute(&container, action).await;
@@ -76,11 +81,11 @@ impl Shared {
                 }
                 Step::Run(container, permit) => {
                     self.launch(*container, permit);
-                    return Ok(Turn { next: Next::Idle, failed });
+                    return Ok(Turn { next: Next::Idle, failed, state });
                 }
             }
         }
-        Ok(Turn { next: Next::At(self.clock.now(), Priority::Retry), failed })
+        Ok(Turn { next: Next::At(self.clock.now(), Priority::Retry), failed, state })
     }
 
     /// Makes a decision's facts durable. `None`: another write came first.
