@@ -109,7 +109,8 @@ async fn watchers_wake_after_the_commit_and_never_before() {
     events.mark_unchanged();
 
     gate.shut();
-    let mut start = Box::pin(fixture.wishes.start(&id(1), at(10)));
+    let one = id(1);
+    let mut start = Box::pin(fixture.wishes.start(&one, at(10)));
     begin(start.as_mut()).await;
     gate.reached().await;
     begin(Box::pin(watch.changed()).as_mut()).await;
@@ -150,11 +151,12 @@ async fn a_failed_commit_fails_for_everybody_in_it_and_the_next_is_well() {
     let mut first = Box::pin(fixture.wishes.create(new(3, "c")));
     begin(first.as_mut()).await;
     gate.reached().await;
-    let mut start = Box::pin(fixture.wishes.start(&id(1), at(10)));
+    let (one, two, three) = (id(1), id(2), id(3));
+    let mut start = Box::pin(fixture.wishes.start(&one, at(10)));
     begin(start.as_mut()).await;
-    let mut rename = Box::pin(fixture.wishes.rename(&id(2), "z", at(10)));
+    let mut rename = Box::pin(fixture.wishes.rename(&two, "z", at(10)));
     begin(rename.as_mut()).await;
-    let mut late = Box::pin(fixture.wishes.start(&id(3), at(10)));
+    let mut late = Box::pin(fixture.wishes.start(&three, at(10)));
     begin(late.as_mut()).await;
     gate.open();
     first.await.unwrap().unwrap();
