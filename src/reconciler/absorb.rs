@@ -167,7 +167,7 @@ fn count_failure(now: Timestamp, jitter: f64, status: &mut Status, action: &Acti
     retry.attempts = retry.attempts.saturating_add(1);
     retry.since.get_or_insert(now);
     let asked = error.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-    retry.not_before = Some(now.after(ACTIONS.delay(retry.attempts, jitter).max(asked)));
+    retry.not_before = (!terminal).then(|| now.after(ACTIONS.delay(retry.attempts, jitter).max(asked)));
     retry.failure = Some(Failure {
         kind: kind_of(error.kind),
         action: action.name().to_owned(),

@@ -199,3 +199,116 @@ pub(crate) fn payload(config: &ContainerConfig, token: &str) -> Vec<u8> {
 pub(crate) fn client_context(token: &str) -> String {
     serde_json::json!({ "custom": { "sockerless-token": token } }).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconciler::tests::{Story, config};
+    use crate::state::model::Protocol;
+
+    fn identity() -> Identity {
+        Identity { prefix: "skls".into(), instance: "0123456789".into() }
+    }
+
+    #[test]
+    fn a_name_says_whose_function_it_is_and_fits() {
+        let id = ContainerId::from_bytes([0xab; 32]);
+        let name = identity().function_name(&id, 0);
+        assert_eq!(name, "skls-0123456789-abababababababababababab");
+        assert_eq!(identity().owner(&name), Owner::Ours { id_prefix: "ab".repeat(12) });
+        let widest = Identity { prefix: "p".repeat(16), ..identity() }.function_name(&id, u32::MAX);
+        assert!(widest.len() <= 64, "{}", widest.len());
+        assert!(matches!(identity().owner(&identity().function_name(&id, 7)), Owner::Ours { .. }));
+    }
+
+    #[test]
+    fn other_names_are_not_ours() {
+        let digits = "ab".repeat(12);
+        let table = [
+            (format!("skls-9999999999-{digits}"), Owner::OtherInstance),
+            (format!("skls-9999999999-{digits}-3"), Owner::OtherInstance),
+            (format!("other-0123456789-{digits}"), Owner::Stranger),
+            (format!("sklsx-0123456789-{digits}"), Owner::Stranger),
+            (format!("skls-0123456789-{digits}-x"), Owner::Stranger),
+            (format!("skls-0123456789-{digits}-1-2"), Owner::Stranger),
+            (format!("skls-0123456789-{}", &digits[1..]), Owner::Stranger),
+            ("skls-0123456789".to_owned(), Owner::Stranger),
+            ("skls-nightly-report".to_owned(), Owner::Stranger),
+            (String::new(), Owner::Stranger),
+        ];
+        for (name, owner) in table {
+            assert_eq!(identity().owner(&name), owner, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_both_tags_make_a_function_ours() {
+        let container = Story::created().container;
+        let tags = identity().new_function(&container).tags;
+        assert!(identity().owns(&tags, &container.id));
+        for missing in [TAG_INSTANCE, TAG_CONTAINER] {
+            let mut fewer = tags.clone();
+            fewer.remove(missing);
+            assert!(!identity().owns(&fewer, &container.id));
+        }
+        assert!(!identity().owns(&tags, &ContainerId::from_bytes([1; 32])));
+        let other = Identity { instance: "9999999999".into(), ..identity() };
+        assert!(!other.owns(&tags, &container.id));
+    }
+
+    #[test]
+    fn tags_keep_to_awss_characters() {
+        for (key, value) in identity().new_function(&Story::created().container).tags {
+            assert!(key.len() <= 128 && value.len() <= 256);
+            let allowed = |c: char| c.is_ascii_alphanumeric() || " _.:/=+-@".contains(c);
+            assert!(key.chars().all(allowed) && value.chars().all(allowed), "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn the_bootstraps_order_travels_in_the_envelope_and_not_in_the_function() {
+        let mut config = config();
+        config.entrypoint = Some(vec!["sh".into()]);
+        config.cmd = Some(vec!["-c".into(), "exit 3".into()]);
+        config.env = vec!["A=b=c".into()];
+        config.working_dir = Some("/tmp".into());
+        config.function.payload = Some("{\"x\":1}".into());
+        let shape = shape(&config);
+        assert!(shape.entrypoint.is_empty() && shape.command.is_empty() && shape.environment.is_empty());
+        let envelope: Envelope = serde_json::from_slice(&payload(&config, "token")).unwrap();
+        let order = envelope.sockerless;
+        assert_eq!((order.token.as_str(), order.command.join(" ").as_str()), ("token", "sh -c exit 3"));
+        assert_eq!((order.env, order.working_dir), (vec!["A=b=c".to_owned()], Some("/tmp".to_owned())));
+        assert_eq!(order.payload.as_deref(), Some("{\"x\":1}"));
+    }
+
+    #[test]
+    fn a_native_images_settings_are_the_functions_own() {
+        let mut config = config();
+        config.function.protocol = Protocol::Native;
+        config.entrypoint = Some(vec!["/entry".into()]);
+        config.env = vec!["A=b=c".into(), "NOVALUE".into()];
+        let shape = shape(&config);
+        assert_eq!((shape.entrypoint, shape.command), (vec!["/entry".to_owned()], vec!["true".to_owned()]));
+        assert_eq!(shape.environment, BTreeMap::from([("A".to_owned(), "b=c".to_owned())]));
+        assert_eq!(payload(&config, "token"), b"{}");
+        config.function.payload = Some("[1]".into());
+        assert_eq!(payload(&config, "token"), b"[1]");
+    }
+
+    #[test]
+    fn drift_names_the_fields_that_differ() {
+        let wanted = shape(&config());
+        assert!(drift(&wanted, &wanted).is_empty());
+        let listed = FunctionShape { image_uri: None, ..wanted.clone() };
+        assert!(drift(&wanted, &listed).is_empty(), "what AWS does not tell is not compared");
+        let seen = FunctionShape {
+            image_uri: Some("other".into()),
+            memory_mb: 128,
+            timeout_s: 3,
+            log_group: "/elsewhere".into(),
+            ..wanted.clone()
+        };
+        assert_eq!(drift(&wanted, &seen), [CODE_FIELD, "MemorySize", "Timeout", "LoggingConfig"]);
+    }
+}

@@ -311,6 +311,7 @@ impl Planner<'_> {
                 return Some(wait("the log is still read", status, Some(exit.finished_at.after(AUTO_REMOVE_PATIENCE))));
             }
             status.auto_removed = Some(now);
+            status.retry.not_before = None;
             return Some(record("the run has ended and the container removes itself", status, now));
         }
         if run.issued.is_some() && !run.log_closed {

@@ -176,6 +176,7 @@ mod tests {
             let mut wanted: HashMap<u8, i64> = HashMap::new();
             let mut working: HashSet<u8> = HashSet::new();
             let priorities = [Priority::User, Priority::Retry, Priority::Poll, Priority::Housekeeping];
+            let mut clock = 0;
             for (key, time, kind) in steps {
                 match kind {
                     0 | 1 => {
@@ -183,13 +184,16 @@ mod tests {
                         let due = wanted.entry(key).or_insert(time);
                         *due = time.min(*due);
                     }
-                    2 => if let Some((key, due, _)) = queue.pop(at(time)) {
-                        prop_assert!(working.insert(key));
-                        prop_assert_eq!(wanted.remove(&key).map(at), Some(due));
-                        prop_assert!(due <= at(time));
-                    } else {
-                        prop_assert!(wanted.iter().all(|(key, due)| *due > time || working.contains(key)));
-                    },
+                    2 => {
+                        clock = time.max(clock);
+                        if let Some((key, due, _)) = queue.pop(at(clock)) {
+                            prop_assert!(working.insert(key));
+                            prop_assert_eq!(wanted.remove(&key).map(at), Some(due));
+                            prop_assert!(due <= at(clock));
+                        } else {
+                            prop_assert!(wanted.iter().all(|(key, due)| *due > clock || working.contains(key)));
+                        }
+                    }
                     _ => { working.remove(&key); queue.done(key); }
                 }
                 let next = wanted.iter().filter(|(key, _)| !working.contains(key)).map(|(_, due)| at(*due)).min();
