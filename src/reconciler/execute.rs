@@ -173,7 +173,6 @@ impl Shared {
             return self.news(action, Outcome::Done, None);
         };
         let reply = self.cloud.invoke(&request).await;
-        drop(permit);
         match reply {
             Ok(reply) if request.asynchronous => {
                 self.news(action, Outcome::Accepted { request_id: reply.request_id }, None)
