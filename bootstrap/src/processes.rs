@@ -1,6 +1,8 @@
 //! The processes below this one: who has ended, and the end of all that a run has left.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -16,6 +18,9 @@ const KILL_ROUNDS: usize = 100;
 /// How long a round waits for a killed process to be gone.
 const KILL_WAIT: Duration = Duration::from_millis(20);
 
+/// The exit code of a program whose status cannot be known.
+const LOST_EXIT_CODE: u8 = 255;
+
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -25,11 +30,12 @@ pub(crate) enum Ended {
 
 /// All processes below this one, daemons that they leave behind included.
 pub(crate) struct Processes {
+    mask: SigSet,
     signals: SignalFd,
 }
 
 impl Processes {
-    /// Adopts orphans and listens to SIGCHLD, which stays blocked here. `Command` unblocks it for programs.
+    /// Adopts orphans and listens to SIGCHLD, which stays blocked here.
     pub(crate) fn adopt() -> nix::Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
@@ -39,7 +45,17 @@ impl Processes {
         // The token is in this process's memory, and the program is not to read it from there.
         let _ = prctl::set_dumpable(false);
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { signals })
+        Ok(Self { mask, signals })
+    }
+
+    /// Starts a program that has no signal blocked: it would inherit the mask.
+    ///
+    /// A SIGCHLD of this moment is lost, so look for ended processes before waiting for the next.
+    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        self.mask.thread_unblock()?;
+        let child = command.spawn();
+        self.mask.thread_block()?;
+        child
     }
 
     /// Readable when a process may have ended.
@@ -55,11 +71,13 @@ impl Processes {
             match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) {
                 Ok(status) if status.pid() == Some(leader) => return ended(status),
                 Ok(status) => {
+                    // None: everybody is still running.
                     let orphan = status.pid()?;
                     let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
                 }
                 Err(Errno::EINTR) => {}
-                Err(_) => return None,
+                // SIGCHLD was ignored when this process was started, so the kernel has reaped the leader.
+                Err(_) => return Some(Ended::Exited(LOST_EXIT_CODE)),
             }
         }
     }

@@ -133,7 +133,7 @@ impl Server {
         };
         let started = program
             .into_command()
-            .and_then(|(mut command, name)| command.spawn().map_err(|error| name.refused(&error)));
+            .and_then(|(mut command, name)| self.processes.spawn(&mut command).map_err(|error| name.refused(&error)));
         match started {
             Ok(child) => {
                 let outcome = supervise(child, payload.to_vec(), schedule, &self.processes, &self.log);

@@ -50,11 +50,11 @@ pub(crate) fn supervise(
     };
     let mut alarm = Alarm::new(schedule);
     let ended = loop {
-        run.wait(alarm.left());
-        run.transfer();
         if let Some(ended) = processes.reap_orphans(leader) {
             break ended;
         }
+        run.wait(alarm.left());
+        run.transfer();
         if let Some(signal) = alarm.due() {
             processes.signal(leader, signal);
         }
