@@ -26,7 +26,7 @@ where
     let (kind, code, message) = match error {
         SdkError::ServiceError(service) => {
             let status = service.raw().status().as_u16();
-            let (code, message) = (service.err().code(), service.err().message());
+            let (code, message) = (service.err().code(), service.err().message().filter(|text| !text.is_empty()));
             let text = message.or(code).map_or_else(|| format!("HTTP status {status}"), str::to_owned);
             (kind_of_answer(status, code, &text), code.map(str::to_owned), text)
         }
