@@ -26,7 +26,7 @@ where
     let (kind, code, message) = match error {
         SdkError::ServiceError(service) => {
             let status = service.raw().status().as_u16();
-            let (code, message) = (service.err().code(), service.err().message());
+            let (code, message) = (service.err().code(), service.err().message().filter(|text| !text.is_empty()));
             let text = message.or(code).map_or_else(|| format!("HTTP status {status}"), str::to_owned);
             (kind_of_answer(status, code, &text), code.map(str::to_owned), text)
         }
@@ -166,4 +166,79 @@ fn header(answer: &HttpResponse, name: &str) -> Option<String> {
 /// `Retry-After` in seconds; its other form, a date, is not used by AWS.
 fn seconds(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(text.trim().parse().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_lambda::error::{BoxError, ConnectorError};
+    use aws_sdk_lambda::operation::invoke::InvokeError;
+
+    use super::*;
+    use crate::aws::call::LAMBDA;
+    use crate::aws::gates::Quota;
+
+    const CALL: Call<'static> = Call { service: LAMBDA, operation: "invoke", subject: "f", quota: Quota::Invoke };
+
+    fn mapped(error: SdkError<InvokeError, HttpResponse>) -> (AwsErrorKind, String) {
+        let error = from_sdk(&CALL, &error);
+        (error.kind, error.to_string())
+    }
+
+    #[test]
+    fn failures_before_the_connection() {
+        let none = || BoxError::from(CredentialsError::not_loaded("no providers in chain"));
+        let rows: [(SdkError<InvokeError, HttpResponse>, AwsErrorKind, &str); 5] = [
+            (
+                SdkError::dispatch_failure(ConnectorError::other(none(), None)),
+                AwsErrorKind::Credentials,
+                "lambda: invoke: dispatch failure: other: the credential provider was not enabled: no providers in chain",
+            ),
+            (SdkError::construction_failure(none()), AwsErrorKind::Credentials, ""),
+            (
+                SdkError::dispatch_failure(ConnectorError::other("identity resolver timed out after 10s".into(), None)),
+                AwsErrorKind::Credentials,
+                "",
+            ),
+            (
+                SdkError::dispatch_failure(ConnectorError::other("no such endpoint".into(), None)),
+                AwsErrorKind::Unreachable,
+                "",
+            ),
+            (
+                SdkError::construction_failure("`function_name` was missing"),
+                AwsErrorKind::InvalidParameter,
+                "lambda: invoke: failed to construct request: `function_name` was missing",
+            ),
+        ];
+        for (error, kind, text) in rows {
+            let (got, message) = mapped(error);
+            assert_eq!(got, kind, "{message}");
+            assert!(text.is_empty() || message == text, "{message}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_took_too_long_may_have_been_sent() {
+        assert_eq!(mapped(SdkError::timeout_error("45s")).0, AwsErrorKind::NoAnswer);
+    }
+
+    #[test]
+    fn messages_are_cut_between_characters() {
+        let cut = bounded(format!("{}ééé", "x".repeat(MESSAGE_BYTES_MAX - 1)));
+        assert_eq!(cut, "x".repeat(MESSAGE_BYTES_MAX - 1));
+    }
+
+    #[test]
+    fn retry_after() {
+        let rows = [
+            ("3", Some(Duration::from_secs(3))),
+            (" 0.5 ", Some(Duration::from_millis(500))),
+            ("-1", None),
+            ("soon", None),
+            ("inf", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+    }
 }
