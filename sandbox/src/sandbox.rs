@@ -67,7 +67,9 @@ impl fmt::Debug for Programs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Real(config) => f.debug_tuple("Real").field(config).finish(),
-            Self::Scripted { init_ms, .. } => f.debug_struct("Scripted").field("init_ms", init_ms).finish_non_exhaustive(),
+            Self::Scripted { init_ms, .. } => {
+                f.debug_struct("Scripted").field("init_ms", init_ms).finish_non_exhaustive()
+            }
         }
     }
 }

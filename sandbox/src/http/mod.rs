@@ -162,11 +162,7 @@ fn wrong_credentials(shared: &Shared, incoming: &Incoming<'_>) -> Option<ApiErro
 }
 
 /// Waits for the answer if need be, and lets happen to it what the model says.
-async fn process(
-    called: Called,
-    operation: crate::model::Operation,
-    reset: &AtomicBool,
-) -> Result<Answer, Broken> {
+async fn process(called: Called, operation: crate::model::Operation, reset: &AtomicBool) -> Result<Answer, Broken> {
     let Called { reply, answer } = called;
     if reply.transport == Transport::Reset {
         reset.store(true, Ordering::Relaxed);

@@ -242,7 +242,9 @@ impl ApiError {
         Self::new(
             400,
             "ValidationException",
-            format!("1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: {constraint}"),
+            format!(
+                "1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: {constraint}"
+            ),
         )
     }
 
@@ -267,8 +269,12 @@ impl ApiError {
 
     pub(crate) fn service_failure(service: Service, status: u16) -> Self {
         match service {
-            Service::Lambda => Self::new(status, "ServiceException", "An error occurred and the request cannot be processed."),
-            Service::Logs => Self::new(status, "ServiceUnavailableException", "The service cannot complete the request."),
+            Service::Lambda => {
+                Self::new(status, "ServiceException", "An error occurred and the request cannot be processed.")
+            }
+            Service::Logs => {
+                Self::new(status, "ServiceUnavailableException", "The service cannot complete the request.")
+            }
         }
     }
 

@@ -65,7 +65,9 @@ impl Model {
         self.pass_time(now_ms);
         match event {
             EnvironmentEvent::Ready { environment, init_ms } => self.ready(environment, init_ms),
-            EnvironmentEvent::Line { environment, at_ms, text } => self.write_line(environment, at_ms, &format!("{text}\n")),
+            EnvironmentEvent::Line { environment, at_ms, text } => {
+                self.write_line(environment, at_ms, &format!("{text}\n"));
+            }
             EnvironmentEvent::Ended { environment, end, duration_ms, max_memory_mb } => {
                 self.finish(environment, end, duration_ms, max_memory_mb);
             }
@@ -140,7 +142,14 @@ impl Model {
         environment
     }
 
-    fn spec(&self, environment: u64, name: String, function: &str, config: &Config, logs: (&str, &str)) -> EnvironmentSpec {
+    fn spec(
+        &self,
+        environment: u64,
+        name: String,
+        function: &str,
+        config: &Config,
+        logs: (&str, &str),
+    ) -> EnvironmentSpec {
         let own = [
             ("AWS_REGION", self.settings.region.clone()),
             ("AWS_DEFAULT_REGION", self.settings.region.clone()),

@@ -69,9 +69,7 @@ impl Ended {
                 let message = format!("Task timed out after {timeout_s}.00 seconds");
                 Self { error_type: None, ..Self::platform(request_id, Status::Timeout, "Sandbox.Timedout", message) }
             }
-            End::NotStarted { error_type, message } => {
-                Self::platform(request_id, Status::Error, &error_type, message)
-            }
+            End::NotStarted { error_type, message } => Self::platform(request_id, Status::Error, &error_type, message),
         }
     }
 
@@ -130,7 +128,10 @@ mod tests {
     #[test]
     fn payloads_of_failures() {
         let table = [
-            (End::TimedOut, r#"{"errorMessage":"RequestId: ID Error: Task timed out after 1.00 seconds","errorType":"Sandbox.Timedout"}"#),
+            (
+                End::TimedOut,
+                r#"{"errorMessage":"RequestId: ID Error: Task timed out after 1.00 seconds","errorType":"Sandbox.Timedout"}"#,
+            ),
             (
                 End::Exited { code: 127 },
                 r#"{"errorMessage":"RequestId: ID Error: Runtime exited with error: exit status 127","errorType":"Runtime.ExitError"}"#,

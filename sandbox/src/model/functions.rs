@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Model;
 use super::api::{ApiError, Response};
 use super::lambda_api::{
-    Code, CreateFunction, EphemeralStorage, Environment, FunctionCodeLocation, FunctionConfiguration, FunctionName,
+    Code, CreateFunction, Environment, EphemeralStorage, FunctionCodeLocation, FunctionConfiguration, FunctionName,
     GetFunctionResponse, ImageConfig, ImageConfigResponse, ListFunctions, ListFunctionsResponse, ListTagsResponse,
     LoggingConfig, SnapStart, TracingConfig, VpcConfig,
 };
@@ -101,7 +101,8 @@ impl Config {
 impl Function {
     /// `State`, reason and code at a time.
     pub(super) fn state(&self, now: i64, inactive_after: Option<i64>) -> (&'static str, Option<StateReason>) {
-        let reason = |code: &str, message: &str| Some(StateReason { code: code.to_owned(), message: message.to_owned() });
+        let reason =
+            |code: &str, message: &str| Some(StateReason { code: code.to_owned(), message: message.to_owned() });
         if now < self.ready_at && self.restoring {
             return ("Pending", reason("Restoring", "The function is being restored."));
         }
@@ -139,7 +140,9 @@ impl Function {
         let last_update_status = match state {
             "Pending" => "InProgress",
             "Failed" => "Failed",
-            _ if at < self.update_until && self.previous.as_ref().is_some_and(|(changed, _)| at >= *changed) => "InProgress",
+            _ if at < self.update_until && self.previous.as_ref().is_some_and(|(changed, _)| at >= *changed) => {
+                "InProgress"
+            }
             _ => "Successful",
         };
         FunctionConfiguration {
@@ -233,7 +236,9 @@ impl Model {
 
     pub(super) fn look_up_image(&self, code: &Code) -> Result<(Source, Option<StateReason>), ApiError> {
         let Some(uri) = code.image_uri.as_deref().filter(|uri| !uri.is_empty()) else {
-            return Err(ApiError::invalid_parameter("Please provide ImageUri when creating a function with packageType Image."));
+            return Err(ApiError::invalid_parameter(
+                "Please provide ImageUri when creating a function with packageType Image.",
+            ));
         };
         let Some((key, image)) = self.settings.image(uri) else {
             return Err(ApiError::invalid_parameter(format!(
@@ -356,7 +361,8 @@ impl Model {
             let seen_here = table.range(from).filter(|(_, function)| function.exists(seen)).take(page + 1);
             found.extend(seen_here.map(|(name, function)| (name.as_str(), function)));
         }
-        let next_marker = found.keys().nth(page.saturating_sub(1)).filter(|_| found.len() > page).map(|n| encode_marker(n));
+        let next_marker =
+            found.keys().nth(page.saturating_sub(1)).filter(|_| found.len() > page).map(|n| encode_marker(n));
         let functions = found.values().take(page).map(|function| listed(function.described(&self.settings, seen)));
         Ok(Response::Functions(ListFunctionsResponse { functions: functions.collect(), next_marker }))
     }
@@ -413,9 +419,9 @@ fn decode_marker(marker: &str) -> Result<String, ApiError> {
 
 /// 64 hexadecimal digits that depend on the image's name alone.
 fn digest(key: &str) -> String {
-    let seed = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-    });
+    let seed = key
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3));
     let mut rng = super::rng::Rng::new(seed);
     format!("{}{}", rng.hex32(), rng.hex32())
 }

@@ -14,13 +14,8 @@ pub(super) struct Interference {
     pub(super) empty_page: bool,
 }
 
-const NONE: Interference = Interference {
-    transport: Transport::Whole,
-    error_after: None,
-    stale_ms: 0,
-    duplicate: false,
-    empty_page: false,
-};
+const NONE: Interference =
+    Interference { transport: Transport::Whole, error_after: None, stale_ms: 0, duplicate: false, empty_page: false };
 
 /// What the faults do to a call.
 pub(super) enum Verdict {

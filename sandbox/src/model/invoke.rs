@@ -127,7 +127,11 @@ impl Model {
             return Err(ApiError::new(
                 413,
                 "RequestEntityTooLargeException",
-                format!("{} byte payload is too large for the {:?} invocation type (limit {limit} bytes)", invoke.payload.len(), invoke.kind),
+                format!(
+                    "{} byte payload is too large for the {:?} invocation type (limit {limit} bytes)",
+                    invoke.payload.len(),
+                    invoke.kind
+                ),
             ));
         }
         let json = serde_json::from_slice::<serde::de::IgnoredAny>(&invoke.payload);

@@ -68,10 +68,7 @@ impl Report<'_> {
         if let Some(init) = self.init_ms {
             report["metrics"]["initDurationMs"] = json!(round(init));
         }
-        vec![
-            platform("platform.runtimeDone", self.at_ms, &done),
-            platform("platform.report", self.at_ms, &report),
-        ]
+        vec![platform("platform.runtimeDone", self.at_ms, &done), platform("platform.report", self.at_ms, &report)]
     }
 
     /// The lines at the end of an invocation in the Text format, with the failure in the REPORT line.
@@ -168,7 +165,10 @@ mod tests {
     fn failures() {
         let timeout = Ended::new("ID", 3, End::TimedOut);
         assert!(report(&timeout, None).text()[1].ends_with("Max Memory Used: 40 MB\tStatus: timeout\n"));
-        assert_eq!(report(&timeout, None).older_text()[2], "2024-01-02T03:04:05.678Z ID Task timed out after 3.00 seconds\n");
+        assert_eq!(
+            report(&timeout, None).older_text()[2],
+            "2024-01-02T03:04:05.678Z ID Task timed out after 3.00 seconds\n"
+        );
         let exit = Ended::new("ID", 3, End::Exited { code: 3 });
         assert!(report(&exit, None).text()[1].ends_with("\tStatus: error\tError Type: Runtime.ExitError\n"));
         assert_eq!(

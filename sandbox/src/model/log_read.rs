@@ -94,7 +94,8 @@ impl Logs {
         };
         let range = keys(cursor, start, end).filter(|_| !empty);
         let keys = range.into_iter().flat_map(|range| stream.keys.range(range));
-        let visible = |key: &Key| group.events.get(key).filter(|event| event.visible_at <= seen).map(|event| (*key, event));
+        let visible =
+            |key: &Key| group.events.get(key).filter(|event| event.visible_at <= seen).map(|event| (*key, event));
         let page: Vec<_> = match cursor {
             Cursor::Forward(_) => within_a_page(keys.filter_map(visible), limit),
             Cursor::Backward(_) => {
@@ -252,14 +253,16 @@ impl Group {
             }
             (Some(names), None) => {
                 let known = |name: &String| {
-                    let known = self.streams.get_key_value(name.as_str()).filter(|(_, stream)| stream.visible_at <= seen);
+                    let known =
+                        self.streams.get_key_value(name.as_str()).filter(|(_, stream)| stream.visible_at <= seen);
                     known.map(|(name, _)| Arc::clone(name)).ok_or_else(no_stream)
                 };
                 names.iter().map(known).collect::<Result<_, _>>().map(Some)
             }
             (None, Some(prefix)) => {
                 let from = (std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded);
-                let matching = self.streams.range::<str, _>(from).take_while(|(name, _)| name.starts_with(prefix.as_str()));
+                let matching =
+                    self.streams.range::<str, _>(from).take_while(|(name, _)| name.starts_with(prefix.as_str()));
                 Ok(Some(matching.map(|(name, _)| Arc::clone(name)).collect()))
             }
             (None, None) => Ok(None),

@@ -30,9 +30,8 @@ const MAX_AHEAD_MS: i64 = 2 * 3_600_000;
 const MAX_AGE_MS: i64 = 14 * DAY_MS;
 const DAY_MS: i64 = 86_400_000;
 /// The retentions that exist, in days.
-const RETENTIONS: [i64; 22] = [
-    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
-];
+const RETENTIONS: [i64; 22] =
+    [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653];
 
 /// An event's place: its time, and its turn within the millisecond.
 pub(super) type Key = (i64, u64);
@@ -303,13 +302,17 @@ impl Logs {
         if by_time && !prefix.is_empty() {
             return Err(invalid("Cannot order by LastEventTime with a logStreamNamePrefix."));
         }
-        let (mut found, first) =
-            if by_time { group.streams_by_time(seen, shape)? } else { (group.streams_by_name(seen, shape, prefix, limit), 0) };
+        let (mut found, first) = if by_time {
+            group.streams_by_time(seen, shape)?
+        } else {
+            (group.streams_by_name(seen, shape, prefix, limit), 0)
+        };
         let more = found.len() > limit;
         found.truncate(limit);
-        let next_token = found.last().filter(|_| more).map(|(name, _)| {
-            if by_time { (first + limit).to_string() } else { String::from(&***name) }
-        });
+        let next_token = found
+            .last()
+            .filter(|_| more)
+            .map(|(name, _)| if by_time { (first + limit).to_string() } else { String::from(&***name) });
         let arn = format!(
             "arn:aws:logs:{}:{}:log-group:{}:log-stream",
             settings.region,

@@ -17,8 +17,8 @@ mod invoke;
 pub mod lambda_api;
 mod lines;
 mod log_read;
-pub mod logs_api;
 mod logs;
+pub mod logs_api;
 mod pattern;
 mod quotas;
 pub(crate) mod rng;
@@ -103,10 +103,10 @@ impl Model {
     }
 
     fn process(&mut self, request: &Request, id: &str, interference: &Interference) -> (Outcome, Transport) {
-        if self.settings.quotas.enforced {
-            if let Err(refused) = self.buckets.take(request.operation(), self.now) {
-                return (Outcome::Answer(Err(refused)), Transport::Whole);
-            }
+        if self.settings.quotas.enforced
+            && let Err(refused) = self.buckets.take(request.operation(), self.now)
+        {
+            return (Outcome::Answer(Err(refused)), Transport::Whole);
         }
         let outcome = match request {
             Request::Invoke(invoke) => self.invoke(id, invoke, interference.duplicate),

@@ -223,9 +223,18 @@ mod tests {
 
     #[test]
     fn what_is_refused() {
-        for pattern in
-            ["[a, b]", "%re%", "a:b", "\"open", "?", "{ $.a = ", "{ a = 1 }", "{ $.a }", "{ $.a = 1 $.b = 2 }", "{ $.a = }"]
-        {
+        for pattern in [
+            "[a, b]",
+            "%re%",
+            "a:b",
+            "\"open",
+            "?",
+            "{ $.a = ",
+            "{ a = 1 }",
+            "{ $.a }",
+            "{ $.a = 1 $.b = 2 }",
+            "{ $.a = }",
+        ] {
             assert!(Pattern::parse(pattern).is_err(), "{pattern}");
         }
     }

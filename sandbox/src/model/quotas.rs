@@ -131,9 +131,8 @@ mod tests {
     fn fifteen_a_second_for_the_control_plane_together() {
         let mut buckets = Buckets::new(&Settings::quick().quotas);
         let calls = [Operation::CreateFunction, Operation::DeleteFunction, Operation::GetFunctionConfiguration];
-        let taken = |buckets: &mut Buckets, now| {
-            (0..30).filter(|i| buckets.take(calls[*i % calls.len()], now).is_ok()).count()
-        };
+        let taken =
+            |buckets: &mut Buckets, now| (0..30).filter(|i| buckets.take(calls[*i % calls.len()], now).is_ok()).count();
         assert_eq!(taken(&mut buckets, 1_000), 15);
         assert_eq!(taken(&mut buckets, 1_000), 0);
         assert!(buckets.take(Operation::GetFunction, 1_000).is_ok());

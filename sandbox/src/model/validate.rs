@@ -146,7 +146,8 @@ pub(super) fn description(text: &str) -> Check {
 }
 
 pub(super) fn environment(environment: &Environment) -> Check {
-    let cannot = "Lambda was unable to configure your environment variables because the environment variables you have provided";
+    let cannot =
+        "Lambda was unable to configure your environment variables because the environment variables you have provided";
     let names = environment.variables.keys();
     let reserved: Vec<_> = names.clone().map(String::as_str).filter(|name| RESERVED_VARIABLES.contains(name)).collect();
     if !reserved.is_empty() {
@@ -259,7 +260,9 @@ mod tests {
             assert_eq!(name(bad).unwrap_err().code, "ValidationException", "{bad}");
         }
         assert!(role("arn:aws:iam::000000000000:role/r").is_ok());
-        for bad in ["", "r", "arn:aws:iam::0:role/r", "arn:aws:iam::000000000000:user/r", "arn:aws:s3::000000000000:role/r"] {
+        for bad in
+            ["", "r", "arn:aws:iam::0:role/r", "arn:aws:iam::000000000000:user/r", "arn:aws:s3::000000000000:role/r"]
+        {
             assert!(role(bad).is_err(), "{bad}");
         }
     }
@@ -312,7 +315,8 @@ mod tests {
             security_group_ids: vec!["g".to_owned(); groups],
         };
         assert!(vpc(&network(16, 5)).is_ok() && vpc(&network(17, 5)).is_err() && vpc(&network(1, 0)).is_err());
-        let group = |name: &str| logging(&LoggingConfig { log_group: Some(name.to_owned()), ..LoggingConfig::default() });
+        let group =
+            |name: &str| logging(&LoggingConfig { log_group: Some(name.to_owned()), ..LoggingConfig::default() });
         assert!(group("/a/b").is_ok() && group("aws/x").is_err() && group("a b").is_err());
         assert!(architectures(&["arm64".to_owned()]).is_ok() && architectures(&[]).is_err());
     }

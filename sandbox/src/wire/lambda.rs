@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{Incoming, Outgoing, decode, status, unknown_operation, unreadable};
+use super::{Incoming, Outgoing, decode, read, status, unknown_operation};
 use crate::model::lambda_api::{
     FunctionName, InvocationType, Invoke, Invoked, ListFunctions, PutFunctionEventInvokeConfig, TagResource,
     UntagResource, UpdateFunctionCode, UpdateFunctionConfiguration,
@@ -14,7 +14,7 @@ use crate::model::{ApiError, Operation, Request, Response};
 
 fn body<T: DeserializeOwned>(incoming: &Incoming<'_>) -> Result<T, ApiError> {
     let body = if incoming.body.is_empty() { b"{}" } else { incoming.body.as_ref() };
-    serde_json::from_slice(body).map_err(|error| unreadable(&error))
+    read(body)
 }
 
 pub(super) fn parse(incoming: &Incoming<'_>) -> Result<Request, ApiError> {
@@ -50,9 +50,11 @@ pub(super) fn parse(incoming: &Incoming<'_>) -> Result<Request, ApiError> {
 }
 
 fn list_functions(incoming: &Incoming<'_>) -> Result<Request, ApiError> {
-    let max_items = incoming.parameter("MaxItems").map(|text| text.parse()).transpose().map_err(|_| {
-        ApiError::new(400, "SerializationException", "MaxItems is no number")
-    })?;
+    let max_items = incoming
+        .parameter("MaxItems")
+        .map(|text| text.parse())
+        .transpose()
+        .map_err(|_| ApiError::new(400, "SerializationException", "MaxItems is no number"))?;
     Ok(Request::ListFunctions(ListFunctions { marker: incoming.parameter("Marker"), max_items }))
 }
 
@@ -75,11 +77,7 @@ fn invoke(incoming: &Incoming<'_>, function: FunctionName) -> Result<Request, Ap
     }))
 }
 
-fn event_invoke_config(
-    incoming: &Incoming<'_>,
-    method: &Method,
-    function: FunctionName,
-) -> Result<Request, ApiError> {
+fn event_invoke_config(incoming: &Incoming<'_>, method: &Method, function: FunctionName) -> Result<Request, ApiError> {
     match *method {
         Method::PUT => {
             let shape: PutFunctionEventInvokeConfig = body(incoming)?;

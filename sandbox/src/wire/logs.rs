@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{Incoming, Outgoing, status, unknown_operation, unreadable};
+use super::{Incoming, Outgoing, read, status, unknown_operation};
 use crate::model::{ApiError, Operation, Request, Response, Service};
 
 /// The header that names the operation.
@@ -32,7 +32,7 @@ pub(super) fn parse(incoming: &Incoming<'_>) -> Result<Request, ApiError> {
 }
 
 fn body<T: DeserializeOwned>(incoming: &Incoming<'_>) -> Result<T, ApiError> {
-    serde_json::from_slice(&incoming.body).map_err(|error| unreadable(&error))
+    read(&incoming.body)
 }
 
 pub(super) fn render(response: Response) -> Outgoing {

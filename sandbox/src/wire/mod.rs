@@ -73,8 +73,15 @@ pub(crate) fn too_large(limit: usize) -> ApiError {
     ApiError::new(413, "RequestEntityTooLargeException", message)
 }
 
-fn unreadable(error: &serde_json::Error) -> ApiError {
-    ApiError::new(400, "SerializationException", format!("The request body cannot be read: {error}"))
+/// Reads a shape. Serde would take an array for it too; AWS does not.
+fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let unreadable = |why: &dyn std::fmt::Display| {
+        ApiError::new(400, "SerializationException", format!("The request body cannot be read: {why}"))
+    };
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(unreadable(&"it is no object"));
+    }
+    serde_json::from_slice(body).map_err(|error| unreadable(&error))
 }
 
 fn unknown_operation(status: u16) -> ApiError {

@@ -42,7 +42,13 @@ async fn identity_state_and_faults() {
     assert!(aws.create("f").send().await.is_err());
     aws.create("f").tags("owner", "me").send().await.unwrap();
     let payload = r#"{"sockerless":{"version":1,"token":"abc","command":[]}}"#;
-    aws.lambda.invoke().function_name("f").payload(aws_sdk_lambda::primitives::Blob::new(payload)).send().await.unwrap();
+    aws.lambda
+        .invoke()
+        .function_name("f")
+        .payload(aws_sdk_lambda::primitives::Blob::new(payload))
+        .send()
+        .await
+        .unwrap();
     let (_, state) = ask(&aws, "GET", "state", "").await;
     assert_eq!(state["functions"][0]["tags"]["owner"], "me");
     assert_eq!(state["functions"][0]["state"], "Active");

@@ -109,7 +109,9 @@ async fn pending_then_active_or_failed() {
     assert!(early.is_resource_conflict_exception());
     assert_eq!(
         early.message(),
-        Some("The operation cannot be performed at this time. The function is currently in the following state: Pending")
+        Some(
+            "The operation cannot be performed at this time. The function is currently in the following state: Pending"
+        )
     );
     let tagging = aws.lambda.tag_resource().resource("arn:aws:lambda:us-east-1:000000000000:function:good");
     assert!(tagging.tags("a", "b").send().await.unwrap_err().into_service_error().is_resource_conflict_exception());

@@ -67,9 +67,24 @@ async fn failures_are_told_as_aws_does() {
     let aws = Aws::start(Settings::instant()).await;
     aws.create("f").timeout(1).send().await.unwrap();
     for (order, kind, message, report) in [
-        (json!({ "end": "exit 3" }), "Runtime.ExitError", "Runtime exited with error: exit status 3", "Status: error\tError Type: Runtime.ExitError"),
-        (json!({ "end": "exit 0" }), "Runtime.ExitError", "Runtime exited without providing a reason", "Status: error\tError Type: Runtime.ExitError"),
-        (json!({ "end": "memory" }), "Runtime.OutOfMemory", "Runtime exited with error: signal: killed", "Status: error\tError Type: Runtime.OutOfMemory"),
+        (
+            json!({ "end": "exit 3" }),
+            "Runtime.ExitError",
+            "Runtime exited with error: exit status 3",
+            "Status: error\tError Type: Runtime.ExitError",
+        ),
+        (
+            json!({ "end": "exit 0" }),
+            "Runtime.ExitError",
+            "Runtime exited without providing a reason",
+            "Status: error\tError Type: Runtime.ExitError",
+        ),
+        (
+            json!({ "end": "memory" }),
+            "Runtime.OutOfMemory",
+            "Runtime exited with error: signal: killed",
+            "Status: error\tError Type: Runtime.OutOfMemory",
+        ),
         (json!({ "ms": 5_000 }), "Sandbox.Timedout", "Task timed out after 1.00 seconds", "Status: timeout"),
     ] {
         let output = invoke(&aws, order).await;
@@ -116,14 +131,17 @@ async fn events_are_queued_and_tried_again() {
     aws.create("f").send().await.unwrap();
     let event = || aws.lambda.invoke().function_name("f").invocation_type(InvocationType::Event);
     let queued = event().payload(Blob::new(r#"{"lines":["ran"]}"#)).send().await.unwrap();
-    assert_eq!((queued.status_code, queued.payload().map(|p| p.as_ref().len())), (202, Some(0)));
+    assert_eq!((queued.status_code, queued.payload().map_or(0, |payload| payload.as_ref().len())), (202, 0));
     let id = queued.request_id().unwrap().to_owned();
-    eventually(|| async { messages(&aws).await.iter().any(|m| m.starts_with(&format!("REPORT RequestId: {id}"))).then_some(()) })
-        .await;
+    eventually(|| async {
+        messages(&aws).await.iter().any(|m| m.starts_with(&format!("REPORT RequestId: {id}"))).then_some(())
+    })
+    .await;
     let tries = |id: String| {
         let aws = &aws;
         move || {
-            let ended = aws.sandbox.state().invocations.iter().filter(|i| i.request_id == id && i.end_ms.is_some()).count();
+            let ended =
+                aws.sandbox.state().invocations.iter().filter(|i| i.request_id == id && i.end_ms.is_some()).count();
             async move { ended }
         }
     };
@@ -146,9 +164,12 @@ async fn payloads_have_limits() {
     aws.create("f").send().await.unwrap();
     let blob = |bytes: usize| Blob::new(format!("\"{}\"", "x".repeat(bytes - 2)));
     let sync = |bytes| aws.lambda.invoke().function_name("f").payload(blob(bytes)).send();
-    let event = |bytes| aws.lambda.invoke().function_name("f").invocation_type(InvocationType::Event).payload(blob(bytes)).send();
+    let event = |bytes| {
+        aws.lambda.invoke().function_name("f").invocation_type(InvocationType::Event).payload(blob(bytes)).send()
+    };
     event(1_024 * 1_024).await.unwrap();
-    for (result, bytes) in [(sync(6 * 1_024 * 1_024 + 1).await, "6291457"), (event(1_024 * 1_024 + 1).await, "1048577")] {
+    for (result, bytes) in [(sync(6 * 1_024 * 1_024 + 1).await, "6291457"), (event(1_024 * 1_024 + 1).await, "1048577")]
+    {
         let error = result.unwrap_err();
         assert_eq!(error.raw_response().unwrap().status().as_u16(), 413);
         let error = error.into_service_error();
@@ -166,7 +187,9 @@ async fn a_caller_that_leaves_and_a_delete_stop_nothing() {
     let aws = Aws::start(Settings::instant()).await;
     aws.create("f").send().await.unwrap();
     let call = aws.lambda.invoke().function_name("f").payload(Blob::new(r#"{"ms":300,"lines":["x"]}"#)).send();
-    let running = || async { aws.sandbox.state().invocations.iter().any(|i| i.status == InvocationStatus::Running).then_some(()) };
+    let running = || async {
+        aws.sandbox.state().invocations.iter().any(|i| i.status == InvocationStatus::Running).then_some(())
+    };
     tokio::select! {
         _ = call => panic!("it was to be left"),
         () = eventually(running) => {}
@@ -200,10 +223,13 @@ async fn concurrency_is_limited() {
 
 #[tokio::test]
 async fn programs_that_cannot_start_fail_the_invocation() {
-    let aws = Aws::with(Options::new(Settings::instant(), Programs::Real(sockerless_sandbox::runner::RunnerConfig {
-        bootstrap: vec!["/does/not/exist".into()],
-        ..Default::default()
-    })))
+    let aws = Aws::with(Options::new(
+        Settings::instant(),
+        Programs::Real(sockerless_sandbox::runner::RunnerConfig {
+            bootstrap: vec!["/does/not/exist".into()],
+            ..Default::default()
+        }),
+    ))
     .await;
     aws.create("f").timeout(1).send().await.unwrap();
     let output = invoke(&aws, json!({})).await;

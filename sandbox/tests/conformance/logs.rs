@@ -81,7 +81,9 @@ async fn one_stream_is_read_forwards_and_backwards() {
     assert_eq!(before.events().len(), 3);
     let some = get().start_time(now - 9).end_time(now - 7).start_from_head(true).send().await.unwrap();
     assert_eq!(some.events().len(), 2);
-    assert!(get().next_token("nonsense").send().await.unwrap_err().into_service_error().is_invalid_parameter_exception());
+    assert!(
+        get().next_token("nonsense").send().await.unwrap_err().into_service_error().is_invalid_parameter_exception()
+    );
     aws.sandbox.stop().await;
 }
 
@@ -102,7 +104,9 @@ async fn a_group_is_searched() {
     assert_eq!(newest.events()[0].timestamp(), Some(now - 6));
     let both = filter().log_stream_names("a").log_stream_name_prefix("b").send().await.unwrap_err();
     assert!(both.into_service_error().is_invalid_parameter_exception());
-    assert!(filter().filter_pattern("a:b").send().await.unwrap_err().into_service_error().is_invalid_parameter_exception());
+    assert!(
+        filter().filter_pattern("a:b").send().await.unwrap_err().into_service_error().is_invalid_parameter_exception()
+    );
     for head in [true, false] {
         let (mut ids, mut token) = (Vec::new(), None);
         loop {
@@ -147,7 +151,8 @@ async fn delivery_takes_time() {
     let (aws, now) = filled(settings).await;
     assert!(crate::messages(&aws).await.is_empty());
     let old = event(now - 15 * 86_400_000, "too old");
-    let put = aws.logs.put_log_events().log_group_name(GROUP).log_stream_name("a").log_events(old).send().await.unwrap();
+    let put =
+        aws.logs.put_log_events().log_group_name(GROUP).log_stream_name("a").log_events(old).send().await.unwrap();
     assert_eq!(put.rejected_log_events_info.unwrap().too_old_log_event_end_index, Some(1));
     aws.sandbox.set_faults(Faults::default());
     aws.sandbox.stop().await;
