@@ -150,7 +150,7 @@ impl Driver {
         let _ = tokio::time::timeout(wait, self.wake.notified()).await;
     }
 
-    async fn carry_out(&self, effect: Effect) {
+    async fn carry_out(self: &Arc<Self>, effect: Effect) {
         match effect {
             Effect::Start(spec) => {
                 let environment = spec.environment;
@@ -166,7 +166,11 @@ impl Driver {
                     self.report(not_started(environment, "Runtime.ExitError", &error));
                 }
             }
-            Effect::Kill { environment } => self.runner.kill(environment).await,
+            Effect::Kill { environment } => {
+                // Nothing waits for it, and it can take as long as the kernel likes.
+                let driver = Arc::clone(self);
+                tokio::spawn(async move { driver.runner.kill(environment).await });
+            }
             Effect::Answer { ticket, result } => self.core().answer(ticket, result),
         }
     }
