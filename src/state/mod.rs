@@ -5,16 +5,35 @@
 //!
 //! Two handle types divide the writing: [`Wishes`] for the API, [`Facts`] for the reconciler. Both read through
 //! [`Reader`]. Every write goes through one writer task, which commits waiting writes together (group commit): when a
-//! write has returned, it survives `kill -9` and a power cut.
+//! write has returned, it survives `kill -9` and a power cut, and whoever watches has been woken.
 
 pub mod model;
 
-mod handles;
+mod admit;
+mod changes;
+mod events;
+mod facts;
+mod file;
+mod images;
+mod instance;
+mod observed;
+mod reader;
 mod records;
+mod rows;
+mod store;
+mod tombstones;
+mod wishes;
+mod writer;
 
-pub use handles::{Facts, Reader, Store, Watch, WishFeed, Wishes};
+pub use changes::{Watch, WishFeed};
+pub use facts::Facts;
+pub use reader::Reader;
 pub use records::{
-    Cancelled, ContainerEvent, CreateRefused, Event, EventKind, FactWrite, Image, Instance, InvokePermit, Issue,
-    NewContainer, Removed, Renamed, ResolveError, Sighting, Started, StateError, StoreOptions, Tombstone, Wished,
-    Written,
+    Cancelled, CommitHook, CommitPoint, ContainerEvent, CreateRefused, Event, EventKind, FactWrite, Image, Instance,
+    InvokePermit, Issue, NewContainer, Removed, Renamed, ResolveError, Sighting, Started, StateError, StoreOptions,
+    Tombstone, Wished, Written,
 };
+pub use store::Store;
+pub use wishes::Wishes;
+
+type Result<T, E = StateError> = std::result::Result<T, E>;

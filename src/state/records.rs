@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::model::{ContainerConfig, ContainerId, Failure, Status};
 use crate::clock::Timestamp;
@@ -11,7 +12,7 @@ use crate::clock::Timestamp;
 pub struct StoreOptions {
     /// The SQLite file; made if missing, its directory too.
     pub path: PathBuf,
-    /// Open the schema of an older daemon without touching it, and take no lock: for plans beside a live daemon.
+    /// Change nothing and take no lock: for plans beside a live daemon. The schema must be current already.
     pub read_only: bool,
 }
 
@@ -56,7 +57,8 @@ pub enum Started {
 pub enum Cancelled {
     /// The start had not been issued: it is not wanted any more.
     Recorded,
-    /// The run was issued: Lambda cannot stop it; nothing changed (a later restart by policy is cancelled).
+    /// The run was issued: Lambda cannot stop it. It is not followed by another one, and not issued again if Lambda
+    /// turns out to have refused it.
     Issued,
     /// It is not running; nothing changed.
     NotRunning,
@@ -127,7 +129,7 @@ pub struct Instance {
     pub epoch: u64,
     /// When it was last adopted after its claim was lost.
     pub adopted_at: Option<Timestamp>,
-    /// The time of the newest thing that the database knew when it was adopted.
+    /// The time of the newest thing that the database knew when it was adopted for the first time.
     pub horizon: Option<Timestamp>,
 }
 
@@ -295,8 +297,38 @@ pub enum StateError {
     Corrupt(String),
     /// SQLite failed.
     #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
+    /// The commit failed that the write was part of.
+    #[error("the database did not commit: {0}")]
+    NotCommitted(#[source] Arc<sqlx::Error>),
+    /// The store was opened for reading only.
+    #[error("the database is open for reading only")]
+    ReadOnly,
+    /// The caller asked for something that makes no sense: a mistake in the daemon.
+    #[error("a wrong request of the database: {0}")]
+    Misuse(&'static str),
     /// The store is closed.
     #[error("the database is closed")]
     Closed,
 }
+
+impl From<sqlx::Error> for StateError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::PoolClosed => Self::Closed,
+            other => Self::Database(other),
+        }
+    }
+}
+
+/// What is being done when a [`CommitHook`] is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitPoint {
+    /// Everything is written; nothing is durable, nobody knows.
+    Before,
+    /// It is durable; nobody knows.
+    After,
+}
+
+/// Called by the writer around each commit, so that a test can end the process there.
+pub type CommitHook = Arc<dyn Fn(CommitPoint) + Send + Sync>;

@@ -117,3 +117,117 @@ pub fn cancelled(spec: &Spec) -> Exit {
 fn wished_at(spec: &Spec) -> Timestamp {
     spec.started_at.unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{at, config, config_with, exit, run};
+    use super::*;
+
+    fn started(restart: RestartPolicy, unknown: UnknownOutcome) -> Spec {
+        let config = config_with(restart, unknown);
+        Spec { generation: 3, starts: 2, started_at: Some(at(10)), ..Spec::new(config) }
+    }
+
+    fn plain() -> Spec {
+        started(RestartPolicy::No, UnknownOutcome::Fail)
+    }
+
+    fn with_run(run: Run) -> Status {
+        Status { run: Some(run), ..Status::default() }
+    }
+
+    #[test]
+    fn a_container_that_was_never_started_is_created() {
+        assert_eq!(life(&Spec::new(config()), &Status::default()), Life::Created);
+    }
+
+    #[test]
+    fn a_start_counts_as_running_until_its_run_has_an_end() {
+        let ended = RunPhase::Exited(exit(3, Cause::Exited));
+        for (status, expected) in [
+            (Status::default(), Life::Running { since: at(10) }),
+            (with_run(run(1, ended.clone())), Life::Running { since: at(10) }),
+            (with_run(run(2, RunPhase::Refused)), Life::Running { since: at(10) }),
+            (with_run(run(2, RunPhase::Issued)), Life::Running { since: at(20) }),
+            (with_run(run(2, RunPhase::Accepted { at: at(21) })), Life::Running { since: at(20) }),
+            (with_run(run(2, RunPhase::Running { since: at(30) })), Life::Running { since: at(30) }),
+            (with_run(run(2, ended)), Life::Exited(exit(3, Cause::Exited))),
+        ] {
+            assert_eq!(life(&plain(), &status), expected, "{:?}", status.run);
+        }
+    }
+
+    #[test]
+    fn a_cancellation_ends_only_what_was_not_issued() {
+        let spec = Spec { cancelled: 2, cancelled_at: Some(at(15)), ..plain() };
+        let cancelled = Life::Exited(Exit {
+            code: KILLED,
+            cause: Cause::Cancelled,
+            message: "stopped before it was invoked".to_owned(),
+            started_at: None,
+            finished_at: at(15),
+        });
+        for (status, running) in [
+            (Status::default(), false),
+            (with_run(run(2, RunPhase::Refused)), false),
+            (with_run(run(2, RunPhase::Issued)), true),
+            (with_run(run(2, RunPhase::Running { since: at(30) })), true),
+        ] {
+            assert_eq!(is_running(&spec, &status), running, "{:?}", status.run);
+            assert!(running || life(&spec, &status) == cancelled, "{:?}", status.run);
+        }
+        let earlier = Spec { cancelled: 1, ..plain() };
+        assert!(is_running(&earlier, &Status::default()), "an earlier start was cancelled, not this one");
+    }
+
+    #[test]
+    fn only_what_was_not_issued_waits() {
+        for (status, waiting, unsettled) in [
+            (Status::default(), true, false),
+            (with_run(run(2, RunPhase::Refused)), true, false),
+            (with_run(run(2, RunPhase::Issued)), false, true),
+            (with_run(run(2, RunPhase::Accepted { at: at(21) })), false, true),
+            (with_run(run(2, RunPhase::Running { since: at(30) })), false, true),
+            (with_run(run(2, RunPhase::Exited(exit(0, Cause::Exited)))), false, false),
+        ] {
+            assert_eq!(is_waiting_to_be_issued(&plain(), &status), waiting, "{:?}", status.run);
+            assert_eq!(unsettled_run(&status).is_some(), unsettled, "{:?}", status.run);
+        }
+    }
+
+    #[test]
+    fn the_restart_policy_repeats_failures_only_and_not_for_ever() {
+        let on_failure = |max| started(RestartPolicy::OnFailure { max }, UnknownOutcome::Fail);
+        for (spec, code, cause, restarts, expected) in [
+            (on_failure(0), 1, Cause::Exited, 99, Some(Again::Restart)),
+            (on_failure(2), 1, Cause::Exited, 1, Some(Again::Restart)),
+            (on_failure(2), 1, Cause::Exited, 2, None),
+            (on_failure(0), 0, Cause::Exited, 0, None),
+            (on_failure(0), 1, Cause::FunctionError, 0, Some(Again::Restart)),
+            (on_failure(0), 137, Cause::Deadline, 0, Some(Again::Restart)),
+            (on_failure(0), 137, Cause::OutOfMemory, 0, Some(Again::Restart)),
+            (on_failure(0), 137, Cause::Cancelled, 0, None),
+            (on_failure(0), 125, Cause::NeverRan, 0, None),
+            (on_failure(0), 125, Cause::Unknown, 0, None),
+            (plain(), 1, Cause::Exited, 0, None),
+            (Spec { cancelled: 2, ..on_failure(0) }, 1, Cause::Exited, 0, None),
+            (Spec { remove: Some(at(50)), ..on_failure(0) }, 1, Cause::Exited, 0, None),
+            (started(RestartPolicy::No, UnknownOutcome::Rerun), 125, Cause::Unknown, 0, Some(Again::Rerun)),
+        ] {
+            let run = run(2, RunPhase::Exited(exit(code, cause)));
+            let status = Status { restarts, ..with_run(run) };
+            assert_eq!(again(&spec, &status), expected, "{cause:?} {code} {restarts}");
+            let between = matches!(life(&spec, &status), Life::Restarting(_));
+            assert_eq!(between, expected.is_some(), "{cause:?} {code} {restarts}");
+            assert_eq!(is_waiting_to_be_issued(&spec, &status), expected.is_some(), "{cause:?} {code} {restarts}");
+        }
+    }
+
+    #[test]
+    fn a_run_of_an_earlier_start_is_not_followed() {
+        let spec = started(RestartPolicy::OnFailure { max: 0 }, UnknownOutcome::Fail);
+        let status = with_run(run(1, RunPhase::Exited(exit(1, Cause::Exited))));
+        assert_eq!(again(&spec, &status), None);
+        assert_eq!(current_run(&spec, &status), None);
+    }
+}

@@ -4,6 +4,8 @@
 //! `Status` by the reconciler only.
 
 pub mod life;
+#[cfg(test)]
+pub(crate) mod samples;
 mod spec;
 mod status;
 

@@ -1,0 +1,109 @@
+//! The event table: what `docker events` replays. Bounded; the oldest go first.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+
+use super::model::Container;
+use super::records::{ContainerEvent, Event, EventKind};
+use super::rows::{from_json, time, to_json};
+use super::writer::Tx;
+use super::{Result, StateError};
+use crate::clock::Timestamp;
+
+/// So many events are kept.
+pub(super) const EVENTS_KEPT: i64 = 10_000;
+/// The table is trimmed once in so many events, and is longer by so many in between.
+pub(super) const TRIM_EVERY: i64 = 500;
+
+/// The sequence number of the newest event; 0: none.
+pub(super) async fn last(pool: &SqlitePool) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM event").fetch_one(pool).await?)
+}
+
+/// Events above `after`, oldest first.
+pub(super) async fn read(pool: &SqlitePool, after: i64, limit: u32) -> Result<Vec<Event>> {
+    let rows = sqlx::query(
+        "SELECT seq, at, kind, action, actor_id, attributes FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(event).collect()
+}
+
+impl Tx<'_> {
+    /// Records an event of a container, with the container's own attributes.
+    pub(super) async fn container_event(&mut self, of: &Container, event: ContainerEvent) -> Result<()> {
+        let mut attributes = of.spec.config.labels.clone();
+        attributes.insert("image".to_owned(), of.spec.config.image.clone());
+        attributes.insert("name".to_owned(), of.name.clone());
+        attributes.extend(event.attributes.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        self.insert_event(event.at, EventKind::Container, event.action, &of.id.to_string(), &attributes).await
+    }
+
+    /// As [`Tx::container_event`], for an action that has no attributes of its own.
+    pub(super) async fn plain_event(&mut self, of: &Container, action: &'static str, at: Timestamp) -> Result<()> {
+        self.container_event(of, ContainerEvent { at, action, attributes: Vec::new() }).await
+    }
+
+    /// Records an event of an image reference.
+    pub(super) async fn image_event(&mut self, reference: &str, action: &'static str, at: Timestamp) -> Result<()> {
+        let attributes = BTreeMap::from([("name".to_owned(), reference.to_owned())]);
+        self.insert_event(at, EventKind::Image, action, reference, &attributes).await
+    }
+
+    async fn insert_event(
+        &mut self,
+        at: Timestamp,
+        kind: EventKind,
+        action: &'static str,
+        actor_id: &str,
+        attributes: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let seq: i64 = sqlx::query_scalar(
+            "INSERT INTO event (at, kind, action, actor_id, attributes) VALUES (?1, ?2, ?3, ?4, ?5) RETURNING seq",
+        )
+        .bind(at.as_nanos())
+        .bind(kind_word(kind))
+        .bind(action)
+        .bind(actor_id)
+        .bind(to_json(attributes)?)
+        .fetch_one(&mut *self.conn)
+        .await?;
+        self.changes.event(seq);
+        if seq % TRIM_EVERY == 0 {
+            let oldest = seq.saturating_sub(EVENTS_KEPT);
+            sqlx::query("DELETE FROM event WHERE seq <= ?1").bind(oldest).execute(&mut *self.conn).await?;
+        }
+        Ok(())
+    }
+}
+
+fn event(row: &SqliteRow) -> Result<Event> {
+    Ok(Event {
+        seq: row.try_get("seq")?,
+        at: time(row, "at")?,
+        kind: kind(row.try_get("kind")?)?,
+        action: row.try_get("action")?,
+        actor_id: row.try_get("actor_id")?,
+        attributes: from_json(row, "attributes")?,
+    })
+}
+
+fn kind_word(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Container => "container",
+        EventKind::Image => "image",
+    }
+}
+
+fn kind(word: &str) -> Result<EventKind> {
+    match word {
+        "container" => Ok(EventKind::Container),
+        "image" => Ok(EventKind::Image),
+        other => Err(StateError::Corrupt(format!("an event about a {other}"))),
+    }
+}

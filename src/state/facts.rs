@@ -1,0 +1,328 @@
+//! Facts: what the reconciler may write, and the reads that only it needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sqlx::sqlite::SqlitePool;
+
+use super::changes::{Hub, WishFeed};
+use super::images::SetImageDigest;
+use super::instance::{Adopt, NextEpoch};
+use super::model::life::unsettled_run;
+use super::model::{Container, ContainerId};
+use super::observed::{self, RecordSweep, SetLogProgress, SetRoleLogs};
+use super::records::{FactWrite, Instance, InvokePermit, Issue, Sighting, Written};
+use super::rows::{self, containers, nanos, number, to_json};
+use super::writer::{Command, Commands, Tx};
+use super::{Result, StateError};
+use crate::clock::Timestamp;
+
+/// Answered by the index `container_due` alone.
+macro_rules! due_sql {
+    () => {
+        "SELECT id, due_at FROM container WHERE due_at IS NOT NULL ORDER BY due_at"
+    };
+}
+
+/// Answered by the index `container_wished` alone.
+macro_rules! wished_sql {
+    () => {
+        "SELECT id FROM container WHERE generation > observed_generation ORDER BY id"
+    };
+}
+
+/// Writes facts: for the reconciler only.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    commands: Commands,
+    pool: SqlitePool,
+    hub: Arc<Hub>,
+}
+
+impl Facts {
+    pub(super) fn new(commands: Commands, pool: SqlitePool, hub: Arc<Hub>) -> Self {
+        Self { commands, pool, hub }
+    }
+
+    /// Replaces a container's facts if they are still at `write.revision`.
+    ///
+    /// Facts that remove the container by themselves for the first time are also stale when a wish came that they do
+    /// not know: a start that was acknowledged is never swallowed. They leave a tombstone and the event `destroy`.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn write(&self, write: FactWrite) -> Result<Written> {
+        self.commands.run(Write(write)).await
+    }
+
+    /// As `write`, and only if the wish is still of `generation`, nothing is to be removed, and no other run is
+    /// unsettled.
+    ///
+    /// # Errors
+    /// When the store fails, or `write` has no issued run; nothing is recorded then.
+    pub async fn issue(&self, write: FactWrite, generation: u64) -> Result<Issue> {
+        self.commands.run(IssueRun { write, generation }).await
+    }
+
+    /// Drops the row of a container that is removed and clean in AWS.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn forget(&self, id: &ContainerId) -> Result<()> {
+        self.commands.run(Forget(*id)).await
+    }
+
+    /// Every container, also those being removed.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn all(&self) -> Result<Vec<Container>> {
+        let rows = sqlx::query(containers!("ORDER BY seq")).fetch_all(&self.pool).await?;
+        rows.iter().map(rows::container).collect()
+    }
+
+    /// When each container is due, earliest first, from the index alone; those without a time are left out.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn due(&self) -> Result<Vec<(ContainerId, Timestamp)>> {
+        let rows = sqlx::query(due_sql!()).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok((rows::id(row)?, rows::time(row, "due_at")?))).collect()
+    }
+
+    /// The containers with a wish that was not planned for yet.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn wished(&self) -> Result<Vec<ContainerId>> {
+        let rows = sqlx::query(wished_sql!()).fetch_all(&self.pool).await?;
+        rows.iter().map(rows::id).collect()
+    }
+
+    /// The containers whose run is still to be looked for in the log.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn watched(&self) -> Result<Vec<Container>> {
+        let rows = sqlx::query(containers!("WHERE watched = 1 ORDER BY seq")).fetch_all(&self.pool).await?;
+        rows.iter().map(rows::container).collect()
+    }
+
+    /// Tells whose wishes change.
+    #[must_use]
+    pub fn wish_feed(&self) -> WishFeed {
+        self.hub.wish_feed()
+    }
+
+    /// How far each log group was read.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn log_progress(&self) -> Result<BTreeMap<String, Timestamp>> {
+        observed::log_progress(&self.pool).await
+    }
+
+    /// The log group was read to here.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn set_log_progress(&self, group: &str, read_through: Timestamp) -> Result<()> {
+        self.commands.run(SetLogProgress { group: group.to_owned(), read_through }).await
+    }
+
+    /// Functions seen without a container.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sightings(&self) -> Result<Vec<Sighting>> {
+        observed::sightings(&self.pool).await
+    }
+
+    /// A complete sweep saw exactly these functions without a container; all others are no orphans any more.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn record_sweep(&self, orphans: &BTreeSet<String>, now: Timestamp) -> Result<()> {
+        self.commands.run(RecordSweep { orphans: orphans.clone(), now }).await
+    }
+
+    /// Roles whose functions do not write logs.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn roles_without_logs(&self) -> Result<BTreeSet<String>> {
+        observed::roles_without_logs(&self.pool).await
+    }
+
+    /// Whether functions of this role write logs.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn set_role_logs(&self, role_arn: &str, logs: bool) -> Result<()> {
+        self.commands.run(SetRoleLogs { role_arn: role_arn.to_owned(), logs }).await
+    }
+
+    /// Begins the next epoch.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn next_epoch(&self) -> Result<Instance> {
+        self.commands.run(NextEpoch).await
+    }
+
+    /// Takes a restored or copied database into use: the epoch is raised above `above`, time and horizon are kept.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn adopt(&self, above: u64, now: Timestamp) -> Result<Instance> {
+        self.commands.run(Adopt { above, now }).await
+    }
+
+    /// What an image's tag meant to Lambda.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn set_image_digest(&self, reference: &str, digest: &str) -> Result<()> {
+        self.commands.run(SetImageDigest { reference: reference.to_owned(), digest: digest.to_owned() }).await
+    }
+}
+
+struct Write(FactWrite);
+
+impl Command for Write {
+    type Output = Written;
+
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<Written> {
+        let Self(write) = self;
+        let Some(container) = tx.container(&write.id).await? else { return Ok(Written::Gone) };
+        let removes = write.status.auto_removed.is_some() && !container.is_removed();
+        let knows_the_wish = write.status.observed_generation >= container.spec.generation;
+        if container.revision != write.revision || (removes && !knows_the_wish) {
+            return Ok(Written::Stale);
+        }
+        tx.save_facts(container, write).await.map(Written::At)
+    }
+}
+
+struct IssueRun {
+    write: FactWrite,
+    generation: u64,
+}
+
+impl Command for IssueRun {
+    type Output = Issue;
+
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<Issue> {
+        let Self { write, generation } = self;
+        let Some(run_no) = unsettled_run(&write.status).filter(|run| run.issued.is_some()).map(|run| run.no) else {
+            return Err(StateError::Misuse("an intent to invoke without an issued run"));
+        };
+        let Some(container) = tx.container(&write.id).await? else { return Ok(Issue::Gone) };
+        let fresh = container.revision == write.revision && container.spec.generation == generation;
+        if !fresh || container.is_removed() || unsettled_run(&container.status).is_some() {
+            return Ok(Issue::Stale);
+        }
+        let id = container.id;
+        let revision = tx.save_facts(container, write).await?;
+        Ok(Issue::Granted(InvokePermit { id, run_no }, revision))
+    }
+}
+
+struct Forget(ContainerId);
+
+impl Command for Forget {
+    type Output = ();
+
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<()> {
+        let deleted = sqlx::query("DELETE FROM container WHERE id = ?1 AND removed = 1")
+            .bind(self.0.as_bytes().as_slice())
+            .execute(&mut *tx.conn)
+            .await?
+            .rows_affected();
+        if deleted > 0 {
+            tx.changes.touch(self.0);
+        }
+        Ok(())
+    }
+}
+
+impl Tx<'_> {
+    /// Writes the facts with all that follows from them; gives the new revision.
+    async fn save_facts(&mut self, mut container: Container, write: FactWrite) -> Result<i64> {
+        let was_removed = container.is_removed();
+        container.status = write.status;
+        container.revision += 1;
+        sqlx::query(
+            "UPDATE container SET revision = ?2, status = ?3, observed_generation = ?4, due_at = ?5, watched = ?6, \
+             removed = max(removed, ?7) WHERE seq = ?1",
+        )
+        .bind(container.seq)
+        .bind(container.revision)
+        .bind(to_json(&container.status)?)
+        .bind(number(container.status.observed_generation))
+        .bind(nanos(write.due_at))
+        .bind(write.watched)
+        .bind(container.is_removed())
+        .execute(&mut *self.conn)
+        .await?;
+        for event in write.events {
+            self.container_event(&container, event).await?;
+        }
+        if let (false, Some(at)) = (was_removed, container.status.auto_removed) {
+            self.bury(&container, at).await?;
+        }
+        self.changes.touch(container.id);
+        Ok(container.revision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row;
+
+    use super::*;
+    use crate::state::{Store, StoreOptions};
+
+    const ROWS: i64 = 20_000;
+
+    async fn plan(pool: &SqlitePool, explain: &'static str) -> String {
+        let rows = sqlx::query(explain).fetch_all(pool).await.unwrap();
+        rows.iter().map(|row| row.get::<String, _>("detail")).collect::<Vec<_>>().join("; ")
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_rebuilt_from_indexes_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions { path: directory.path().join("state.db"), read_only: false };
+        let store = Store::open(&options).await.unwrap();
+        let writable = sqlx::sqlite::SqliteConnectOptions::new().filename(&options.path);
+        let writing = SqlitePool::connect_with(writable).await.unwrap();
+        sqlx::query(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1) \
+             INSERT INTO container (id, name, created_at, generation, starts, cancelled, config, revision, status, \
+             observed_generation, due_at) SELECT unhex(printf('%064x', i)), 'c' || i, i, 1, 0, 0, '{}', 0, '{}', \
+             i % 2, CASE WHEN i % 4 = 0 THEN ?1 - i END FROM n",
+        )
+        .bind(ROWS)
+        .execute(&writing)
+        .await
+        .unwrap();
+        writing.close().await;
+
+        let facts = store.facts();
+        let due = facts.due().await.unwrap();
+        assert_eq!(due.len(), usize::try_from(ROWS / 4).unwrap());
+        assert!(due.is_sorted_by_key(|(_, at)| *at));
+        assert_eq!(facts.wished().await.unwrap().len(), usize::try_from(ROWS / 2).unwrap());
+
+        for (explain, index) in [
+            (concat!("EXPLAIN QUERY PLAN ", due_sql!()), "COVERING INDEX container_due"),
+            (concat!("EXPLAIN QUERY PLAN ", wished_sql!()), "COVERING INDEX container_wished"),
+            (concat!("EXPLAIN QUERY PLAN ", containers!("WHERE watched = 1 ORDER BY seq")), "INDEX container_watched"),
+        ] {
+            let plan = plan(&facts.pool, explain).await;
+            assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{plan}");
+        }
+        store.close().await.unwrap();
+    }
+}

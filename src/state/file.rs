@@ -1,0 +1,121 @@
+//! The file before it is a database: its directory, its mode, its lock, and whether it is ours and of our version.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
+
+use super::{Result, StateError};
+
+/// Only the daemon's user may read what containers were given. SQLite gives `-wal` and `-shm` the mode of the file.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/state/migrations");
+
+/// Makes the directory and the file if they are missing, and makes the file private.
+pub(super) fn prepare(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(unusable(path, "it is a directory; name a file"));
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(directory)
+        .map_err(|error| unusable(path, format!("its directory {} cannot be made: {error}", directory.display())))?;
+    let file = open_private(path).map_err(|error| {
+        unusable(path, format!("it cannot be opened for writing: {error}; check the rights of {}", directory.display()))
+    })?;
+    make_private(&file).map_err(|error| unusable(path, format!("its mode cannot be set to 0600: {error}")))
+}
+
+/// Takes the lock that says: one daemon a file. It is held until the file is dropped, or the process has ended.
+pub(super) fn lock(path: &Path) -> Result<File> {
+    let lock_path = beside(path, ".lock");
+    let failed =
+        |error: io::Error| unusable(path, format!("its lock {} cannot be taken: {error}", lock_path.display()));
+    let file = open_private(&lock_path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StateError::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Reads, and only reads, whose database it is. `true`: its schema is current.
+pub(super) async fn check(path: &Path) -> Result<bool> {
+    if !fs::exists(path).map_err(|error| unusable(path, error))? {
+        return Err(unusable(path, "it does not exist"));
+    }
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).disable_statement_logging();
+    let found = async {
+        let mut connection = options.connect().await?;
+        let found = schema_version(&mut connection).await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>(found)
+    };
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    match found.await.map_err(|error| unusable(path, words(&error)))? {
+        Schema::Foreign => Err(unusable(path, "it is the database of another program")),
+        Schema::Version(found) if found > known => Err(StateError::Newer { path: path.to_owned(), found, known }),
+        Schema::Version(found) => Ok(found == known),
+    }
+}
+
+/// Brings the schema up to date.
+pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<()> {
+    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| unusable(path, error))
+}
+
+pub(super) fn unusable(path: &Path, reason: impl ToString) -> StateError {
+    StateError::Unusable { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// SQLite's own words where there are some.
+pub(super) fn words(error: &sqlx::Error) -> String {
+    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+}
+
+enum Schema {
+    /// Tables, but not ours.
+    Foreign,
+    /// Ours; 0: nothing in it yet.
+    Version(i64),
+}
+
+async fn schema_version(connection: &mut SqliteConnection) -> Result<Schema, sqlx::Error> {
+    let (tables, ours): (i64, bool) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE name = '_sqlx_migrations') > 0 FROM sqlite_schema WHERE type = 'table'",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !ours {
+        return Ok(if tables == 0 { Schema::Version(0) } else { Schema::Foreign });
+    }
+    sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations")
+        .fetch_one(connection)
+        .await
+        .map(Schema::Version)
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)
+}
+
+fn make_private(file: &File) -> io::Result<()> {
+    if file.metadata()?.permissions().mode() & 0o777 == FILE_MODE {
+        return Ok(());
+    }
+    file.set_permissions(Permissions::from_mode(FILE_MODE))
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

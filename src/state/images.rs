@@ -1,0 +1,107 @@
+//! Image references that clients have named.
+
+use sqlx::Row;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+
+use super::Result;
+use super::records::Image;
+use super::rows::time;
+use super::writer::{Command, Tx};
+use crate::clock::Timestamp;
+
+pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<Image>> {
+    let rows = sqlx::query("SELECT reference, id, created_at, digest FROM image ORDER BY created_at DESC, seq DESC")
+        .fetch_all(pool)
+        .await?;
+    rows.iter().map(image).collect()
+}
+
+pub(super) async fn one(pool: &SqlitePool, reference: &str) -> Result<Option<Image>> {
+    let row = sqlx::query("SELECT reference, id, created_at, digest FROM image WHERE reference = ?1")
+        .bind(reference)
+        .fetch_optional(pool)
+        .await?;
+    row.as_ref().map(image).transpose()
+}
+
+/// Records an image reference.
+pub(super) struct PutImage {
+    pub(super) image: Image,
+    pub(super) action: &'static str,
+    pub(super) now: Timestamp,
+}
+
+/// What is known of a reference stays while it means the same image.
+const PUT: &str = "INSERT INTO image (reference, id, created_at, digest) VALUES (?1, ?2, ?3, ?4) \
+    ON CONFLICT (reference) DO UPDATE SET id = excluded.id, \
+    created_at = CASE WHEN image.id = excluded.id THEN image.created_at ELSE excluded.created_at END, \
+    digest = coalesce(excluded.digest, CASE WHEN image.id = excluded.id THEN image.digest END)";
+
+impl Command for PutImage {
+    type Output = ();
+
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<()> {
+        sqlx::query(PUT)
+            .bind(&self.image.reference)
+            .bind(self.image.id)
+            .bind(self.image.created_at.as_nanos())
+            .bind(self.image.digest)
+            .execute(&mut *tx.conn)
+            .await?;
+        tx.image_event(&self.image.reference, self.action, self.now).await
+    }
+}
+
+/// Forgets an image reference.
+pub(super) struct DeleteImage {
+    pub(super) reference: String,
+    pub(super) actions: Vec<&'static str>,
+    pub(super) now: Timestamp,
+}
+
+impl Command for DeleteImage {
+    type Output = bool;
+
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<bool> {
+        let deleted = sqlx::query("DELETE FROM image WHERE reference = ?1")
+            .bind(&self.reference)
+            .execute(&mut *tx.conn)
+            .await?
+            .rows_affected();
+        if deleted == 0 {
+            return Ok(false);
+        }
+        for action in self.actions {
+            tx.image_event(&self.reference, action, self.now).await?;
+        }
+        Ok(true)
+    }
+}
+
+/// What an image's tag meant to Lambda; nothing when the reference was forgotten meanwhile.
+pub(super) struct SetImageDigest {
+    pub(super) reference: String,
+    pub(super) digest: String,
+}
+
+impl Command for SetImageDigest {
+    type Output = ();
+
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<()> {
+        sqlx::query("UPDATE image SET digest = ?2 WHERE reference = ?1")
+            .bind(self.reference)
+            .bind(self.digest)
+            .execute(&mut *tx.conn)
+            .await?;
+        Ok(())
+    }
+}
+
+fn image(row: &SqliteRow) -> Result<Image> {
+    Ok(Image {
+        reference: row.try_get("reference")?,
+        id: row.try_get("id")?,
+        created_at: time(row, "created_at")?,
+        digest: row.try_get("digest")?,
+    })
+}

@@ -1,0 +1,172 @@
+//! The store's life: open, hand out handles, close.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::changes::Hub;
+use super::records::{CommitHook, StoreOptions};
+use super::writer::{Commands, Writer};
+use super::{Facts, Reader, Result, StateError, Wishes, events, file, instance};
+
+/// So many reads go on at once; more wait.
+const READERS: u32 = 4;
+/// So long a read waits for its turn.
+const READ_WAIT: Duration = Duration::from_secs(30);
+/// So long SQLite waits for another process that has the file.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+/// So long closing waits for reads that are under way.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// To so many bytes the write-ahead log is cut when it was longer.
+const WAL_KEPT_BYTES: u32 = 64 << 20;
+
+/// An open store.
+///
+/// Dropping it is like the end of the process: the lock is free, what was answered is durable, and what was not is an
+/// error for its caller.
+#[derive(Debug)]
+pub struct Store {
+    readers: SqlitePool,
+    commands: Commands,
+    hub: Arc<Hub>,
+    /// `None`: read-only, or closed.
+    writing: Option<Writing>,
+}
+
+#[derive(Debug)]
+struct Writing {
+    task: JoinHandle<Option<SqliteConnection>>,
+    stop: oneshot::Sender<()>,
+    lock: File,
+}
+
+impl Store {
+    /// Opens, locks and migrates the file.
+    ///
+    /// # Errors
+    /// `Unusable`, `Locked` and `Newer` say what is wrong with the file; nothing in it was changed then.
+    pub async fn open(options: &StoreOptions) -> Result<Self> {
+        Self::open_with(options, None).await
+    }
+
+    /// As [`Store::open`]; the hook is called around each commit.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_with(options: &StoreOptions, hook: Option<CommitHook>) -> Result<Self> {
+        if options.read_only { Self::open_to_read(options).await } else { Self::open_to_write(options, hook).await }
+    }
+
+    async fn open_to_read(options: &StoreOptions) -> Result<Self> {
+        if !file::check(&options.path).await? {
+            return Err(file::unusable(&options.path, "its schema is older than this daemon; start the daemon once"));
+        }
+        let readers = readers(connect_options(options));
+        let hub = Arc::new(Hub::new(events::last(&readers).await?));
+        Ok(Self { readers, commands: Commands::refused(), hub, writing: None })
+    }
+
+    async fn open_to_write(options: &StoreOptions, hook: Option<CommitHook>) -> Result<Self> {
+        file::prepare(&options.path)?;
+        let lock = file::lock(&options.path)?;
+        file::check(&options.path).await?;
+
+        let connect = connect_options(options)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true);
+        let opened = connect.connect().await;
+        let mut connection = opened.map_err(|error| file::unusable(&options.path, file::words(&error)))?;
+        file::migrate(&options.path, &mut connection).await?;
+        instance::ensure(&mut connection).await?;
+
+        let readers = readers(connect_options(options));
+        let hub = Arc::new(Hub::new(events::last(&readers).await?));
+        let (writer, commands) = Writer::new(connect, connection, Arc::clone(&hub), hook);
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(writer.run(stopped));
+        Ok(Self { readers, commands, hub, writing: Some(Writing { task, stop, lock }) })
+    }
+
+    /// For everybody.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.readers.clone(), Arc::clone(&self.hub))
+    }
+
+    /// For the API.
+    #[must_use]
+    pub fn wishes(&self) -> Wishes {
+        Wishes::new(self.commands.clone())
+    }
+
+    /// For the reconciler.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        Facts::new(self.commands.clone(), self.readers.clone(), Arc::clone(&self.hub))
+    }
+
+    /// Commits what waits, closes the file, gives the lock back. From then on every handle answers
+    /// [`StateError::Closed`].
+    ///
+    /// # Errors
+    /// When SQLite cannot tidy up; what was answered is durable all the same.
+    pub async fn close(mut self) -> Result<()> {
+        let Some(Writing { task, stop, lock }) = self.writing.take() else {
+            self.stop_reading().await;
+            return Ok(());
+        };
+        stop.send(()).ok();
+        let connection = task.await.map_err(|_| StateError::Closed)?;
+        self.stop_reading().await;
+        if let Some(mut connection) = connection {
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
+            connection.close().await?;
+        }
+        drop(lock);
+        Ok(())
+    }
+
+    async fn stop_reading(&self) {
+        self.hub.close();
+        // A caller that keeps a half-done read must not keep the daemon from ending.
+        drop(timeout(CLOSE_WAIT, self.readers.close()).await);
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Some(writing) = &self.writing {
+            writing.task.abort();
+        }
+        self.hub.close();
+        drop(self.readers.close());
+    }
+}
+
+fn connect_options(options: &StoreOptions) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(&options.path)
+        .busy_timeout(BUSY_WAIT)
+        .pragma("journal_size_limit", WAL_KEPT_BYTES.to_string())
+        .disable_statement_logging()
+}
+
+/// Connections that cannot write. They live as long as the store: opening one costs more than a read.
+fn readers(options: SqliteConnectOptions) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(READ_WAIT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_lazy_with(options.read_only(true))
+}

@@ -1,0 +1,176 @@
+//! The only task that writes. It takes the commands that wait, runs each inside a savepoint of one transaction, commits
+//! once, wakes the watchers and answers.
+//!
+//! Guarantees: a command is answered with success only after its commit; a command that fails leaves no trace and harms
+//! no other; a commit that fails is an error for every command in it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::result::Result as StdResult;
+use std::sync::Arc;
+
+use metrics::histogram;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::{mpsc, oneshot};
+
+use super::changes::{Changes, Hub};
+use super::records::{CommitHook, CommitPoint};
+use super::{Result, StateError};
+use crate::clock::Stopwatch;
+use crate::telemetry::{STORE_BATCH_SIZE, STORE_COMMIT_SECONDS};
+
+/// So many commands may wait for the writer; whoever comes then waits to wait.
+const QUEUE_LIMIT: usize = 1_024;
+/// So many commands share one commit at most.
+const BATCH_LIMIT: usize = 256;
+
+/// One write: what it does inside the transaction. It may run and still not be committed.
+pub(super) trait Command: Send + 'static {
+    /// What the caller is told after the commit.
+    type Output: Send + 'static;
+
+    /// Writes. An error takes back everything the command did.
+    fn apply(self, tx: &mut Tx<'_>) -> impl Future<Output = Result<Self::Output>> + Send;
+}
+
+/// The transaction as one command sees it.
+pub(super) struct Tx<'c> {
+    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) changes: Changes,
+}
+
+/// Where commands go in.
+#[derive(Clone, Debug)]
+pub(super) struct Commands {
+    /// `None`: the store is read-only.
+    queue: Option<mpsc::Sender<Box<dyn Job>>>,
+}
+
+impl Commands {
+    /// Of a store that is open for reading only.
+    pub(super) fn refused() -> Self {
+        Self { queue: None }
+    }
+
+    /// Waits for the command's commit.
+    pub(super) async fn run<C: Command>(&self, command: C) -> Result<C::Output> {
+        let queue = self.queue.as_ref().ok_or(StateError::ReadOnly)?;
+        let (answer, answered) = oneshot::channel();
+        let job = Waiting { command: Some(command), outcome: None, answer };
+        queue.send(Box::new(job)).await.map_err(|_| StateError::Closed)?;
+        answered.await.map_err(|_| StateError::Closed)?
+    }
+}
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+type Committed = StdResult<(), Arc<sqlx::Error>>;
+
+/// A command of any type on its way through the writer.
+trait Job: Send {
+    /// Runs the command; tells whether it is to be kept.
+    fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> BoxFuture<'a, bool>;
+    /// Answers the caller, who may have gone.
+    fn answer(self: Box<Self>, committed: Committed);
+}
+
+struct Waiting<C: Command> {
+    command: Option<C>,
+    outcome: Option<Result<C::Output>>,
+    answer: oneshot::Sender<Result<C::Output>>,
+}
+
+impl<C: Command> Job for Waiting<C> {
+    fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let Some(command) = self.command.take() else { return false };
+            self.outcome.insert(command.apply(tx).await).is_ok()
+        })
+    }
+
+    fn answer(self: Box<Self>, committed: Committed) {
+        let answer = match (self.outcome, committed) {
+            (Some(Err(own)), _) => Err(own),
+            (_, Err(error)) => Err(StateError::NotCommitted(error)),
+            (Some(Ok(output)), Ok(())) => Ok(output),
+            (None, Ok(())) => Err(StateError::Closed),
+        };
+        drop(self.answer.send(answer));
+    }
+}
+
+/// The writer's own things.
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    /// `None`: the last commit failed, and a fresh connection is needed.
+    connection: Option<SqliteConnection>,
+    hub: Arc<Hub>,
+    hook: Option<CommitHook>,
+    commands: mpsc::Receiver<Box<dyn Job>>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        options: SqliteConnectOptions,
+        connection: SqliteConnection,
+        hub: Arc<Hub>,
+        hook: Option<CommitHook>,
+    ) -> (Self, Commands) {
+        let (sender, commands) = mpsc::channel(QUEUE_LIMIT);
+        (Self { options, connection: Some(connection), hub, hook, commands }, Commands { queue: Some(sender) })
+    }
+
+    /// Commits until it is stopped and nothing waits any more; gives the connection back.
+    pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Option<SqliteConnection> {
+        let mut batch = Vec::with_capacity(BATCH_LIMIT);
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                taken = self.commands.recv_many(&mut batch, BATCH_LIMIT) => match taken {
+                    0 => return self.connection,
+                    _ => self.commit(&mut batch).await,
+                },
+                _ = &mut stop, if !stopping => {
+                    stopping = true;
+                    self.commands.close();
+                }
+            }
+        }
+    }
+
+    async fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) {
+        let stopwatch = Stopwatch::start();
+        let committed = self.transact(batch).await.map_err(Arc::new);
+        histogram!(STORE_COMMIT_SECONDS).record(stopwatch.elapsed());
+        histogram!(STORE_BATCH_SIZE).record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+        match &committed {
+            Ok(changes) => self.hub.publish(changes),
+            Err(_) => self.connection = None,
+        }
+        let committed = committed.map(drop);
+        batch.drain(..).for_each(|job| job.answer(committed.clone()));
+    }
+
+    async fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> StdResult<Changes, sqlx::Error> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(self.options.connect().await?),
+        };
+        let mut changes = Changes::default();
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        for job in batch {
+            let mut savepoint = transaction.begin().await?;
+            let mut tx = Tx { conn: &mut savepoint, changes: Changes::default() };
+            if job.run(&mut tx).await {
+                changes.merge(tx.changes);
+                savepoint.commit().await?;
+            } else {
+                savepoint.rollback().await?;
+            }
+        }
+        self.hook.iter().for_each(|hook| hook(CommitPoint::Before));
+        transaction.commit().await?;
+        self.hook.iter().for_each(|hook| hook(CommitPoint::After));
+        Ok(changes)
+    }
+}
