@@ -126,14 +126,14 @@ impl Clock {
     }
 }
 
-/// Measures how long something took, for metrics: never a reason to decide anything.
+/// Measures how long something takes, by a clock that nobody sets. For metrics and quotas, never for policy.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
     /// Begins to measure.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "a measurement is of this machine, also under a virtual clock")]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     pub fn start() -> Self {
         Self(Instant::now())
     }

@@ -3,10 +3,76 @@
 //! The only room that names the SDK. It knows nothing of containers, wishes or retries: one call in, one answer out,
 //! each within its quota, each error mapped once. Nothing is tried twice here (SDK retries are off).
 //! Knows no other room.
+//!
+//! `lambda` and `logs` have the calls, `call` what they have in common, `error` their failures. `limits` (pure) and
+//! `gates` keep them within the quotas. `connect` and `transport` set up the SDK, `convert` translates.
 
+mod call;
+mod connect;
+mod convert;
+mod error;
+mod gates;
+mod lambda;
+mod limits;
+mod logs;
+mod transport;
 mod types;
 
+use std::sync::Arc;
+
+use gates::Gates;
+
+pub use limits::Lane;
 pub use types::{
     AwsError, AwsErrorKind, FunctionDescription, FunctionPage, FunctionShape, InvokeReply, InvokeRequest, LogEvent,
     LogPage, LogQuery, NewFunction, ReadLogs, ReadLogsFuture,
 };
+
+/// What is needed to reach AWS, or the sandbox.
+#[derive(Clone, PartialEq)]
+pub struct CloudSettings {
+    /// The region.
+    pub region: String,
+    /// Where both services are, instead of the region's own addresses.
+    pub endpoint_url: Option<String>,
+    /// Key id and secret, the sandbox's: then the environment, files and other sources are not asked.
+    pub static_credentials: Option<(String, String)>,
+    /// Our part of the account's control-plane quotas: above 0, at most 1.
+    pub api_share: f64,
+}
+
+/// Never prints the credentials.
+impl std::fmt::Debug for CloudSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CloudSettings")
+            .field("region", &self.region)
+            .field("endpoint_url", &self.endpoint_url)
+            .field("api_share", &self.api_share)
+            .finish_non_exhaustive()
+    }
+}
+
+/// AWS. Every method waits for its turn within the quota, makes one call (those that say so: a few), and answers.
+/// Whoever drops the future while it waits has not called.
+#[derive(Clone, Debug)]
+pub struct Cloud {
+    lambda: aws_sdk_lambda::Client,
+    logs: aws_sdk_cloudwatchlogs::Client,
+    gates: Arc<Gates>,
+    lane: Lane,
+}
+
+impl Cloud {
+    /// Sets up the clients. Never fails and calls nobody: credentials are looked for by the first call.
+    /// Starts in [`Lane::User`].
+    pub async fn connect(settings: &CloudSettings) -> Self {
+        let (lambda, logs) = connect::clients(settings).await;
+        Self { lambda, logs, gates: Arc::new(Gates::new(settings.api_share)), lane: Lane::User }
+    }
+
+    /// The same connections and quotas, for calls on another behalf.
+    #[must_use]
+    pub fn lane(&self, lane: Lane) -> Self {
+        Self { lane, ..self.clone() }
+    }
+}

@@ -1,0 +1,88 @@
+//! What every call has in common: its turn, its measurement, its trace.
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_lambda::operation::RequestId;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use super::gates::Quota;
+use super::types::{AwsError, AwsErrorKind};
+use super::{Cloud, error};
+use crate::clock::Stopwatch;
+use crate::telemetry::{AWS_REQUESTS, AWS_SECONDS, AWS_THROTTLES};
+
+/// Lambda, in errors and metrics.
+pub(super) const LAMBDA: &str = "lambda";
+/// CloudWatch Logs, in errors and metrics.
+pub(super) const LOGS: &str = "logs";
+
+/// A call as errors, metrics and traces name it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'a> {
+    /// [`LAMBDA`] or [`LOGS`].
+    pub(super) service: &'static str,
+    /// Such as `create function`.
+    pub(super) operation: &'static str,
+    /// The function or the log group.
+    pub(super) subject: &'a str,
+    /// What it counts against.
+    pub(super) quota: Quota,
+}
+
+impl Cloud {
+    /// Waits for the call's turn, makes it once, and tells what came of it. A failure is logged by whoever handles it.
+    pub(super) async fn call<T, E>(
+        &self,
+        call: Call<'_>,
+        send: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, AwsError>
+    where
+        T: RequestId,
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let gate = self.gates.of(call.quota);
+        gate.pass(self.lane).await;
+        let watch = Stopwatch::start();
+        let result = send.await.map_err(|sdk_error| error::from_sdk(&call, &sdk_error));
+        match &result {
+            Ok(output) => observe(&call, "OK", output.request_id(), watch.elapsed()),
+            Err(error) => observe(&call, label(error), error.request_id.as_deref(), watch.elapsed()),
+        }
+        if let Err(AwsError { kind: AwsErrorKind::Throttled, retry_after, .. }) = &result {
+            gate.pause(*retry_after);
+            metrics::counter!(AWS_THROTTLES, "service" => call.service, "operation" => call.operation).increment(1);
+        }
+        result
+    }
+}
+
+fn observe(call: &Call<'_>, code: &str, request_id: Option<&str>, took: Duration) {
+    let Call { service, operation, subject, .. } = *call;
+    metrics::counter!(AWS_REQUESTS, "service" => service, "operation" => operation, "code" => code.to_owned())
+        .increment(1);
+    metrics::histogram!(AWS_SECONDS, "service" => service, "operation" => operation).record(took.as_secs_f64());
+    let ms = took.as_millis();
+    tracing::debug!(service, operation, subject, aws_request_id = request_id, code, ms, "called AWS");
+}
+
+/// AWS's code, or our word for the failure where AWS gave none.
+fn label(error: &AwsError) -> &str {
+    error.code.as_deref().unwrap_or(match error.kind {
+        AwsErrorKind::NotFound => "NotFound",
+        AwsErrorKind::Conflict => "Conflict",
+        AwsErrorKind::Throttled => "Throttled",
+        AwsErrorKind::AccessDenied => "AccessDenied",
+        AwsErrorKind::Credentials => "Credentials",
+        AwsErrorKind::InvalidParameter => "InvalidParameter",
+        AwsErrorKind::RoleNotReady => "RoleNotReady",
+        AwsErrorKind::TooLarge => "TooLarge",
+        AwsErrorKind::EnvironmentNotReady => "EnvironmentNotReady",
+        AwsErrorKind::Refused => "Refused",
+        AwsErrorKind::ServiceError => "ServiceError",
+        AwsErrorKind::Unreachable => "Unreachable",
+        AwsErrorKind::NoAnswer => "NoAnswer",
+        AwsErrorKind::Malformed => "Malformed",
+    })
+}

@@ -1,0 +1,169 @@
+//! Every failure of a call, mapped once.
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use super::call::Call;
+use super::transport::SendFailure;
+use super::types::{AwsError, AwsErrorKind};
+
+/// A message is cut after this many bytes: it is stored and shown.
+const MESSAGE_BYTES_MAX: usize = 1_024;
+
+/// How many errors below each other are read at most.
+const CHAIN_MAX: usize = 16;
+
+/// What the failure of a call means.
+pub(super) fn from_sdk<E>(call: &Call<'_>, error: &SdkError<E, HttpResponse>) -> AwsError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let answer = error.raw_response();
+    let (kind, code, message) = match error {
+        SdkError::ServiceError(service) => {
+            let status = service.raw().status().as_u16();
+            let (code, message) = (service.err().code(), service.err().message());
+            let text = message.or(code).map_or_else(|| format!("HTTP status {status}"), str::to_owned);
+            (kind_of_answer(status, code, &text), code.map(str::to_owned), text)
+        }
+        SdkError::ResponseError(_) => (AwsErrorKind::Malformed, None, chain(error)),
+        // The attempt as a whole took too long; nobody knows how far it came.
+        SdkError::TimeoutError(_) => (AwsErrorKind::NoAnswer, None, chain(error)),
+        SdkError::ConstructionFailure(_) => {
+            (kind_before_sending(error, AwsErrorKind::InvalidParameter), None, chain(error))
+        }
+        SdkError::DispatchFailure(_) => (kind_of_dispatch(error), None, chain(error)),
+        _ => (AwsErrorKind::NoAnswer, None, chain(error)),
+    };
+    AwsError {
+        service: call.service,
+        operation: call.operation,
+        kind,
+        code,
+        message: bounded(message),
+        request_id: answer.and_then(|answer| header(answer, "x-amzn-requestid")),
+        retry_after: answer.and_then(|answer| header(answer, "retry-after")).and_then(|text| seconds(&text)),
+    }
+}
+
+/// By the code first, since AWS gives some of them with surprising statuses; by the status otherwise.
+fn kind_of_answer(status: u16, code: Option<&str>, message: &str) -> AwsErrorKind {
+    if let Some(kind) = code.and_then(|code| kind_of_code(code.strip_suffix("Exception").unwrap_or(code), message)) {
+        return kind;
+    }
+    match (status, code) {
+        (429, _) => AwsErrorKind::Throttled,
+        (413, _) => AwsErrorKind::TooLarge,
+        (408 | 500..=599, _) => AwsErrorKind::ServiceError,
+        (403, Some(_)) => AwsErrorKind::AccessDenied,
+        (409, Some(_)) => AwsErrorKind::Conflict,
+        (400..=499, Some(_)) => AwsErrorKind::Refused,
+        // Without a code it is not AWS that answered: a proxy, or an address that leads elsewhere.
+        _ => AwsErrorKind::Malformed,
+    }
+}
+
+/// Codes of the Lambda and CloudWatch Logs API references and of "Common errors", without the `Exception` at the end.
+fn kind_of_code(code: &str, message: &str) -> Option<AwsErrorKind> {
+    Some(match code {
+        "ResourceNotFound" => AwsErrorKind::NotFound,
+        "ResourceConflict" | "ResourceNotReady" | "ResourceAlreadyExists" | "OperationAborted" => {
+            AwsErrorKind::Conflict
+        }
+        "TooManyRequests" | "Throttling" | "Throttled" | "RequestLimitExceeded" | "RequestThrottled" | "SlowDown" => {
+            AwsErrorKind::Throttled
+        }
+        // CloudWatch Logs says it for too many groups as well as, in some operations, for too many calls.
+        "LimitExceeded" if message.to_ascii_lowercase().contains("rate") => AwsErrorKind::Throttled,
+        "AccessDenied" | "NotAuthorized" | "UnauthorizedOperation" => AwsErrorKind::AccessDenied,
+        "UnrecognizedClient"
+        | "InvalidSignature"
+        | "SignatureDoesNotMatch"
+        | "ExpiredToken"
+        | "RequestExpired"
+        | "RequestTimeTooSkewed"
+        | "MissingAuthenticationToken"
+        | "IncompleteSignature"
+        | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "AuthFailure" => AwsErrorKind::Credentials,
+        "InvalidParameterValue" if message.contains("cannot be assumed by Lambda") => AwsErrorKind::RoleNotReady,
+        "InvalidParameterValue" | "InvalidParameter" | "InvalidRequestContent" | "Validation" => {
+            AwsErrorKind::InvalidParameter
+        }
+        "RequestTooLarge" | "RequestEntityTooLarge" | "SerializedRequestEntityTooLarge" => AwsErrorKind::TooLarge,
+        // Reading or writing the file system: that can also happen to a function that runs.
+        "EFSIO" => AwsErrorKind::ServiceError,
+        _ if is_about_the_environment(code) => AwsErrorKind::EnvironmentNotReady,
+        _ => return None,
+    })
+}
+
+/// Errors of Invoke that say that no environment could be made for the function.
+fn is_about_the_environment(code: &str) -> bool {
+    const BEGINNINGS: [&str; 11] = [
+        "EC2",
+        "ENI",
+        "EFSMount",
+        "S3FilesMount",
+        "KMS",
+        "CodeArtifactUser",
+        "SubnetIPAddressLimitReached",
+        "InvalidSubnetID",
+        "InvalidSecurityGroupID",
+        "InvalidRuntime",
+        "InvalidZipFile",
+    ];
+    BEGINNINGS.iter().any(|beginning| code.starts_with(beginning))
+}
+
+/// The witness saw every request that left the SDK: without its word, none did.
+fn kind_of_dispatch(error: &(dyn Error + 'static)) -> AwsErrorKind {
+    match sources(error).find_map(|source| source.downcast_ref::<SendFailure>()) {
+        Some(failure) if failure.handed_over => AwsErrorKind::NoAnswer,
+        Some(_) => AwsErrorKind::Unreachable,
+        None => kind_before_sending(error, AwsErrorKind::Unreachable),
+    }
+}
+
+fn kind_before_sending(error: &(dyn Error + 'static), otherwise: AwsErrorKind) -> AwsErrorKind {
+    let about_credentials = |source: &(dyn Error + 'static)| {
+        // The cache of identities has its own time-out, whose type is private.
+        source.is::<CredentialsError>() || source.to_string().contains("identity")
+    };
+    if sources(error).any(about_credentials) { AwsErrorKind::Credentials } else { otherwise }
+}
+
+fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source()).take(CHAIN_MAX)
+}
+
+/// What went wrong, from the general to the particular, each thing said once.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    for part in sources(error).map(ToString::to_string) {
+        if !text.contains(&part) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&part);
+        }
+    }
+    text
+}
+
+fn bounded(mut message: String) -> String {
+    message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+    message
+}
+
+fn header(answer: &HttpResponse, name: &str) -> Option<String> {
+    answer.headers().get(name).map(str::to_owned)
+}
+
+/// `Retry-After` in seconds; its other form, a date, is not used by AWS.
+fn seconds(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.trim().parse().ok()?).ok()
+}

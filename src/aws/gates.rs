@@ -1,0 +1,121 @@
+//! Where calls wait for our share of a quota: the buckets of [`super::limits`] in real time.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::limits::{Bucket, Lane, Ticket, Turn};
+use crate::clock::Stopwatch;
+use crate::telemetry::AWS_QUOTA_WAIT;
+
+/// Control-plane calls a second, all of them together, for the whole account and region (AWS, "Lambda quotas").
+const CONTROL_PLANE_PER_S: f64 = 15.0;
+
+/// GetFunction has a quota of its own (AWS, "Lambda quotas").
+const GET_FUNCTION_PER_S: f64 = 100.0;
+
+/// Invoke: ten times the account's concurrency, which is 1,000 unless AWS says otherwise. This is our own, lower bound.
+const INVOKE_PER_S: f64 = 100.0;
+
+/// FilterLogEvents: 5 to 25 by region (AWS, "CloudWatch Logs quotas").
+const FILTER_LOG_EVENTS_PER_S: f64 = 5.0;
+
+/// The other calls of CloudWatch Logs that we make: 5 to 25 each; together they are kept below this.
+const LOGS_PER_S: f64 = 10.0;
+
+/// Which quota a call counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quota {
+    ControlPlane,
+    GetFunction,
+    Invoke,
+    FilterLogEvents,
+    Logs,
+}
+
+/// One gate a quota.
+#[derive(Debug)]
+pub(super) struct Gates {
+    control_plane: Gate,
+    get_function: Gate,
+    invoke: Gate,
+    filter_log_events: Gate,
+    logs: Gate,
+}
+
+impl Gates {
+    /// `api_share`: our part of the quotas that we share with the rest of the account.
+    pub(super) fn new(api_share: f64) -> Self {
+        Self {
+            control_plane: Gate::new("control_plane", CONTROL_PLANE_PER_S * api_share),
+            get_function: Gate::new("get_function", GET_FUNCTION_PER_S * api_share),
+            invoke: Gate::new("invoke", INVOKE_PER_S),
+            filter_log_events: Gate::new("filter_log_events", FILTER_LOG_EVENTS_PER_S),
+            logs: Gate::new("logs", LOGS_PER_S),
+        }
+    }
+
+    pub(super) fn of(&self, quota: Quota) -> &Gate {
+        match quota {
+            Quota::ControlPlane => &self.control_plane,
+            Quota::GetFunction => &self.get_function,
+            Quota::Invoke => &self.invoke,
+            Quota::FilterLogEvents => &self.filter_log_events,
+            Quota::Logs => &self.logs,
+        }
+    }
+}
+
+/// A bucket with a clock.
+#[derive(Debug)]
+pub(super) struct Gate {
+    name: &'static str,
+    clock: Stopwatch,
+    bucket: Mutex<Bucket>,
+}
+
+impl Gate {
+    fn new(name: &'static str, per_second: f64) -> Self {
+        Self { name, clock: Stopwatch::start(), bucket: Mutex::new(Bucket::per_second(per_second)) }
+    }
+
+    /// Waits for the turn. Whoever stops waiting gives up the place.
+    pub(super) async fn pass(&self, lane: Lane) {
+        let came = self.clock.elapsed();
+        let place = Place { gate: self, ticket: self.bucket().enter(lane, came) };
+        while let Some(wait) = place.wait() {
+            tokio::time::sleep(wait).await;
+        }
+        let waited = self.clock.elapsed().saturating_sub(came);
+        metrics::histogram!(AWS_QUOTA_WAIT, "bucket" => self.name).record(waited.as_secs_f64());
+    }
+
+    /// AWS refused a call as too many.
+    pub(super) fn pause(&self, retry_after: Option<Duration>) {
+        self.bucket().pause(retry_after, self.clock.elapsed());
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Place<'a> {
+    gate: &'a Gate,
+    ticket: Ticket,
+}
+
+impl Place<'_> {
+    /// `None`: it is our turn.
+    fn wait(&self) -> Option<Duration> {
+        match self.gate.bucket().ask(self.ticket, self.gate.clock.elapsed()) {
+            Turn::Go => None,
+            Turn::Wait(wait) => Some(wait),
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.gate.bucket().leave(self.ticket);
+    }
+}

@@ -1,0 +1,214 @@
+//! Our share of AWS's quotas. PURE: a bucket is told what time it is, and tells who may go.
+//!
+//! A bucket has a number of tokens. A call takes one, and a token comes back one period after it was taken; so in no
+//! window of one period more calls go than there are tokens.
+//!
+//! Calls stand in three lines. [`Lane::User`] goes ahead of [`Lane::Retry`], but a retry that has waited for
+//! [`RETRY_PATIENCE`] goes ahead of users who came later, so that it is not starved. [`Lane::Housekeeping`] goes when
+//! nobody else waits, and holds at most a part of the tokens at a time, so that a user never waits for a sweep. Within a
+//! line the first to come is the first to go. Under a constant load of users housekeeping does not go at all: that is
+//! wanted, nothing depends on it.
+//!
+//! The lines have no limit of their own: whoever waits is a task that exists already, and their number is limited
+//! where they are started.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How long a retry lets users who come later go first.
+const RETRY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a bucket rests after AWS refused a call without saying for how long.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a bucket rests at most, whatever AWS says: the callers keep their own, longer waits.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Tokens of a bucket, at least: below it, housekeeping's part would be nothing or everything.
+const TOKENS_MIN: u32 = 4;
+
+/// Tokens of a bucket, at most.
+const TOKENS_MAX: u32 = 1_000;
+
+/// Calls a second, at least, however small our share is.
+const RATE_MIN: f64 = 0.01;
+
+/// Housekeeping holds at most one token of this many, at least one.
+const TOKENS_PER_HOUSEKEEPING_TOKEN: usize = 3;
+
+/// On whose behalf a call is made; decides who goes first when a quota is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Somebody asked for it and waits.
+    User,
+    /// It failed before.
+    Retry,
+    /// Sweeps and upkeep.
+    Housekeeping,
+}
+
+/// A time on the clock of the bucket's owner, since its start.
+pub(super) type Moment = Duration;
+
+/// A place in a bucket's line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    lane: Lane,
+    number: u64,
+}
+
+/// What a bucket answers to a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The token is taken, the ticket is used up.
+    Go,
+    /// Ask again after this time. It may become earlier, so it is never longer than a period after a pause.
+    Wait(Duration),
+}
+
+#[derive(Debug)]
+struct Taken {
+    at: Moment,
+    by_housekeeping: bool,
+}
+
+/// Ordered by urgency, then by number.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Waiting {
+    urgency: Moment,
+    number: u64,
+}
+
+/// A quota and who waits for it.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    tokens: usize,
+    housekeeping_tokens: usize,
+    period: Duration,
+    /// The oldest first.
+    taken: VecDeque<Taken>,
+    paused_until: Moment,
+    users: VecDeque<Waiting>,
+    retries: VecDeque<Waiting>,
+    housekeeping: VecDeque<Waiting>,
+    next_number: u64,
+}
+
+impl Bucket {
+    /// A bucket of this many calls a second. A rate below [`TOKENS_MIN`] gets that many tokens and a longer period.
+    pub(super) fn per_second(rate: f64) -> Self {
+        let rate = rate.max(RATE_MIN);
+        let tokens = (TOKENS_MIN..=TOKENS_MAX).take_while(|n| f64::from(*n) <= rate).last().unwrap_or(TOKENS_MIN);
+        let period = Duration::from_secs_f64(f64::from(tokens) / rate);
+        let tokens = usize::try_from(tokens).unwrap_or(usize::MAX);
+        Self {
+            tokens,
+            housekeeping_tokens: (tokens / TOKENS_PER_HOUSEKEEPING_TOKEN).max(1),
+            period,
+            taken: VecDeque::with_capacity(tokens),
+            paused_until: Moment::ZERO,
+            users: VecDeque::new(),
+            retries: VecDeque::new(),
+            housekeeping: VecDeque::new(),
+            next_number: 0,
+        }
+    }
+
+    /// Stands in line. Every ticket must be asked for until it may go, or leave.
+    pub(super) fn enter(&mut self, lane: Lane, now: Moment) -> Ticket {
+        let number = self.next_number;
+        self.next_number += 1;
+        let patience = if lane == Lane::Retry { RETRY_PATIENCE } else { Duration::ZERO };
+        self.line_mut(lane).push_back(Waiting { urgency: now + patience, number });
+        Ticket { lane, number }
+    }
+
+    /// Gives up the place; a ticket that has gone already is none any more.
+    pub(super) fn leave(&mut self, ticket: Ticket) {
+        if let Some(place) = self.place(ticket) {
+            self.line_mut(ticket.lane).remove(place);
+        }
+    }
+
+    /// Whether it is the ticket's turn. It is when a token is left after all that stand ahead have taken theirs: they
+    /// need not have come to take it yet.
+    pub(super) fn ask(&mut self, ticket: Ticket, now: Moment) -> Turn {
+        let Some(place) = self.place(ticket) else { return Turn::Go };
+        self.put_back(now);
+        let turn = self.turn_of(ticket.lane, place, now);
+        if turn <= now {
+            self.line_mut(ticket.lane).remove(place);
+            self.taken.push_back(Taken { at: now, by_housekeeping: ticket.lane == Lane::Housekeeping });
+            return Turn::Go;
+        }
+        let ask_again = now.max(self.paused_until) + self.period;
+        Turn::Wait(turn.min(ask_again) - now)
+    }
+
+    /// AWS refused a call as too many: nobody goes for the time it said.
+    pub(super) fn pause(&mut self, retry_after: Option<Duration>, now: Moment) {
+        let pause = retry_after.unwrap_or(PAUSE).min(PAUSE_MAX);
+        self.paused_until = self.paused_until.max(now + pause);
+    }
+
+    fn put_back(&mut self, now: Moment) {
+        while self.taken.front().is_some_and(|taken| taken.at + self.period <= now) {
+            self.taken.pop_front();
+        }
+    }
+
+    /// When the call at this place of its line may go, as far as can be told now.
+    fn turn_of(&self, lane: Lane, place: usize, now: Moment) -> Moment {
+        let ahead = place + self.ahead_in_other_lines(lane, place);
+        let all = self.taken.iter().map(|taken| taken.at);
+        let turn = self.token_at(all, self.tokens, ahead, now).max(self.paused_until);
+        if lane != Lane::Housekeeping {
+            return turn;
+        }
+        let own = self.taken.iter().filter(|taken| taken.by_housekeeping).map(|taken| taken.at);
+        turn.max(self.token_at(own, self.housekeeping_tokens, place, now))
+    }
+
+    fn ahead_in_other_lines(&self, lane: Lane, place: usize) -> usize {
+        let more_urgent = |line: &VecDeque<Waiting>, than: Option<&Waiting>| {
+            than.map_or(0, |than| line.partition_point(|waiting| waiting < than))
+        };
+        match lane {
+            Lane::User => more_urgent(&self.retries, self.users.get(place)),
+            Lane::Retry => more_urgent(&self.users, self.retries.get(place)),
+            Lane::Housekeeping => self.users.len() + self.retries.len(),
+        }
+    }
+
+    /// When a token is there for one who has so many ahead, if each of them takes one at once.
+    fn token_at(&self, taken: impl Iterator<Item = Moment>, tokens: usize, ahead: usize, now: Moment) -> Moment {
+        let back: Vec<Moment> = taken.map(|at| at + self.period).collect();
+        let free = tokens.saturating_sub(back.len());
+        let (rounds, token) = (ahead / tokens, ahead % tokens);
+        let first = token.checked_sub(free).and_then(|index| back.get(index)).copied().unwrap_or(now);
+        first + self.period.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX))
+    }
+
+    fn place(&self, ticket: Ticket) -> Option<usize> {
+        self.line(ticket.lane).binary_search_by_key(&ticket.number, |waiting| waiting.number).ok()
+    }
+
+    fn line(&self, lane: Lane) -> &VecDeque<Waiting> {
+        match lane {
+            Lane::User => &self.users,
+            Lane::Retry => &self.retries,
+            Lane::Housekeeping => &self.housekeeping,
+        }
+    }
+
+    fn line_mut(&mut self, lane: Lane) -> &mut VecDeque<Waiting> {
+        match lane {
+            Lane::User => &mut self.users,
+            Lane::Retry => &mut self.retries,
+            Lane::Housekeeping => &mut self.housekeeping,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
