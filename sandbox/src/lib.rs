@@ -1,1 +1,3 @@
 //! Sandbox.
+
+pub mod runner;

@@ -1,0 +1,149 @@
+//! What goes into the runner and what comes out of it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+
+use bytes::Bytes;
+
+/// How environments are started.
+#[derive(Clone, Debug, Default)]
+pub struct RunnerConfig {
+    /// The command put in front in the image `host`: the path of a program, and its first arguments.
+    pub bootstrap: Vec<OsString>,
+    /// Whether environments get namespaces of their own, where that is possible.
+    pub isolate: bool,
+}
+
+/// An environment to start.
+#[derive(Clone, Debug)]
+pub struct EnvironmentConfig {
+    /// Its number, never used twice.
+    pub environment: u64,
+    /// 32 hexadecimal digits.
+    pub name: String,
+    /// Arguments for the bootstrap.
+    pub command: Vec<String>,
+    /// Where the bootstrap starts; absent: `/`.
+    pub working_dir: Option<String>,
+    /// All environment variables, but for AWS_LAMBDA_RUNTIME_API.
+    pub env: BTreeMap<String, String>,
+    /// The most memory that all of its processes may use together, in MiB.
+    pub memory_mb: u32,
+}
+
+/// An invocation to hand over.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// Its id.
+    pub request_id: String,
+    /// What the function is invoked with.
+    pub payload: Bytes,
+    /// When everything is killed, in milliseconds since 1970.
+    pub deadline_ms: i64,
+    /// The function.
+    pub function_arn: String,
+    /// X-Amz-Client-Context, as it came.
+    pub client_context: Option<String>,
+    /// The X-Ray trace header.
+    pub trace_id: String,
+}
+
+/// How an invocation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With an answer.
+    Response(Bytes),
+    /// With an error that the runtime posted.
+    Error {
+        /// Lambda-Runtime-Function-Error-Type.
+        error_type: String,
+        /// What was posted.
+        body: Bytes,
+    },
+    /// The process returned without an answer.
+    Exited {
+        /// Its status.
+        code: i32,
+    },
+    /// A signal ended the process.
+    Signalled {
+        /// Its number.
+        signal: i32,
+    },
+    /// The deadline passed, and everything was killed.
+    TimedOut,
+    /// The memory was used up, and everything was killed.
+    OutOfMemory,
+    /// The runtime posted an error before it asked for an invocation.
+    InitError {
+        /// Lambda-Runtime-Function-Error-Type.
+        error_type: String,
+        /// What was posted.
+        body: Bytes,
+    },
+}
+
+/// What the runner saw. The events of one environment come in the order in which things happened.
+#[derive(Clone, Debug)]
+pub enum RunnerEvent {
+    /// A line of output.
+    Line {
+        /// Who wrote it.
+        environment: u64,
+        /// When it was read, in milliseconds since 1970.
+        at_ms: i64,
+        /// Without its newline; bytes that are no UTF-8 are replaced.
+        text: String,
+    },
+    /// The environment asked for its first invocation.
+    Ready {
+        /// Which one.
+        environment: u64,
+        /// Since its start.
+        init_ms: f64,
+    },
+    /// An invocation ended. All lines that were written before come before.
+    Ended {
+        /// Where.
+        environment: u64,
+        /// Which one.
+        request_id: String,
+        /// How.
+        end: End,
+        /// Since it was handed over; 0 if it never was.
+        duration_ms: f64,
+        /// The most memory that the environment has used so far, in MiB.
+        max_memory_mb: u32,
+    },
+    /// All processes of the environment have ended: the last event of every environment that was started.
+    Gone {
+        /// Which one.
+        environment: u64,
+    },
+}
+
+/// Why the runner cannot do what it is asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    /// [`RunnerConfig::bootstrap`] is empty.
+    #[error("no bootstrap is configured, so there is nothing to run")]
+    NoBootstrap,
+    /// As AWS's Runtime.InvalidWorkingDir.
+    #[error("the working directory {path:?} cannot be used: {source}")]
+    WorkingDir {
+        /// What was asked for.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The process or what it needs could not be made.
+    #[error("the environment could not be started: {0}")]
+    Start(#[from] io::Error),
+    /// It was never started, or is gone.
+    #[error("there is no environment {0}")]
+    UnknownEnvironment(u64),
+    /// Too many invocations are waiting for it.
+    #[error("environment {0} has too many invocations waiting")]
+    Busy(u64),
+}

@@ -1,0 +1,78 @@
+//! Starts a process with namespaces of its own.
+//!
+//! A new mount namespace with a /tmp of its own (in memory, 512 MB as on Lambda), and a new PID namespace whose
+//! first process is the bootstrap: when it ends, for whatever reason, the kernel kills everything else in it.
+//! Where that is not possible, there is a directory named by TMPDIR instead.
+//!
+//! Namespaces belong to a thread until a process is forked, so each environment has a thread of its own, which
+//! lives as long as the environment: the kernel kills the process when the thread that started it is gone.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+
+/// The private directory, and its size on Lambda when nothing else is asked for.
+const TMP: &str = "/tmp";
+const TMP_OPTIONS: &str = "mode=1777,size=512m";
+
+/// Gives the calling thread, and what it starts from now on, namespaces of its own.
+pub(super) fn enter_namespaces() -> nix::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), TMP, Some("tmpfs"), flags, Some(TMP_OPTIONS))
+}
+
+/// The program as an open file: its path may lead into the /tmp that is about to be hidden.
+pub(super) struct Executable {
+    path: std::ffi::OsString,
+    hidden: Option<File>,
+}
+
+impl Executable {
+    pub(super) fn open(path: &std::ffi::OsStr) -> io::Result<Self> {
+        let real = std::fs::canonicalize(Path::new(path))?;
+        let hidden = if real.starts_with(TMP) { Some(File::open(&real)?) } else { None };
+        Ok(Self { path: real.into_os_string(), hidden })
+    }
+
+    /// To be run while this is open.
+    pub(super) fn command(&self) -> Command {
+        match &self.hidden {
+            Some(file) => {
+                let mut command = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
+                command.arg0(&self.path);
+                command
+            }
+            None => Command::new(&self.path),
+        }
+    }
+}
+
+/// Starts the command, counted by the cgroup behind `entrance`. It is killed when the calling thread ends.
+#[expect(unsafe_code, reason = "only a forked process can mount its own /proc and enter its cgroup before it runs")]
+pub(super) fn spawn(command: &mut Command, entrance: Option<File>, namespaces: bool) -> io::Result<Child> {
+    let prepare = move || {
+        if let Some(entrance) = &entrance {
+            nix::unistd::write(entrance, b"0")?;
+        }
+        set_pdeathsig(Signal::SIGKILL)?;
+        if namespaces {
+            // The thread's /proc shows the processes of the namespace outside.
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes three system calls with short constant arguments, for which nix uses the stack; it
+    // neither allocates nor takes a lock, so it may run in the child of a process that has other threads.
+    unsafe { command.pre_exec(prepare) }.spawn()
+}
