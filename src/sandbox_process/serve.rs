@@ -1,6 +1,7 @@
 //! The process itself: `sandbox`.
 
 use std::fs::{self, TryLockError};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ fn options(config: &Config, identity: String, alone_limit: Option<Duration>) -> 
 
 fn identity() -> Result<String, SandboxError> {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| SandboxError::Spawn(error.into()))?;
+    getrandom::fill(&mut bytes).map_err(|error| SandboxError::Spawn(io::Error::other(error.to_string())))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -1,0 +1,228 @@
+//! Gives the model a clock, processes and callers that wait.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::clock::now_ms;
+use crate::faults::Faults;
+use crate::model::{
+    ApiError, Effect, End, EnvironmentEvent, EnvironmentSpec, Handover, Model, Outcome, Reply, Request, Response,
+    Snapshot, Ticket,
+};
+use crate::runner::{self, EnvironmentConfig, Invocation, Runner, RunnerConfig, RunnerError, RunnerEvent};
+use crate::sandbox::Programs;
+use crate::script::{self, Program};
+use crate::settings::Settings;
+
+/// Reports of the runner that wait for the model, at most; then the runner waits.
+const MAX_WAITING_REPORTS: usize = 1_024;
+
+type Script = script::Runner<Box<dyn FnMut(&Handover) -> Program + Send>>;
+
+/// The model with those who wait for its answers, and scripted programs, if there are any.
+struct Core {
+    model: Model,
+    waiting: HashMap<Ticket, oneshot::Sender<Result<Response, ApiError>>>,
+    script: Option<Script>,
+}
+
+impl Core {
+    /// Lets everything happen that is due. Gives what real processes have to do, and when to come back.
+    fn step(&mut self, now: i64) -> (Vec<Effect>, Option<i64>) {
+        while let Some((_, event)) = self.script.as_mut().and_then(|script| script.report(now)) {
+            self.model.report(now, event);
+        }
+        let mut effects = Vec::new();
+        for effect in self.model.advance(now) {
+            match (effect, &mut self.script) {
+                (Effect::Answer { ticket, result }, _) => self.answer(ticket, result),
+                // A script gives nothing but answers back, and those are taken out above.
+                (effect, Some(script)) => drop(script.take(now, effect)),
+                (effect, None) => effects.push(effect),
+            }
+        }
+        let script = self.script.as_ref().and_then(script::Runner::next);
+        (effects, self.model.next_wakeup().into_iter().chain(script).min())
+    }
+
+    fn answer(&mut self, ticket: Ticket, result: Result<Response, ApiError>) {
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            // A caller that went away does not stop its invocation, so there may be nobody to tell.
+            let _ = waiting.send(result);
+        }
+    }
+}
+
+/// The one owner of the model and of the runner.
+pub(crate) struct Driver {
+    core: Mutex<Core>,
+    wake: Notify,
+    runner: Runner,
+}
+
+/// What became of a call.
+pub(crate) struct Called {
+    pub(crate) reply: Reply,
+    /// For [`Outcome::Later`].
+    pub(crate) answer: Option<oneshot::Receiver<Result<Response, ApiError>>>,
+}
+
+impl Driver {
+    /// A driver and the reports that [`Driver::listen`] has to be given.
+    pub(crate) fn new(settings: Settings, programs: Programs) -> (Self, mpsc::Receiver<RunnerEvent>) {
+        let (sender, reports) = mpsc::channel(MAX_WAITING_REPORTS);
+        let (config, script) = match programs {
+            Programs::Real(config) => (config, None),
+            Programs::Scripted { init_ms, choose } => {
+                let choose: Box<dyn FnMut(&Handover) -> Program + Send> = Box::new(move |handover| choose(handover));
+                (RunnerConfig::default(), Some(script::Runner::new(init_ms, choose)))
+            }
+        };
+        let core = Core { model: Model::new(settings), waiting: HashMap::new(), script };
+        (Self { core: Mutex::new(core), wake: Notify::new(), runner: Runner::new(config, sender) }, reports)
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        // The model keeps no half-made changes across a panic that matter more than going on.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn call(&self, request: &Request) -> Called {
+        let mut core = self.core();
+        let reply = core.model.call(now_ms(), request);
+        let answer = if let Outcome::Later(ticket) = reply.outcome {
+            let (sender, receiver) = oneshot::channel();
+            core.waiting.insert(ticket, sender);
+            Some(receiver)
+        } else {
+            None
+        };
+        drop(core);
+        self.wake.notify_one();
+        Called { reply, answer }
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.core().model.snapshot()
+    }
+
+    pub(crate) fn idle(&self) -> bool {
+        self.core().model.idle()
+    }
+
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        self.core().model.set_faults(now_ms(), faults);
+        self.wake.notify_one();
+    }
+
+    fn report(&self, event: EnvironmentEvent) {
+        self.core().model.report(now_ms(), event);
+        self.wake.notify_one();
+    }
+
+    /// Tells the model what the runner saw, until the runner is gone.
+    pub(crate) async fn listen(self: Arc<Self>, mut reports: mpsc::Receiver<RunnerEvent>) {
+        while let Some(event) = reports.recv().await {
+            self.report(seen(event));
+        }
+    }
+
+    /// Carries out the model's effects and wakes it in time; never ends.
+    pub(crate) async fn drive(self: Arc<Self>) {
+        loop {
+            let (effects, wakeup) = self.core().step(now_ms());
+            if effects.is_empty() {
+                self.pause(wakeup).await;
+            }
+            for effect in effects {
+                self.carry_out(effect).await;
+            }
+        }
+    }
+
+    async fn pause(&self, wakeup: Option<i64>) {
+        let Some(wakeup) = wakeup else { return self.wake.notified().await };
+        let wait = Duration::from_millis(u64::try_from(wakeup.saturating_sub(now_ms())).unwrap_or(0));
+        // Being woken and being late are the same: the model looks what is due.
+        let _ = tokio::time::timeout(wait, self.wake.notified()).await;
+    }
+
+    async fn carry_out(&self, effect: Effect) {
+        match effect {
+            Effect::Start(spec) => {
+                let environment = spec.environment;
+                if let Err(error) = self.runner.start(environment_config(&spec)).await {
+                    tracing::warn!(function = %spec.function, %error, "an environment could not be started");
+                    self.report(not_started(environment, "Runtime.InvalidEntrypoint", &error));
+                }
+            }
+            Effect::Invoke(handover) => {
+                let environment = handover.environment;
+                if let Err(error) = self.runner.invoke(environment, invocation(handover)).await {
+                    tracing::warn!(environment, %error, "an invocation could not be handed over");
+                    self.report(not_started(environment, "Runtime.ExitError", &error));
+                }
+            }
+            Effect::Kill { environment } => self.runner.kill(environment).await,
+            Effect::Answer { ticket, result } => self.core().answer(ticket, result),
+        }
+    }
+
+    /// Ends all processes.
+    pub(crate) async fn shutdown(&self) {
+        self.runner.shutdown().await;
+    }
+}
+
+fn environment_config(spec: &EnvironmentSpec) -> EnvironmentConfig {
+    EnvironmentConfig {
+        environment: spec.environment,
+        name: spec.name.clone(),
+        command: spec.command.clone(),
+        working_dir: spec.working_dir.clone(),
+        env: spec.env.clone(),
+        memory_mb: spec.memory_mb,
+    }
+}
+
+fn invocation(handover: Handover) -> Invocation {
+    Invocation {
+        request_id: handover.request_id,
+        payload: handover.payload,
+        deadline_ms: handover.deadline_ms,
+        function_arn: handover.function_arn,
+        client_context: handover.client_context,
+        trace_id: handover.trace_id,
+    }
+}
+
+fn not_started(environment: u64, error_type: &str, error: &RunnerError) -> EnvironmentEvent {
+    let end = End::NotStarted { error_type: error_type.to_owned(), message: error.to_string() };
+    EnvironmentEvent::Ended { environment, end, duration_ms: 0.0, max_memory_mb: 0 }
+}
+
+fn seen(event: RunnerEvent) -> EnvironmentEvent {
+    match event {
+        RunnerEvent::Line { environment, at_ms, text } => EnvironmentEvent::Line { environment, at_ms, text },
+        RunnerEvent::Ready { environment, init_ms } => EnvironmentEvent::Ready { environment, init_ms },
+        RunnerEvent::Gone { environment } => EnvironmentEvent::Gone { environment },
+        RunnerEvent::Ended { environment, end, duration_ms, max_memory_mb, .. } => {
+            EnvironmentEvent::Ended { environment, end: ended(end), duration_ms, max_memory_mb }
+        }
+    }
+}
+
+fn ended(end: runner::End) -> End {
+    match end {
+        runner::End::Response(body) => End::Response(body),
+        runner::End::Error { error_type, body } => End::Error { error_type, body },
+        runner::End::Exited { code } => End::Exited { code },
+        runner::End::Signalled { signal } => End::Signalled { signal },
+        runner::End::TimedOut => End::TimedOut,
+        runner::End::OutOfMemory => End::OutOfMemory,
+        runner::End::InitError { error_type, body } => End::InitError { error_type, body },
+    }
+}

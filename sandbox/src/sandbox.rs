@@ -1,0 +1,177 @@
+//! The sandbox as its users see it.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::clock::now_ms;
+use crate::driver::Driver;
+use crate::faults::Faults;
+use crate::http::{self, Shared};
+use crate::model::{Handover, Snapshot};
+use crate::runner::RunnerConfig;
+use crate::script::Program;
+use crate::settings::Settings;
+
+/// How a sandbox is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What kind of AWS it plays.
+    pub settings: Settings,
+    /// What functions run.
+    pub programs: Programs,
+    /// Told to whoever asks `GET /_sandbox/identity`; means nothing to the sandbox.
+    pub identity: String,
+    /// The only access key id that is accepted; `None`: any, and unsigned requests too.
+    pub access_key: Option<String>,
+    /// How long it stays when nobody attends it and no request comes; `None`: for ever.
+    pub alone_limit: Option<Duration>,
+}
+
+impl Options {
+    /// For tests: any credentials, no limit of loneliness.
+    #[must_use]
+    pub fn new(settings: Settings, programs: Programs) -> Self {
+        Self { settings, programs, identity: String::new(), access_key: None, alone_limit: None }
+    }
+}
+
+/// What functions run.
+#[derive(Clone)]
+pub enum Programs {
+    /// Processes, through the Runtime API.
+    Real(RunnerConfig),
+    /// What a script tells of them, in real time.
+    Scripted {
+        /// How long an environment takes to start, in milliseconds.
+        init_ms: u32,
+        /// What each invocation does.
+        choose: Arc<dyn Fn(&Handover) -> Program + Send + Sync>,
+    },
+}
+
+impl Programs {
+    /// Scripted programs whose environments start at once.
+    pub fn scripted(choose: impl Fn(&Handover) -> Program + Send + Sync + 'static) -> Self {
+        Self::Scripted { init_ms: 0, choose: Arc::new(choose) }
+    }
+}
+
+impl fmt::Debug for Programs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Real(config) => f.debug_tuple("Real").field(config).finish(),
+            Self::Scripted { init_ms, .. } => f.debug_struct("Scripted").field("init_ms", init_ms).finish_non_exhaustive(),
+        }
+    }
+}
+
+/// Why a sandbox could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No port could be opened.
+    #[error("the sandbox cannot listen on 127.0.0.1: {0}")]
+    Listen(#[source] std::io::Error),
+}
+
+/// A running sandbox. Its processes end with [`Sandbox::stop`]; dropping it only cuts its connections.
+pub struct Sandbox {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    /// Ends when the connections have ended.
+    server: JoinHandle<()>,
+    /// Never end by themselves.
+    helpers: Vec<JoinHandle<()>>,
+}
+
+impl Sandbox {
+    /// Starts a sandbox on a free port of 127.0.0.1. Needs a tokio runtime with time and network.
+    ///
+    /// # Errors
+    /// When no port can be opened.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(StartError::Listen)?;
+        let address = listener.local_addr().map_err(StartError::Listen)?;
+        let (driver, reports) = Driver::new(options.settings, options.programs);
+        let driver = Arc::new(driver);
+        let shared = Arc::new(Shared {
+            driver: Arc::clone(&driver),
+            identity: options.identity,
+            access_key: options.access_key,
+            stop: watch::Sender::new(false),
+            last_request_ms: AtomicI64::new(now_ms()),
+            attendants: AtomicUsize::new(0),
+            unread: AtomicU64::new(0),
+        });
+        let mut helpers =
+            vec![tokio::spawn(Arc::clone(&driver).listen(reports)), tokio::spawn(Arc::clone(&driver).drive())];
+        if let Some(limit) = options.alone_limit {
+            helpers.push(tokio::spawn(watch_loneliness(Arc::clone(&shared), limit)));
+        }
+        let server = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
+        Ok(Self { address, shared, server, helpers })
+    }
+
+    /// The endpoint URL for the SDK's clients, such as `http://127.0.0.1:40123`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What there is now.
+    #[must_use]
+    pub fn state(&self) -> Snapshot {
+        self.shared.driver.snapshot()
+    }
+
+    /// Replaces the faults; their counts start anew.
+    pub fn set_faults(&self, faults: Faults) {
+        self.shared.driver.set_faults(faults);
+    }
+
+    /// Waits until the sandbox wants to end: it was asked to, or it was alone for too long. Then call
+    /// [`Sandbox::stop`].
+    pub async fn ended(&self) {
+        let mut stop = self.shared.stop.subscribe();
+        // The sender lives as long as `self`.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+
+    /// Ends the connections, then all processes.
+    pub async fn stop(mut self) {
+        self.shared.stop.send_replace(true);
+        // A panic of the server is no reason to leave processes behind.
+        let _ = (&mut self.server).await;
+        self.shared.driver.shutdown().await;
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.server.abort();
+        for helper in &self.helpers {
+            helper.abort();
+        }
+    }
+}
+
+async fn watch_loneliness(shared: Arc<Shared>, limit: Duration) {
+    let limit_ms = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
+    loop {
+        let quiet_ms = now_ms().saturating_sub(shared.last_request_ms.load(Ordering::Relaxed));
+        let attended = shared.attendants.load(Ordering::Relaxed) > 0;
+        if !attended && quiet_ms >= limit_ms {
+            shared.stop.send_replace(true);
+            return;
+        }
+        // An attendant that leaves counts as a request, so nothing can end before a whole limit from now.
+        let wait_ms = if attended { limit_ms } else { limit_ms.saturating_sub(quiet_ms) };
+        tokio::time::sleep(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0).max(1))).await;
+    }
+}

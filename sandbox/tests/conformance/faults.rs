@@ -1,0 +1,152 @@
+//! Quotas, faults and credentials, as the SDK sees them.
+
+use aws_sdk_lambda::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
+use sockerless_sandbox::faults::{FaultKind, FaultRule, Faults};
+use sockerless_sandbox::model::Operation;
+use sockerless_sandbox::settings::{Quotas, Settings};
+use sockerless_sandbox::{Options, Programs};
+
+use crate::{Aws, GROUP, by_payload, eventually, messages};
+
+async fn with(rules: Vec<FaultRule>) -> Aws {
+    let mut settings = Settings::instant();
+    settings.faults.rules = rules;
+    Aws::start(settings).await
+}
+
+#[tokio::test]
+async fn the_control_plane_has_one_quota() {
+    // A rate so low that nothing comes back while the test runs.
+    let settings = Settings { quotas: Quotas { control_plane: 0.001, ..Settings::quick().quotas }, ..Settings::instant() };
+    let aws = Aws::start(settings).await;
+    aws.create("f").send().await.unwrap();
+    let refused = aws.lambda.list_functions().send().await.unwrap_err();
+    assert_eq!(refused.raw_response().unwrap().headers().get("retry-after"), Some("1"));
+    let refused = refused.into_service_error();
+    assert!(refused.is_too_many_requests_exception());
+    assert_eq!(refused.code(), Some("TooManyRequestsException"));
+    aws.lambda.get_function().function_name("f").send().await.unwrap();
+    aws.sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn errors_are_modelled() {
+    let nth = |operation, nth, kind| FaultRule::nth(operation, nth, kind);
+    let aws = with(vec![
+        nth(Operation::CreateFunction, 1, FaultKind::RoleNotAssumable),
+        nth(Operation::CreateFunction, 2, FaultKind::ServiceError { status: 502 }),
+        nth(Operation::CreateFunction, 3, FaultKind::AccessDenied),
+        nth(Operation::CreateFunction, 4, FaultKind::MalformedBody),
+        nth(Operation::FilterLogEvents, 1, FaultKind::Throttle { retry_after_s: None }),
+        nth(Operation::FilterLogEvents, 2, FaultKind::AccessDenied),
+        nth(Operation::FilterLogEvents, 3, FaultKind::ServiceError { status: 500 }),
+    ])
+    .await;
+    let create = || async { aws.create("f").send().await.unwrap_err() };
+    let role = create().await.into_service_error();
+    assert!(role.is_invalid_parameter_value_exception());
+    assert_eq!(role.message(), Some("The role defined for the function cannot be assumed by Lambda."));
+    let service = create().await;
+    assert_eq!(service.raw_response().unwrap().status().as_u16(), 502);
+    assert!(service.into_service_error().is_service_exception());
+    let denied = create().await;
+    assert_eq!(denied.raw_response().unwrap().status().as_u16(), 403);
+    assert_eq!(denied.into_service_error().code(), Some("AccessDeniedException"));
+    assert!(matches!(create().await, SdkError::ResponseError(_)));
+    assert_eq!(aws.sandbox.state().functions.len(), 1);
+    for code in ["ThrottlingException", "AccessDeniedException", "ServiceUnavailableException"] {
+        let error = aws.logs.filter_log_events().log_group_name(GROUP).send().await.unwrap_err();
+        assert_eq!(error.into_service_error().code(), Some(code));
+    }
+    aws.sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn connections_break_before_and_after() {
+    let aws = with(vec![
+        FaultRule::nth(Operation::CreateFunction, 1, FaultKind::ResetBefore),
+        FaultRule::nth(Operation::CreateFunction, 2, FaultKind::ResetAfter),
+        FaultRule::nth(Operation::DeleteFunction, 1, FaultKind::LoseAnswer),
+        FaultRule::nth(Operation::Invoke, 1, FaultKind::LoseAnswer),
+    ])
+    .await;
+    let broken = |error: &SdkError<_, _>| matches!(error, SdkError::DispatchFailure(_));
+    assert!(broken(&aws.create("a").send().await.unwrap_err()));
+    assert_eq!(aws.sandbox.state().functions.len(), 0);
+    assert!(broken(&aws.create("b").send().await.unwrap_err()));
+    assert_eq!(aws.sandbox.state().functions.len(), 1);
+    let invoke = || aws.lambda.invoke().function_name("b").payload(Blob::new(r#"{"lines":["once"]}"#)).send();
+    assert!(matches!(invoke().await.unwrap_err(), SdkError::DispatchFailure(_)));
+    assert_eq!(messages(&aws).await.iter().filter(|m| *m == "once\n").count(), 1);
+    invoke().await.unwrap();
+    let delete = aws.lambda.delete_function().function_name("b").send().await.unwrap_err();
+    assert!(matches!(delete, SdkError::DispatchFailure(_)));
+    assert_eq!(aws.sandbox.state().functions.len(), 0);
+    aws.sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn reads_can_be_stale_and_logs_can_be_missing() {
+    let stale = |operation| FaultRule { to: Some(1), ..FaultRule::every(operation, FaultKind::Stale { ms: 60_000 }) };
+    let mut settings = Settings::instant();
+    settings.faults = Faults {
+        rules: vec![stale(Operation::GetFunction), stale(Operation::ListFunctions)],
+        roles_without_logs: vec!["*".to_owned()],
+        ..Faults::default()
+    };
+    let aws = Aws::start(settings).await;
+    aws.create("f").send().await.unwrap();
+    let get = || aws.lambda.get_function().function_name("f").send();
+    assert!(get().await.unwrap_err().into_service_error().is_resource_not_found_exception());
+    get().await.unwrap();
+    assert!(aws.lambda.list_functions().send().await.unwrap().functions().is_empty());
+    assert_eq!(aws.lambda.list_functions().send().await.unwrap().functions().len(), 1);
+    let call = aws.lambda.invoke().function_name("f").log_type(aws_sdk_lambda::types::LogType::Tail);
+    assert!(call.send().await.unwrap().log_result().is_some());
+    let group = aws.logs.filter_log_events().log_group_name(GROUP).send().await.unwrap_err();
+    assert!(group.into_service_error().is_resource_not_found_exception());
+    aws.sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_can_come_twice() {
+    let aws = with(vec![FaultRule::nth(Operation::Invoke, 1, FaultKind::DuplicateDelivery)]).await;
+    aws.create("f").send().await.unwrap();
+    aws.lambda.invoke().function_name("f").invocation_type(InvocationType::Event).send().await.unwrap();
+    let starts = eventually(|| async {
+        let starts: Vec<_> = messages(&aws).await.into_iter().filter(|m| m.starts_with("START")).collect();
+        (starts.len() == 2).then_some(starts)
+    })
+    .await;
+    assert_eq!(starts[0], starts[1]);
+    aws.sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn faults_can_be_replaced() {
+    let aws = with(vec![FaultRule::every(Operation::CreateFunction, FaultKind::Throttle { retry_after_s: Some(7) })]).await;
+    let refused = aws.create("f").send().await.unwrap_err();
+    assert_eq!(refused.raw_response().unwrap().headers().get("retry-after"), Some("7"));
+    aws.sandbox.set_faults(Faults::default());
+    aws.create("f").send().await.unwrap();
+    assert_eq!(aws.sandbox.state().calls[&Operation::CreateFunction], 2);
+    aws.sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn only_one_key_is_accepted() {
+    let options = Options { access_key: Some("AKIAGOOD".to_owned()), ..Options::new(Settings::instant(), Programs::scripted(by_payload)) };
+    let aws = Aws::with(options).await;
+    let refused = aws.lambda.list_functions().send().await.unwrap_err();
+    assert_eq!(refused.raw_response().unwrap().status().as_u16(), 403);
+    let refused = refused.into_service_error();
+    assert_eq!(refused.code(), Some("UnrecognizedClientException"));
+    assert_eq!(refused.message(), Some("The security token included in the request is invalid."));
+    let logs = aws.logs.describe_log_groups().send().await.unwrap_err().into_service_error();
+    assert_eq!(logs.code(), Some("UnrecognizedClientException"));
+    let (lambda, _) = crate::clients(&aws.sandbox.endpoint(), "AKIAGOOD");
+    lambda.list_functions().send().await.unwrap();
+    aws.sandbox.stop().await;
+}
