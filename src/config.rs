@@ -1,5 +1,17 @@
 //! The configuration: defaults < YAML < environment < flags, into one typed, validated, immutable [`Config`].
+//!
+//! Every key stands once in the table [`KEYS`]: its name, default, meaning and rule. The flags, the environment
+//! variables, the documentation and the checks all come from that table. A value that breaks its rule stops the
+//! process, with the key, where the value came from, and what is allowed.
 
+mod error;
+mod keys;
+mod load;
+mod print;
+mod rules;
+mod sources;
+
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +19,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::state::model::{Architecture, InvocationKind, Protocol, UnknownOutcome};
+
+pub use error::{ConfigError, Problem};
+pub use keys::{KEYS, Setting};
+pub use load::{Effective, Loaded, Place, SYSTEM_FILE, Sources, load};
+pub use print::{effective_yaml, markdown_table};
+pub use sources::{Environment, Flags, state_directory};
 
 /// Everything that can be set, validated. Built once at start.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,4 +122,14 @@ pub enum Listen {
     Unix(PathBuf),
     /// `tcp://host:port`; port 0 takes a free one.
     Tcp(SocketAddr),
+}
+
+/// As it is written in the configuration.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
 }

@@ -1,4 +1,16 @@
 //! Tracing and metrics. Every metric name stands here once, with its help text.
+//!
+//! Log lines go to stderr: stdout belongs to what a command answers. The metrics are only recorded and rendered here;
+//! the API room serves them.
+
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::util::TryInitError;
+
+use crate::config::{Config, LogFormat};
 
 /// A metric: its name and what it means.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +33,15 @@ pub enum MetricKind {
     /// A distribution.
     Histogram,
 }
+
+/// How often the recorder tidies up, so that histograms do not grow between two scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// Calls, commits, requests: from below a millisecond to a minute.
+const SHORT_SECONDS: &[f64] =
+    &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Waits, and what may last as long as a run.
+const LONG_SECONDS: &[f64] = &[0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0];
+const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
 macro_rules! metrics_table {
     ($($constant:ident, $kind:ident, $name:literal, $help:literal;)*) => {
@@ -60,4 +81,183 @@ metrics_table! {
     STORE_BATCH_SIZE, Histogram, "sockerless_store_batch_size", "Writes that one commit carried.";
     HTTP_REQUESTS, Counter, "sockerless_http_requests_total", "Requests by method, route template and status.";
     HTTP_SECONDS, Histogram, "sockerless_http_request_seconds", "Time to the answer's header, by route template.";
+}
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter cannot be understood.
+    #[error("log_level: {0}")]
+    Filter(#[from] ParseError),
+    /// The process has a subscriber already.
+    #[error("logging was set up before: {0}")]
+    Logging(#[from] TryInitError),
+    /// The process has a recorder already.
+    #[error("metrics were set up before")]
+    Recorder,
+    /// The table of metrics is wrong.
+    #[error("metrics: {0}")]
+    Buckets(#[from] BuildError),
+}
+
+/// The metrics of this process. Cloning gives the same.
+#[derive(Clone)]
+pub struct Telemetry {
+    handle: PrometheusHandle,
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Telemetry").finish_non_exhaustive()
+    }
+}
+
+impl Telemetry {
+    /// Sets up logging and metrics for the whole process, once.
+    ///
+    /// # Errors
+    ///
+    /// If the filter is wrong, or the process has them already.
+    pub fn install(config: &Config) -> Result<Self, TelemetryError> {
+        install_logging(config)?;
+        let recorder = recorder()?;
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::Recorder)?;
+        describe();
+        Ok(Self { handle })
+    }
+
+    /// All metrics in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Keeps the recorder tidy; never returns.
+    pub async fn upkeep(self) {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            self.handle.run_upkeep();
+        }
+    }
+}
+
+fn install_logging(config: &Config) -> Result<(), TelemetryError> {
+    use tracing_subscriber::util::SubscriberInitExt as _;
+
+    let filter = EnvFilter::builder().parse(&config.log_level)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Json => lines.json().flatten_event(true).finish().try_init()?,
+        LogFormat::Text => {
+            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            lines.with_ansi(colours).finish().try_init()?;
+        }
+    }
+    Ok(())
+}
+
+/// A recorder with the buckets of our histograms.
+fn recorder() -> Result<PrometheusRecorder, TelemetryError> {
+    let histograms = METRICS.iter().filter(|metric| metric.kind == MetricKind::Histogram);
+    let builder = histograms.clone().try_fold(PrometheusBuilder::new(), |builder, metric| {
+        builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets(metric.name))
+    })?;
+    Ok(builder.build_recorder())
+}
+
+fn buckets(name: &str) -> &'static [f64] {
+    match name {
+        STORE_BATCH_SIZE => SIZES,
+        QUEUE_SECONDS | AWS_QUOTA_WAIT | CREATE_TO_ACTIVE => LONG_SECONDS,
+        _ => SHORT_SECONDS,
+    }
+}
+
+/// Gives every metric its help text, and those without labels their zero, so that they are there from the start.
+fn describe() {
+    for Metric { name, help, kind } in METRICS {
+        match kind {
+            MetricKind::Counter => metrics::describe_counter!(*name, *help),
+            MetricKind::Gauge => metrics::describe_gauge!(*name, *help),
+            MetricKind::Histogram => metrics::describe_histogram!(*name, *help),
+        }
+    }
+    for name in [UNKNOWN_OUTCOMES, SECOND_RUNS, ORPHANS_DELETED] {
+        metrics::counter!(name).absolute(0);
+    }
+    for name in [RUNS_IN_FLIGHT, ORPHANS, FOREIGN_FUNCTIONS, INFORMER_LAG] {
+        metrics::gauge!(name).set(0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    fn rendered() -> String {
+        let recorder = recorder().unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            for metric in METRICS {
+                match metric.kind {
+                    MetricKind::Counter => metrics::counter!(metric.name, "code" => "a \"b\"\n").increment(1),
+                    MetricKind::Gauge => metrics::gauge!(metric.name).set(1.0),
+                    MetricKind::Histogram => metrics::histogram!(metric.name).record(0.02),
+                }
+            }
+        });
+        recorder.handle().render()
+    }
+
+    #[test]
+    fn every_metric_has_its_help_type_and_a_sample() {
+        let text = rendered();
+        for Metric { name, help, kind } in METRICS {
+            let kind = format!("{kind:?}").to_lowercase();
+            assert!(text.contains(&format!("# HELP {name} {help}\n")), "{name}: no help");
+            assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name}: not a {kind}");
+            let sample = if kind == "histogram" { format!("{name}_bucket") } else { (*name).to_owned() };
+            assert!(text.lines().any(|line| line.starts_with(&sample)), "{name}: no sample");
+        }
+    }
+
+    #[test]
+    fn the_text_is_what_a_scraper_reads() {
+        let mut types = BTreeMap::new();
+        let text = rendered();
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with("# HELP")) {
+            if let Some(named) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = named.split_once(' ').unwrap();
+                assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} is typed twice");
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert!(value == "+Inf" || value.parse::<f64>().is_ok(), "{line}");
+            let name = series.split('{').next().unwrap();
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            assert!(types.contains_key(name) || types.contains_key(base), "{line} comes before its type");
+        }
+        assert_eq!(types.len(), METRICS.len());
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let mut seen = BTreeSet::new();
+        for Metric { name, help, kind } in METRICS {
+            assert!(seen.insert(name), "{name} stands there twice");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == MetricKind::Counter, "{name}");
+            assert!(help.ends_with('.') && !help.contains('\n'), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn buckets_go_up() {
+        for buckets in [SHORT_SECONDS, LONG_SECONDS, SIZES] {
+            assert!(buckets.is_sorted_by(|a, b| a < b));
+        }
+    }
 }

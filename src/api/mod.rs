@@ -1,0 +1,3 @@
+//! Docker's words.
+
+pub mod client;

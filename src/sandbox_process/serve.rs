@@ -1,0 +1,87 @@
+//! The process itself: `sandbox`.
+
+use std::fs::{self, TryLockError};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use sockerless_sandbox::runner::RunnerConfig;
+use sockerless_sandbox::settings::Settings;
+use sockerless_sandbox::{Options, Programs, Sandbox};
+
+use super::rendezvous::Rendezvous;
+use super::{CREDENTIALS, Files, SandboxError, open};
+use crate::config::Config;
+use crate::signals::Signals;
+use crate::terminal;
+
+/// How long a sandbox of a daemon stays when nobody attends it.
+const ALONE_LIMIT: Duration = Duration::from_secs(600);
+
+/// Serves a sandbox until a signal, or until it is asked to end, or is alone for too long.
+///
+/// With a rendezvous it belongs to a daemon: it leaves the session of the process that started it, and tells where it
+/// is in that file only. If the database has a sandbox already, there is nothing to do. Without, it tells on stdout.
+///
+/// # Errors
+///
+/// If it cannot start.
+pub async fn serve(config: &Config, rendezvous: Option<&Path>, mut signals: Signals) -> Result<(), SandboxError> {
+    let Some(path) = rendezvous else {
+        let sandbox = Sandbox::start(options(config, String::new(), None)?).await?;
+        tell(&sandbox.endpoint(), &config.region);
+        until_end(&sandbox, &mut signals).await;
+        sandbox.stop().await;
+        return Ok(());
+    };
+    let file = |path: &Path, source| SandboxError::File { path: path.to_owned(), source };
+    // Fails only for the leader of a process group, which is on its own already.
+    let _ = nix::unistd::setsid();
+    let files = Files::of_rendezvous(path);
+    let lock = open(&files.lock)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(()),
+        Err(TryLockError::Error(error)) => return Err(file(&files.lock, error)),
+    }
+    let identity = identity()?;
+    let sandbox = Sandbox::start(options(config, identity.clone(), Some(ALONE_LIMIT))?).await?;
+    let here = Rendezvous { endpoint: sandbox.endpoint(), pid: std::process::id(), identity };
+    here.write(path).map_err(|error| file(path, error))?;
+    until_end(&sandbox, &mut signals).await;
+    // First nobody finds it, then it ends, and only then may there be another one.
+    let _ = fs::remove_file(path);
+    sandbox.stop().await;
+    drop(lock);
+    Ok(())
+}
+
+async fn until_end(sandbox: &Sandbox, signals: &mut Signals) {
+    tokio::select! {
+        () = sandbox.ended() => {}
+        _ = signals.next() => {}
+    }
+}
+
+fn options(config: &Config, identity: String, alone_limit: Option<Duration>) -> Result<Options, SandboxError> {
+    let program = std::env::current_exe().map_err(SandboxError::Spawn)?;
+    let runner = RunnerConfig { bootstrap: vec![program.into_os_string(), "bootstrap".into()], isolate: false };
+    let account_id = config.role_arn.split(':').nth(4).unwrap_or_default().to_owned();
+    let settings = Settings { region: config.region.clone(), account_id, ..Settings::quick() };
+    let access_key = Some(CREDENTIALS.0.to_owned());
+    Ok(Options { settings, programs: Programs::Real(runner), identity, access_key, alone_limit })
+}
+
+fn identity() -> Result<String, SandboxError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| SandboxError::Spawn(io::Error::other(error.to_string())))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What an AWS SDK or the aws command needs to get here.
+fn tell(endpoint: &str, region: &str) {
+    let (key, secret) = CREDENTIALS;
+    terminal::answer(format_args!(
+        "export AWS_ENDPOINT_URL={endpoint}\nexport AWS_REGION={region}\nexport AWS_ACCESS_KEY_ID={key}\nexport AWS_SECRET_ACCESS_KEY={secret}"
+    ));
+}
