@@ -119,6 +119,8 @@ async fn nonsense_is_refused() {
         assert!(answer.contains(expected), "{request}\n{answer}");
         assert!(answer.contains("x-amzn-requestid: "), "{answer}");
     }
+    let from_a_page = post("/2015-03-31/functions", "Origin: http://example.com\r\n", "{}");
+    assert!(send(&aws, from_a_page.as_bytes()).await.starts_with("HTTP/1.1 403"));
     assert!(send(&aws, b"nonsense\r\n\r\n").await.contains("400"));
     aws.sandbox.stop().await;
 }
