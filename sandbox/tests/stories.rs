@@ -297,7 +297,8 @@ fn tell(acts: &[Act], faults: &Faults, seed: u64) -> (Vec<String>, World<Choose>
         told.push(format!("{reply:?}"));
     }
     world.run_until(world.now_ms() + AFTERWARDS_MS);
-    assert_eq!(world.answers.keys().copied().collect::<Vec<_>>(), tickets);
+    world.model.set_faults(world.now_ms(), Faults::default());
+    assert!(tickets.iter().all(|ticket| world.answers.contains_key(ticket)));
     told.push(format!("{:?}", world.answers));
     told.push(format!("{:?}", world.model.snapshot()));
     told.extend(messages(&mut world));

@@ -66,7 +66,7 @@ fn stop(shared: &Shared, body: &Bytes) -> Answer {
     }
 }
 
-fn refusal(status: StatusCode, message: &str) -> Answer {
+pub(super) fn refusal(status: StatusCode, message: &str) -> Answer {
     json_answer(status, &json!({ "message": message }))
 }
 

@@ -1,4 +1,7 @@
 //! Connections: reads requests, asks the driver, sends answers or breaks connections as the faults want it.
+//!
+//! Whoever can send a request can run programs, so a web page in a local browser must not be able to: browsers give
+//! an `Origin` with what a page posts, and no client of AWS does.
 
 mod admin;
 mod attend;
@@ -10,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming as Body;
@@ -136,6 +140,9 @@ async fn answer(shared: &Arc<Shared>, request: http::Request<Body>, reset: &Atom
         Err(error) if error.is::<LengthLimitError>() => (Bytes::new(), true),
         Err(_) => return Err(Broken),
     };
+    if parts.headers.contains_key(http::header::ORIGIN) {
+        return Ok(admin::refusal(StatusCode::FORBIDDEN, "web pages have no business here"));
+    }
     if let Some(operation) = parts.uri.path().strip_prefix(admin::PREFIX) {
         return Ok(admin::answer(shared, &parts.method, operation, &body));
     }

@@ -40,7 +40,8 @@ pub(super) fn start(json: bool, request_id: &str, at_ms: i64) -> String {
 }
 
 fn platform(kind: &str, at_ms: i64, record: &serde_json::Value) -> String {
-    format!("{}\n", json!({ "time": iso_time(at_ms, "Z"), "type": kind, "record": record }))
+    let time = iso_time(at_ms, "Z");
+    format!("{{\"time\":\"{time}\",\"type\":\"{kind}\",\"record\":{record}}}\n")
 }
 
 impl Report<'_> {

@@ -108,19 +108,19 @@ impl Model {
         {
             return (Outcome::Answer(Err(refused)), Transport::Whole);
         }
-        let outcome = match request {
-            Request::Invoke(invoke) => self.invoke(id, invoke, interference.duplicate),
-            other => Outcome::Answer(self.answer(other, interference)),
+        let outcome = self.carry_out(request, id, interference);
+        // The caller is told of a failure, and what was begun goes on.
+        let outcome = match (&interference.error_after, outcome) {
+            (Some(error), Outcome::Answer(Ok(_)) | Outcome::Later(_)) => Outcome::Answer(Err(error.clone())),
+            (_, outcome) => outcome,
         };
-        match (&interference.error_after, outcome) {
-            (Some(error), Outcome::Answer(Ok(_))) => (Outcome::Answer(Err(error.clone())), interference.transport),
-            (_, outcome) => (outcome, interference.transport),
-        }
+        (outcome, interference.transport)
     }
 
-    fn answer(&mut self, request: &Request, interference: &Interference) -> Result<Response, ApiError> {
+    fn carry_out(&mut self, request: &Request, id: &str, interference: &Interference) -> Outcome {
         let seen = self.now.saturating_sub(interference.stale_ms);
-        match request {
+        Outcome::Answer(match request {
+            Request::Invoke(shape) => return self.invoke(id, shape, interference.duplicate),
             Request::CreateFunction(shape) => self.create_function(shape),
             Request::GetFunction(name) => self.get_function(seen, name),
             Request::GetFunctionConfiguration(name) => self.get_function_configuration(seen, name),
@@ -134,7 +134,6 @@ impl Model {
             Request::TagResource(shape) => self.tag_resource(shape),
             Request::UntagResource(shape) => self.untag_resource(shape),
             Request::ListTags(name) => self.list_tags(seen, name),
-            Request::Invoke(_) => Ok(Response::Empty),
             Request::CreateLogGroup(shape) => self.logs.create_group(self.now, shape),
             Request::DeleteLogGroup(shape) => self.logs.delete_group(shape),
             Request::DescribeLogGroups(shape) => self.logs.describe_groups(&self.settings, seen, shape),
@@ -151,7 +150,7 @@ impl Model {
                 let scan = self.settings.quotas.filter_scan_events;
                 self.logs.filter_events(seen, scan, shape, interference.empty_page)
             }
-        }
+        })
     }
 
     /// Lets time pass and gives what the world has to do, in this order.

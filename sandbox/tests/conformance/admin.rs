@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use sockerless_sandbox::settings::Settings;
+use aws_sdk_lambda::types::InvocationType;
+use sockerless_sandbox::settings::{Settings, Span};
 use sockerless_sandbox::{Options, Programs};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::{Aws, by_payload, eventually};
+use crate::{Aws, FOREVER_MS, by_payload};
 
 fn options() -> Options {
     Options { identity: "me".to_owned(), ..Options::new(Settings::instant(), Programs::scripted(by_payload)) }
@@ -63,17 +64,18 @@ async fn identity_state_and_faults() {
 
 #[tokio::test]
 async fn it_stops_when_idle() {
-    let aws = Aws::with(options()).await;
+    let mut busy = options();
+    busy.settings.timing.event_delay = Span::exactly(FOREVER_MS);
+    let aws = Aws::with(busy).await;
     aws.create("f").send().await.unwrap();
-    let payload = aws_sdk_lambda::primitives::Blob::new(r#"{"ms":300}"#);
-    let call = aws.lambda.invoke().function_name("f").payload(payload).send();
-    let busy = async {
-        eventually(|| async { (!aws.sandbox.state().invocations.is_empty()).then_some(()) }).await;
-        ask(&aws, "POST", "stop", r#"{"when_idle":true}"#).await.1
-    };
-    let (called, busy) = tokio::join!(call, busy);
-    called.unwrap();
-    assert_eq!(busy["stopping"], false);
+    aws.lambda.invoke().function_name("f").invocation_type(InvocationType::Event).send().await.unwrap();
+    assert_eq!(ask(&aws, "POST", "stop", r#"{"when_idle":true}"#).await.1["stopping"], false);
+    aws.create("g").send().await.unwrap();
+    assert_eq!(ask(&aws, "POST", "stop", "").await.1["stopping"], true);
+    aws.sandbox.ended().await;
+    aws.sandbox.stop().await;
+
+    let aws = Aws::with(options()).await;
     assert_eq!(ask(&aws, "POST", "stop", r#"{"when_idle":true}"#).await.1["stopping"], true);
     aws.sandbox.ended().await;
     aws.sandbox.stop().await;
@@ -81,14 +83,14 @@ async fn it_stops_when_idle() {
 
 #[tokio::test]
 async fn it_ends_alone_but_not_while_attended() {
-    let limit = Duration::from_millis(150);
+    let limit = Duration::from_secs(1);
     let aws = Aws::with(Options { alone_limit: Some(limit), ..options() }).await;
     let mut attendant = TcpStream::connect(aws.sandbox.endpoint().trim_start_matches("http://")).await.unwrap();
     attendant.write_all(b"GET /_sandbox/attend HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut first = [0; 12];
     attendant.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 200");
-    assert!(tokio::time::timeout(limit * 4, aws.sandbox.ended()).await.is_err());
+    assert!(tokio::time::timeout(limit * 2, aws.sandbox.ended()).await.is_err());
     drop(attendant);
     tokio::time::timeout(Duration::from_secs(20), aws.sandbox.ended()).await.unwrap();
     aws.sandbox.stop().await;
@@ -119,6 +121,8 @@ async fn nonsense_is_refused() {
         assert!(answer.contains(expected), "{request}\n{answer}");
         assert!(answer.contains("x-amzn-requestid: "), "{answer}");
     }
+    let from_a_page = post("/2015-03-31/functions", "Origin: http://example.com\r\n", "{}");
+    assert!(send(&aws, from_a_page.as_bytes()).await.starts_with("HTTP/1.1 403"));
     assert!(send(&aws, b"nonsense\r\n\r\n").await.contains("400"));
     aws.sandbox.stop().await;
 }

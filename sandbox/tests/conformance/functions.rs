@@ -11,7 +11,7 @@ use aws_sdk_lambda::types::{
 };
 use sockerless_sandbox::settings::{Image, Settings, Span, StateReason};
 
-use crate::{Aws, ROLE, eventually};
+use crate::{Aws, FOREVER_MS, ROLE};
 
 #[tokio::test]
 async fn a_function_is_made_shown_and_removed() {
@@ -96,14 +96,12 @@ async fn what_create_refuses() {
 }
 
 #[tokio::test]
-async fn pending_then_active_or_failed() {
+async fn while_a_function_is_pending() {
     let mut settings = Settings::instant();
-    settings.timing.pending = Span::exactly(60);
-    let fails = StateReason { code: "ImageDeleted".to_owned(), message: "The image was deleted.".to_owned() };
-    settings.images.insert("gone:latest".to_owned(), Image { fails: Some(fails), ..Image::default() });
+    settings.timing.pending = Span::exactly(FOREVER_MS);
     let aws = Aws::start(settings).await;
-    aws.create("good").send().await.unwrap();
-    let early = aws.lambda.invoke().function_name("good").send().await.unwrap_err();
+    aws.create("f").send().await.unwrap();
+    let early = aws.lambda.invoke().function_name("f").send().await.unwrap_err();
     assert_eq!(early.raw_response().unwrap().status().as_u16(), 409);
     let early = early.into_service_error();
     assert!(early.is_resource_conflict_exception());
@@ -113,19 +111,52 @@ async fn pending_then_active_or_failed() {
             "The operation cannot be performed at this time. The function is currently in the following state: Pending"
         )
     );
-    let tagging = aws.lambda.tag_resource().resource("arn:aws:lambda:us-east-1:000000000000:function:good");
+    let tagging = aws.lambda.tag_resource().resource("arn:aws:lambda:us-east-1:000000000000:function:f");
     assert!(tagging.tags("a", "b").send().await.unwrap_err().into_service_error().is_resource_conflict_exception());
-    aws.create("bad").code(FunctionCode::builder().image_uri("gone").build()).send().await.unwrap();
-    for (name, state) in [("good", State::Active), ("bad", State::Failed)] {
-        eventually(|| async {
-            let got = aws.lambda.get_function_configuration().function_name(name).send().await.unwrap();
-            (got.state == Some(state.clone())).then_some(())
-        })
-        .await;
-    }
-    let bad = aws.lambda.get_function_configuration().function_name("bad").send().await.unwrap();
-    assert_eq!(bad.state_reason_code, Some(StateReasonCode::ImageDeleted));
-    aws.lambda.invoke().function_name("good").send().await.unwrap();
+    let update = aws.lambda.update_function_configuration().function_name("f").timeout(9).send().await.unwrap_err();
+    assert!(update.into_service_error().is_resource_conflict_exception());
+    let got = aws.lambda.get_function_configuration().function_name("f").send().await.unwrap();
+    assert_eq!((got.state, got.state_reason_code), (Some(State::Pending), Some(StateReasonCode::Creating)));
+    aws.lambda.delete_function().function_name("f").send().await.unwrap();
+    aws.sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn a_function_can_fail() {
+    let mut settings = Settings::instant();
+    let fails = StateReason { code: "ImageDeleted".to_owned(), message: "The image was deleted.".to_owned() };
+    settings.images.insert("gone:latest".to_owned(), Image { fails: Some(fails), ..Image::default() });
+    settings.images.insert("secret:latest".to_owned(), Image { access_denied: true, ..Image::default() });
+    let aws = Aws::start(settings).await;
+    let image = |name: &str| FunctionCode::builder().image_uri(name).build();
+    let created = aws.create("f").code(image("gone")).send().await.unwrap();
+    assert_eq!(created.state, Some(State::Pending));
+    let got = aws.lambda.get_function_configuration().function_name("f").send().await.unwrap();
+    assert_eq!((got.state, got.state_reason_code), (Some(State::Failed), Some(StateReasonCode::ImageDeleted)));
+    assert_eq!(got.state_reason.as_deref(), Some("The image was deleted."));
+    let invoked = aws.lambda.invoke().function_name("f").send().await.unwrap_err();
+    assert!(invoked.into_service_error().is_resource_conflict_exception());
+    let denied = aws.create("g").code(image("secret")).send().await.unwrap_err().into_service_error();
+    assert!(denied.message().unwrap().contains("does not have permission to access the ECR image"));
+    aws.sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn while_an_update_is_in_progress() {
+    let mut settings = Settings::instant();
+    settings.timing.update = Span::exactly(FOREVER_MS);
+    let aws = Aws::start(settings).await;
+    aws.create("f").send().await.unwrap();
+    let update = || aws.lambda.update_function_configuration().function_name("f").memory_size(512);
+    let stale = update().revision_id("another").send().await.unwrap_err().into_service_error();
+    assert!(stale.is_precondition_failed_exception());
+    let updated = update().send().await.unwrap();
+    assert_eq!(updated.last_update_status, Some(LastUpdateStatus::InProgress));
+    let code = aws.lambda.update_function_code().function_name("f").image_uri("host").send().await.unwrap_err();
+    let code = code.into_service_error();
+    assert!(code.is_resource_conflict_exception());
+    assert!(code.message().unwrap().contains("An update is in progress for resource: arn:aws:lambda:"));
+    aws.lambda.invoke().function_name("f").send().await.unwrap();
     aws.sandbox.stop().await;
 }
 
@@ -158,26 +189,16 @@ async fn pages_of_functions() {
 #[tokio::test]
 async fn updates_and_tags_and_retries_of_events() {
     let mut settings = Settings::instant();
-    settings.timing.update = Span::exactly(60);
     settings.images.insert("other:2".to_owned(), Image::default());
     let aws = Aws::start(settings).await;
     aws.create("f").tags("a", "1").send().await.unwrap();
     let updated =
         aws.lambda.update_function_configuration().function_name("f").timeout(9).memory_size(512).send().await.unwrap();
-    assert_eq!(updated.last_update_status, Some(LastUpdateStatus::InProgress));
-    let refused = aws.lambda.update_function_code().function_name("f").image_uri("other:2").send().await.unwrap_err();
-    assert!(refused.into_service_error().is_resource_conflict_exception());
-    eventually(|| async {
-        let got = aws.lambda.get_function_configuration().function_name("f").send().await.unwrap();
-        (got.last_update_status == Some(LastUpdateStatus::Successful)).then_some(())
-    })
-    .await;
     let code = aws.lambda.update_function_code().function_name("f").image_uri("other:2").send().await.unwrap();
     assert_ne!(code.revision_id, updated.revision_id);
-    assert_eq!(code.timeout, Some(9));
-    eventually(|| async { aws.lambda.tag_resource().resource(code.function_arn()?).tags("b", "2").send().await.ok() })
-        .await;
+    assert_eq!((code.timeout, code.memory_size), (Some(9), Some(512)));
     let arn = code.function_arn.unwrap();
+    aws.lambda.tag_resource().resource(&arn).tags("b", "2").send().await.unwrap();
     aws.lambda.untag_resource().resource(&arn).tag_keys("a").send().await.unwrap();
     let tags = aws.lambda.list_tags().resource(&arn).send().await.unwrap();
     assert_eq!(tags.tags.unwrap(), HashMap::from([("b".to_owned(), "2".to_owned())]));

@@ -28,6 +28,9 @@ const ROLE: &str = "arn:aws:iam::000000000000:role/functions";
 /// The log group of the tests' functions.
 const GROUP: &str = "/sockerless/test";
 
+/// Longer than any test takes.
+const FOREVER_MS: i64 = 3_600_000;
+
 /// A sandbox with clients.
 struct Aws {
     sandbox: Sandbox,
