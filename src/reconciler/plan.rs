@@ -133,6 +133,12 @@ impl Action {
 }
 
 impl Action {
+    /// Whether it only lets time pass.
+    #[must_use]
+    pub(crate) fn is_wait(&self) -> bool {
+        matches!(self, Self::Wait { .. })
+    }
+
     /// The function that the action changes or deletes, and that must be seen to be ours before.
     #[must_use]
     pub(crate) fn changes(&self) -> Option<&str> {

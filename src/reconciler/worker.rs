@@ -8,10 +8,11 @@
 use tokio_util::sync::CancellationToken;
 
 use super::execute::{News, fresh_token};
-use super::plan::{Action, Decision, Moment, plan};
+use super::plan::{Action, DELIVERY_SLACK, Decision, Moment, plan};
 use super::queue::Priority;
 use super::record::{self, fact_write, observe_change};
 use super::shared::Shared;
+use crate::clock::Timestamp;
 use crate::state::model::{Container, ContainerId, life};
 use crate::state::{InvokePermit, Issue, StateError, Written};
 use crate::telemetry;
@@ -25,7 +26,7 @@ pub(super) enum Next {
     /// Nothing, until something happens.
     Idle,
     /// Look again then.
-    At(crate::clock::Timestamp, Priority),
+    At(Timestamp, Priority),
 }
 
 /// What a turn did, for the metrics of the loop.
@@ -79,9 +80,10 @@ impl Shared {
                     failed |= self.report(&container, &result);
                     news = Some(result);
                 }
-                Step::Run(container, permit) => {
+                Step::Run(container, permit, overdue) => {
                     self.launch(*container, permit);
-                    return Ok(Turn { next: Next::Idle, failed, state });
+                    let next = overdue.map_or(Next::Idle, |at| Next::At(at, Priority::Poll));
+                    return Ok(Turn { next, failed, state });
                 }
             }
         }
@@ -96,18 +98,15 @@ impl Shared {
         decision: Decision,
     ) -> Result<Option<Step>, StateError> {
         let now = self.clock.now();
-        let due_at = match &decision.action {
-            Action::Wait { until } => *until,
-            Action::AwaitSlot | Action::Invoke { .. } => None,
-            _ => Some(now),
-        };
+        let due_at = due_at(&decision, now);
         tracing::debug!(container = %stored.id, action = decision.action.name(), because = decision.because, "planned");
         let write = fact_write(stored, &decision.status, due_at, now);
         if let Action::Invoke { .. } = decision.action {
             return self.commit_issue(container, decision, write).await;
         }
-        let changed = decision.status != stored.status || due_at != stored.due_at;
-        if changed {
+        let is_due = stored.due_at.is_some_and(|due| due <= now);
+        let keeps_due = if decision.action.is_wait() { due_at == stored.due_at } else { is_due };
+        if decision.status != stored.status || !keeps_due {
             match self.facts.write(write).await? {
                 Written::Stale => return Ok(None),
                 Written::Gone => return Ok(Some(Step::Done(Next::Idle))),
@@ -145,11 +144,12 @@ impl Shared {
         if !self.slots.take(container.id) {
             return Ok(None);
         }
+        let overdue = write.due_at;
         match self.facts.issue(write, container.spec.generation).await {
             Ok(Issue::Granted(permit, _)) => {
                 let mut container = container.clone();
                 container.status = decision.status;
-                Ok(Some(Step::Run(Box::new(container), permit)))
+                Ok(Some(Step::Run(Box::new(container), permit, overdue)))
             }
             Ok(Issue::Stale | Issue::Gone) => {
                 self.give_slot_back(&container.id).await;
@@ -214,6 +214,18 @@ impl Shared {
     }
 }
 
+/// When the container must be looked at again if this process ends now.
+fn due_at(decision: &Decision, now: Timestamp) -> Option<Timestamp> {
+    match &decision.action {
+        Action::Wait { until } => *until,
+        Action::Invoke { .. } => {
+            let issued = decision.status.run.as_ref().and_then(|run| run.issued.as_ref());
+            issued.map(|issued| issued.deadline.after(DELIVERY_SLACK))
+        }
+        _ => Some(now),
+    }
+}
+
 /// What follows from a committed decision.
 enum Step {
     /// Nothing now.
@@ -222,6 +234,6 @@ enum Step {
     Again,
     /// Carry out the action.
     Act(Box<Container>, Action),
-    /// Invoke.
-    Run(Box<Container>, InvokePermit),
+    /// Invoke; the run is overdue by then.
+    Run(Box<Container>, InvokePermit, Option<Timestamp>),
 }

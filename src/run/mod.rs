@@ -164,12 +164,7 @@ impl Run {
     }
 
     /// A container whose start was refused is of no use to anybody.
-    async fn settle_start(
-        &self,
-        client: &Client,
-        id: &str,
-        ended: Result<Value, RunError>,
-    ) -> Result<Value, RunError> {
+    async fn settle_start(&self, client: &Client, id: &str, ended: Result<Value, RunError>) -> Result<Value, RunError> {
         if matches!(ended, Err(RunError::Refused(_))) && !self.parts.args.keep {
             self.remove(client, id).await?;
         }
