@@ -30,8 +30,9 @@ use crate::wire::{self, Incoming, Outgoing};
 
 /// The largest body that is read, in bytes. It is more than Lambda takes, so that Lambda's own limits can speak.
 const MAX_BODY_BYTES: usize = 8 * 1_024 * 1_024;
-/// Connections at a time; more wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 1_024;
+/// Connections at a time, of which each running RequestResponse invocation holds one; more wait in the listener's
+/// queue.
+const MAX_CONNECTIONS: usize = 4_096;
 /// How long open requests may take when the sandbox stops.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 /// How long the listener rests when it cannot accept, such as for want of file descriptors.

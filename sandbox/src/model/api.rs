@@ -387,7 +387,7 @@ pub struct Handover {
     pub payload: Bytes,
     /// When it has to be killed, in milliseconds since the epoch.
     pub deadline_ms: i64,
-    /// X-Amz-Client-Context, as it came.
+    /// The client context, decoded: a JSON object on one line.
     pub client_context: Option<String>,
     /// The X-Ray trace header.
     pub trace_id: String,

@@ -17,8 +17,12 @@ use super::timers::Timer;
 pub(crate) const MAX_SYNC_PAYLOAD: usize = 6 * 1_024 * 1_024;
 /// The largest payload of an Event, in bytes.
 const MAX_EVENT_PAYLOAD: usize = 1_024 * 1_024;
+/// The longest client context, in bytes of base64.
+const MAX_CONTEXT: usize = 3_583;
 /// Ended tries that are remembered, at most; the oldest go first.
 const MAX_REMEMBERED: usize = 20_000;
+/// Invocations that are queued or running, at most.
+const MAX_LIVE: usize = 100_000;
 /// How often a failed Event is tried again when nothing else is set.
 const DEFAULT_RETRIES: i64 = 2;
 /// How long an Event is kept when nothing else is set, in seconds.
@@ -42,6 +46,7 @@ pub(super) struct Invocation {
     pub(super) function_id: u64,
     pub(super) kind: InvocationType,
     pub(super) payload: Bytes,
+    /// As the runtime gets it: decoded.
     pub(super) client_context: Option<String>,
     pub(super) tail: bool,
     pub(super) accepted_at: i64,
@@ -88,11 +93,13 @@ impl Invocations {
 
 impl Model {
     pub(super) fn invoke(&mut self, request_id: &str, invoke: &Invoke, duplicate: bool) -> Outcome {
-        let accepted = self.admit(invoke).map(|function_id| self.invocation(request_id, invoke, function_id));
-        let invocation = match accepted {
+        let invocation = match self.admit(request_id, invoke) {
             Ok(invocation) => invocation,
             Err(error) => return Outcome::Answer(Err(error)),
         };
+        if self.invocations.live.len() >= MAX_LIVE {
+            return too_many("FunctionInvocationRateLimitExceeded");
+        }
         match invoke.kind {
             InvocationType::DryRun => Outcome::Answer(Ok(Response::DryRun)),
             InvocationType::Event => {
@@ -109,16 +116,13 @@ impl Model {
                     return Outcome::Later(Ticket(id));
                 }
                 self.invocations.live.remove(&id);
-                Outcome::Answer(Err(ApiError {
-                    reason: Some("ConcurrentInvocationLimitExceeded"),
-                    ..ApiError::new(429, "TooManyRequestsException", "Rate Exceeded.")
-                }))
+                too_many("ConcurrentInvocationLimitExceeded")
             }
         }
     }
 
-    /// Whether the function can be invoked now; gives its id.
-    fn admit(&mut self, invoke: &Invoke) -> Result<u64, ApiError> {
+    /// The invocation, if the function can be invoked now.
+    fn admit(&mut self, request_id: &str, invoke: &Invoke) -> Result<Invocation, ApiError> {
         let function = self.function_at(&invoke.function, self.now)?;
         let id = function.id;
         let (state, _) = function.state(self.now, self.settings.timing.inactive_after);
@@ -139,6 +143,7 @@ impl Model {
             let message = format!("Could not parse request body into json: {error}");
             return Err(ApiError::new(400, "InvalidRequestContentException", message));
         }
+        let client_context = invoke.client_context.as_deref().map(decode_context).transpose()?;
         if state == "Inactive" {
             let ready_at = self.now.saturating_add(self.sample(self.settings.timing.pending));
             let function = self.function_mut(&invoke.function)?;
@@ -151,7 +156,7 @@ impl Model {
         }
         let now = self.now;
         self.function_mut(&invoke.function)?.last_used = now;
-        Ok(id)
+        Ok(Invocation { client_context, ..self.invocation(request_id, invoke, id) })
     }
 
     fn invocation(&mut self, request_id: &str, invoke: &Invoke, function_id: u64) -> Invocation {
@@ -162,7 +167,7 @@ impl Model {
             function_id,
             kind: invoke.kind,
             payload: invoke.payload.clone(),
-            client_context: invoke.client_context.clone(),
+            client_context: None,
             tail: invoke.tail,
             accepted_at: self.now,
             started_at: None,
@@ -248,6 +253,22 @@ impl Model {
         self.timers.set(self.now.saturating_add(wait), Timer::Dispatch { invocation: id });
         true
     }
+}
+
+fn too_many(reason: &'static str) -> Outcome {
+    let error = ApiError::new(429, "TooManyRequestsException", "Rate Exceeded.");
+    Outcome::Answer(Err(ApiError { reason: Some(reason), ..error }))
+}
+
+/// The client context as the runtime gets it: JSON on one line.
+fn decode_context(base64: &str) -> Result<String, ApiError> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(base64).ok().filter(|_| base64.len() <= MAX_CONTEXT);
+    let json = bytes.and_then(|bytes| serde_json::from_slice::<serde_json::Map<_, _>>(&bytes).ok());
+    json.and_then(|json| serde_json::to_string(&json).ok()).ok_or_else(|| {
+        let message = "Client context must be a valid Base64-encoded JSON object.";
+        ApiError::new(400, "InvalidRequestContentException", message)
+    })
 }
 
 /// The token in an invocation's payload, if it is an order to the bootstrap.

@@ -32,12 +32,12 @@ fn tail(output: &InvokeOutput) -> String {
 async fn the_answer_and_the_lines_carry_one_id() {
     let aws = Aws::start(Settings::instant()).await;
     aws.create("f").send().await.unwrap();
-    let context = base64::engine::general_purpose::STANDARD.encode(r#"{"custom":{}}"#);
+    let context = base64::engine::general_purpose::STANDARD.encode("{\"custom\":\n{}}");
     let order = json!({ "lines": ["hello", "world"], "ms": 3 });
     let call = aws.lambda.invoke().function_name("f").client_context(&context).log_type(LogType::Tail);
     let output = call.payload(Blob::new(order.to_string())).send().await.unwrap();
     assert_eq!((output.status_code, output.executed_version()), (200, Some("$LATEST")));
-    assert_eq!(payload(&output), json!({ "echo": order, "context": context }));
+    assert_eq!(payload(&output), json!({ "echo": order, "context": r#"{"custom":{}}"# }));
     assert!(output.function_error().is_none());
     let id = output.request_id().unwrap();
     let first = tail(&output);
@@ -177,6 +177,8 @@ async fn payloads_have_limits() {
         assert!(error.message().unwrap().contains(bytes));
     }
     assert!(sync(9 * 1_024 * 1_024).await.is_err());
+    let context = aws.lambda.invoke().function_name("f").client_context("no base64").send().await.unwrap_err();
+    assert!(context.into_service_error().is_invalid_request_content_exception());
     let error = aws.lambda.invoke().function_name("f").payload(Blob::new("no json")).send().await.unwrap_err();
     assert!(error.into_service_error().is_invalid_request_content_exception());
     aws.sandbox.stop().await;
