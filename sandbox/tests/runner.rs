@@ -396,9 +396,10 @@ async fn a_runtime_that_exits_ends_its_invocation() {
 }
 
 #[tokio::test]
-async fn an_idle_environment_that_exits_is_gone() {
-    let mut sandbox = Sandbox::new(&["/bin/true"], true);
+async fn an_environment_that_exits_before_its_first_invocation_says_how() {
+    let mut sandbox = Sandbox::new(&["/bin/false"], true);
     sandbox.start(1, config).await;
+    assert_eq!(sandbox.ended("").await.end, End::Exited { code: 1 });
     let RunnerEvent::Gone { environment: 1 } = sandbox.event().await else { panic!() };
 }
 
@@ -429,7 +430,7 @@ async fn shutdown_and_drop_end_all_environments() {
     sandbox.runner.shutdown().await;
     assert!(!is_running(&word));
     for _ in [1, 2] {
-        assert!(matches!(sandbox.event().await, RunnerEvent::Gone { .. }));
+        while !matches!(sandbox.event().await, RunnerEvent::Gone { .. }) {}
     }
     sandbox.start(3, |config| config.command = vec![word.clone()]).await;
     let Sandbox { runner, mut events } = sandbox;

@@ -219,6 +219,7 @@ impl Task {
             self.tell_line(rest).await;
         }
         let over = self.environment.memory.look(self.environment.process.pid());
+        let was_killed = self.cause.is_some();
         let cause = self.cause.take().or(over.then_some(End::OutOfMemory));
         let end = match (&self.init, cause) {
             (_, Some(cause)) => cause,
@@ -228,13 +229,19 @@ impl Task {
             (_, None) => end_of(status),
         };
         if let Some((request_id, began)) = self.current.take() {
+            // An invocation is current only after the initialisation.
             self.tell_end(request_id, end.clone(), clock::ms_since(began)).await;
         }
         self.environment.handovers.close();
         while let Some(handover) = self.environment.handovers.recv().await {
             self.take(handover);
         }
-        for invocation in std::mem::take(&mut self.queue) {
+        let queued = std::mem::take(&mut self.queue);
+        if queued.is_empty() && !was_killed && !matches!(self.init, Init::Done) {
+            // Nothing was handed over yet, and whoever wants to invoke should know why that never comes to pass.
+            self.tell_end(String::new(), end.clone(), 0.0).await;
+        }
+        for invocation in queued {
             self.tell_end(invocation.request_id, end.clone(), 0.0).await;
         }
         self.tell(RunnerEvent::Gone { environment: self.environment.id }).await;

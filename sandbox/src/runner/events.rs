@@ -107,7 +107,7 @@ pub enum RunnerEvent {
     Ended {
         /// Where.
         environment: u64,
-        /// Which one.
+        /// Which one; empty: the environment ended by itself before it asked for any.
         request_id: String,
         /// How.
         end: End,
