@@ -1,0 +1,182 @@
+//! The real binary, its sandbox, and a client: what the tests of the daemon need.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bollard::Docker;
+use serde_json::Value;
+
+/// How long a test waits for something that must come.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const BINARY: &str = env!("CARGO_BIN_EXE_sockerless-backend-lambda");
+
+/// A state directory of its own. What programs write must not be below /tmp: theirs is private.
+pub struct Home {
+    state: tempfile::TempDir,
+    shared: tempfile::TempDir,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self {
+            state: tempfile::Builder::new().prefix("skls").tempdir().unwrap(),
+            shared: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
+        }
+    }
+
+    /// The daemon's own directory.
+    pub fn directory(&self) -> PathBuf {
+        self.state.path().join("sockerless-lambda")
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.directory().join("lambda.db")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory().join("docker.sock")
+    }
+
+    /// A file that programs in containers can write.
+    pub fn shared(&self, name: &str) -> PathBuf {
+        self.shared.path().join(name)
+    }
+
+    /// The binary, with nothing of this machine's configuration.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        command.env("XDG_STATE_HOME", self.state.path()).env("HOME", self.state.path());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the daemon on its embedded sandbox, and waits until it serves.
+    pub fn serve(&self) -> Daemon {
+        self.serve_with(&["--sandbox"])
+    }
+
+    pub fn serve_with(&self, args: &[&str]) -> Daemon {
+        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        if line.is_empty() {
+            let mut words = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+            panic!("the daemon did not start: {words}");
+        }
+        let host = line.trim().strip_prefix("export DOCKER_HOST=").unwrap().to_owned();
+        // Whatever it says is read, so that it never waits for us.
+        let mut words = child.stderr.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut words, &mut std::io::sink()));
+        Daemon { child, host }
+    }
+
+    /// What the sandbox that belongs to the database says of itself.
+    pub fn sandbox(&self) -> Value {
+        let text = std::fs::read_to_string(self.database().with_extension("db.sandbox")).unwrap();
+        let rendezvous: Value = serde_json::from_str(&text).unwrap();
+        sandbox_state(rendezvous["endpoint"].as_str().unwrap())
+    }
+}
+
+/// Ends the sandbox too, whatever became of the daemon.
+impl Drop for Home {
+    fn drop(&mut self) {
+        let Ok(text) = std::fs::read_to_string(self.database().with_extension("db.sandbox")) else { return };
+        let Ok(rendezvous) = serde_json::from_str::<Value>(&text) else { return };
+        if let Some(endpoint) = rendezvous["endpoint"].as_str() {
+            let _ = http(endpoint, "POST", "/_sandbox/stop", "{\"when_idle\":false}");
+        }
+    }
+}
+
+/// The state of a sandbox, as its admin surface tells it.
+pub fn sandbox_state(endpoint: &str) -> Value {
+    let (status, body) = http(endpoint, "GET", "/_sandbox/state", "").unwrap();
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+/// One HTTP exchange on a connection of its own.
+pub fn http(endpoint: &str, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+    let address = endpoint.trim_start_matches("http://").trim_end_matches('/');
+    let mut stream = TcpStream::connect(address)?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    Ok((status, if chunked { dechunk(body) } else { body.to_owned() }))
+}
+
+fn dechunk(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap_or(0);
+        if size == 0 {
+            break;
+        }
+        whole.push_str(&rest[..size]);
+        body = &rest[size + 2..];
+    }
+    whole
+}
+
+/// A daemon that serves.
+pub struct Daemon {
+    child: Child,
+    pub host: String,
+}
+
+impl Daemon {
+    pub fn docker(&self) -> Docker {
+        let path = self.host.strip_prefix("unix://").unwrap();
+        Docker::connect_with_unix(path, 120, bollard::API_DEFAULT_VERSION).unwrap()
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the exit code that follows.
+    pub fn stop(mut self) -> i32 {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for a state, and fails with `what` if it does not come.
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// How many lines a file has; a missing one has none.
+pub fn lines(path: &Path) -> usize {
+    std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
