@@ -1,0 +1,271 @@
+//! The rooms put together: started in order, stopped in order.
+//!
+//! Start: the store (locked), the listeners (bound), the sandbox if it is wanted, then reconciler and API. AWS need not
+//! answer: the reconciler tries again, and the API serves meanwhile.
+//!
+//! Stop: nothing more is accepted and requests end; then no container is taken up any more and what is under way
+//! records its outcome; then the store is closed. Whatever is cut off by a limit is as safe as under `kill -9`.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{ApiContext, BindError, Listeners, MetricsListener, serve_metrics};
+use crate::aws::{Cloud, CloudSettings};
+use crate::clock::Clock;
+use crate::config::{Config, Listen};
+use crate::health::Health;
+use crate::reconciler::{Reconciler, ReconcilerParts};
+#[cfg(feature = "sandbox")]
+use crate::sandbox_process::{CREDENTIALS, SandboxError, SandboxProcess};
+use crate::state::model::ContainerId;
+use crate::state::{Reader, StateError, Store, StoreOptions};
+
+/// On top of the drain time, which each part keeps by itself.
+const STOP_SLACK: Duration = Duration::from_secs(5);
+
+/// Renders the metrics.
+pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A directory for the state cannot be made.
+    #[error("cannot make the directory {path}: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StateError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// There is no sandbox.
+    #[cfg(feature = "sandbox")]
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+}
+
+/// A part of the daemon ended though nobody asked it to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the {0} has ended by itself")]
+pub struct PartEnded(&'static str);
+
+/// Makes the directories of database and sockets if they are missing, for this user only.
+///
+/// # Errors
+///
+/// If the system refuses.
+pub fn make_directories(config: &Config) -> Result<(), StartError> {
+    let sockets = config.listen.iter().filter_map(|listen| match listen {
+        Listen::Unix(path) => Some(path),
+        Listen::Tcp(_) => None,
+    });
+    for directory in sockets.chain([&config.database]).filter_map(|path| path.parent()) {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|source| StartError::Directory { path: directory.to_owned(), source })?;
+    }
+    Ok(())
+}
+
+/// A running daemon. Dropping it is like a `kill -9`: nothing that was acknowledged is lost.
+#[derive(Debug)]
+pub struct Daemon {
+    store: Store,
+    addresses: Vec<Listen>,
+    drain: Duration,
+    api: Part,
+    reconciler: Part,
+    metrics: Option<Part>,
+    #[cfg(feature = "sandbox")]
+    sandbox: Option<SandboxProcess>,
+}
+
+/// A part of the daemon: a task that ends when it is told to.
+#[derive(Debug)]
+struct Part {
+    name: &'static str,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Part {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(
+        name: &'static str,
+        part: impl FnOnce(CancellationToken) -> F,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(part(stop.clone()));
+        Self { name, stop, task }
+    }
+
+    async fn ended(&mut self) -> PartEnded {
+        if let Err(error) = (&mut self.task).await {
+            tracing::error!(part = self.name, %error, "a part of the daemon failed");
+        }
+        PartEnded(self.name)
+    }
+
+    async fn stop(mut self, within: Duration) {
+        self.stop.cancel();
+        // One that has ended by itself was noticed then, and cannot be awaited again.
+        if !self.task.is_finished() && timeout(within + STOP_SLACK, &mut self.task).await.is_err() {
+            tracing::warn!(part = self.name, "it did not stop in time and is cut off");
+            self.task.abort();
+        }
+    }
+}
+
+impl Daemon {
+    /// Starts everything. When it returns, requests are served.
+    ///
+    /// # Errors
+    ///
+    /// If the store, an address or the sandbox is not to be had; AWS may be away.
+    pub async fn start(config: Config, render: Render) -> Result<Self, StartError> {
+        warn_of_open_doors(&config);
+        let store = Store::open(&StoreOptions { path: config.database.clone(), read_only: false }).await?;
+        let listeners = Listeners::bind(&config.listen).await?;
+        let metrics = match config.metrics_listen {
+            Some(address) => Some(MetricsListener::bind(address).await?),
+            None => None,
+        };
+        #[cfg(feature = "sandbox")]
+        let sandbox = if config.sandbox { Some(SandboxProcess::find_or_start(&config).await?) } else { None };
+        let settings = CloudSettings {
+            region: config.region.clone(),
+            endpoint_url: config.endpoint_url.clone(),
+            static_credentials: None,
+            api_share: config.api_share,
+        };
+        #[cfg(feature = "sandbox")]
+        let settings = in_sandbox(settings, sandbox.as_ref());
+        let cloud = Cloud::connect(&settings).await;
+
+        let (clock, health, drain) = (Clock::real(), Health::default(), config.drain_timeout);
+        let (config, addresses) = (Arc::new(config), listeners.addresses());
+        let reconciler = Reconciler::new(ReconcilerParts {
+            facts: store.facts(),
+            reader: store.reader(),
+            cloud: cloud.clone(),
+            clock: clock.clone(),
+            health: health.clone(),
+            config: Arc::clone(&config),
+        });
+        let context = ApiContext {
+            reader: store.reader(),
+            wishes: store.wishes(),
+            logs: Arc::new(cloud),
+            clock: clock.clone(),
+            health: health.clone(),
+            config,
+        };
+        Ok(Self {
+            addresses,
+            drain,
+            reconciler: Part::spawn("reconciler", |stop| reconciler.run(stop, drain)),
+            metrics: metrics.map(|listener| {
+                Part::spawn("metrics listener", |stop| serve_metrics(listener, render, context.clone(), stop))
+            }),
+            api: Part::spawn("API", |stop| listeners.serve(context, stop, drain)),
+            store,
+            #[cfg(feature = "sandbox")]
+            sandbox,
+        })
+    }
+
+    /// Where the API listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[Listen] {
+        &self.addresses
+    }
+
+    /// Reads the store.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.store.reader()
+    }
+
+    /// Serves until `stop`, then stops in order.
+    ///
+    /// # Errors
+    ///
+    /// If a part ended by itself; the others are stopped in order then, too.
+    pub async fn run_until(mut self, stop: CancellationToken) -> Result<(), PartEnded> {
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            ended = self.api.ended() => Err(ended),
+            ended = self.reconciler.ended() => Err(ended),
+        };
+        self.stop().await;
+        ended
+    }
+
+    /// Stops in order.
+    pub async fn stop(self) {
+        self.api.stop(self.drain).await;
+        self.reconciler.stop(self.drain).await;
+        if let Some(metrics) = self.metrics {
+            metrics.stop(Duration::ZERO).await;
+        }
+        if let Err(error) = self.store.close().await {
+            tracing::error!(%error, "the store could not be closed; nothing that was acknowledged is lost");
+        }
+        #[cfg(feature = "sandbox")]
+        if let Some(sandbox) = self.sandbox {
+            sandbox.stop_when_idle().await;
+        }
+        tracing::info!("stopped");
+    }
+
+    /// Waits until nothing is left of a container that is being removed, here and in AWS; `false`: not in time.
+    pub async fn is_gone(&self, id: ContainerId, within: Duration) -> bool {
+        let reader = self.reader();
+        let mut watch = reader.watch(id);
+        let gone = async {
+            while !matches!(reader.container(&id).await, Ok(None)) {
+                if watch.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        timeout(within, gone).await.unwrap_or(false)
+    }
+}
+
+#[cfg(feature = "sandbox")]
+fn in_sandbox(settings: CloudSettings, sandbox: Option<&SandboxProcess>) -> CloudSettings {
+    let Some(sandbox) = sandbox else { return settings };
+    let (key, secret) = CREDENTIALS;
+    CloudSettings {
+        endpoint_url: Some(sandbox.endpoint().to_owned()),
+        static_credentials: Some((key.to_owned(), secret.to_owned())),
+        ..settings
+    }
+}
+
+fn warn_of_open_doors(config: &Config) {
+    for listen in &config.listen {
+        if matches!(listen, Listen::Tcp(address) if !address.ip().is_loopback()) {
+            tracing::warn!(
+                %listen,
+                "the API has no authentication: whoever reaches this address can run anything under the functions' role"
+            );
+        }
+    }
+}
