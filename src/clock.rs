@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
@@ -89,7 +90,14 @@ impl fmt::Display for Timestamp {
 /// Tells the time. Cloning gives the same clock.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
-    set: Option<Arc<AtomicI64>>,
+    set: Option<Arc<Hand>>,
+}
+
+/// The time of a fixed clock, and those who wait for it to move.
+#[derive(Debug)]
+struct Hand {
+    nanos: AtomicI64,
+    moved: Notify,
 }
 
 impl Clock {
@@ -102,13 +110,15 @@ impl Clock {
     /// A clock that stands at `now` until [`Clock::set`] moves it.
     #[must_use]
     pub fn fixed(now: Timestamp) -> Self {
-        Self { set: Some(Arc::new(AtomicI64::new(now.as_nanos()))) }
+        let hand = Hand { nanos: AtomicI64::new(now.as_nanos()), moved: Notify::new() };
+        Self { set: Some(Arc::new(hand)) }
     }
 
     /// Moves a fixed clock, and all its clones; a real clock does not care.
     pub fn set(&self, now: Timestamp) {
         if let Some(set) = &self.set {
-            set.store(now.as_nanos(), Ordering::SeqCst);
+            set.nanos.store(now.as_nanos(), Ordering::SeqCst);
+            set.moved.notify_waiters();
         }
     }
 
@@ -117,12 +127,34 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     pub fn now(&self) -> Timestamp {
         match &self.set {
-            Some(set) => Timestamp(set.load(Ordering::SeqCst)),
+            Some(set) => Timestamp(set.nanos.load(Ordering::SeqCst)),
             None => {
                 let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
                 Timestamp(nanos(since_epoch))
             }
         }
+    }
+}
+
+impl Clock {
+    /// Returns when it is `then`: a fixed clock must be moved there.
+    pub async fn sleep_until(&self, then: Timestamp) {
+        let Some(hand) = &self.set else {
+            return tokio::time::sleep(then.since(self.now())).await;
+        };
+        loop {
+            let mut moved = std::pin::pin!(hand.moved.notified());
+            moved.as_mut().enable();
+            if self.now() >= then {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// Returns after `duration`: a fixed clock must be moved by that much.
+    pub async fn sleep(&self, duration: Duration) {
+        self.sleep_until(self.now().after(duration)).await;
     }
 }
 
@@ -169,5 +201,19 @@ mod tests {
         let clone = clock.clone();
         clock.set(Timestamp::from_secs(9));
         assert_eq!(clone.now(), Timestamp::from_secs(9));
+    }
+
+    #[tokio::test]
+    async fn who_sleeps_on_a_fixed_clock_wakes_when_it_is_moved() {
+        let clock = Clock::fixed(Timestamp::from_secs(5));
+        clock.sleep_until(Timestamp::from_secs(5)).await;
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep(Duration::from_secs(60)).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
+        clock.set(Timestamp::from_secs(65));
+        sleeper.await.unwrap();
     }
 }

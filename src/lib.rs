@@ -5,7 +5,10 @@ pub mod aws;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod health;
+pub mod reconciler;
+pub mod run;
 #[cfg(feature = "sandbox")]
 pub mod sandbox_process;
 pub mod signals;

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use sockerless_bootstrap::protocol::{Answer, Marker, Reason, Verdict};
 use sockerless_sandbox::runner::{End, EnvironmentConfig, Invocation, Runner, RunnerConfig, RunnerError, RunnerEvent};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 /// How long a test waits for something that must come.
@@ -155,6 +156,23 @@ impl Sandbox {
 
 fn config(_: &mut EnvironmentConfig) {}
 
+/// One call of a Runtime API whose address an environment has printed; gives status and body.
+async fn call(address: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> (String, String) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let length = body.len();
+    let head = format!(
+        "{method} /2018-06-01/runtime/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The server may answer, and hang up, before it has read everything.
+    let _ = stream.write_all(body).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
 /// How long a process of this test run sleeps, in seconds: a word to find it by.
 fn word(test: u32) -> String {
     format!("{test}{:07}", std::process::id())
@@ -272,6 +290,88 @@ async fn too_much_memory_kills_everything() {
         assert!(ended.max_memory_mb > 32, "{}", ended.max_memory_mb);
         sandbox.gone(1).await;
     }
+}
+
+/// A runtime that leaves the calls to the test, and the address to call.
+async fn puppet() -> (Sandbox, String) {
+    let mut sandbox = Sandbox::new(&["/bin/sh", "-c", "echo $AWS_LAMBDA_RUNTIME_API; exec sleep 1000"], true);
+    sandbox.start(1, config).await;
+    let RunnerEvent::Line { text, .. } = sandbox.event().await else { panic!() };
+    (sandbox, text)
+}
+
+#[tokio::test]
+async fn the_runtime_api_is_lambdas() {
+    let (mut sandbox, address) = puppet().await;
+    let (head, _) = call(&address, "GET", "invocation/soon", "", b"").await;
+    assert!(head.starts_with("HTTP/1.1 404"), "{head}");
+    sandbox.invoke(1, "a", &json!({ "n": 1 }), PATIENCE).await;
+    let (head, body) = call(&address, "GET", "invocation/next", "", b"").await;
+    assert!(head.starts_with("HTTP/1.1 200") && body == r#"{"n":1}"#, "{head} {body}");
+    for header in [
+        "lambda-runtime-aws-request-id: a",
+        "lambda-runtime-deadline-ms: 1",
+        "lambda-runtime-invoked-function-arn: arn:aws:lambda:",
+        "lambda-runtime-trace-id: Root=1-trace",
+    ] {
+        assert!(head.contains(header), "{header}: {head}");
+    }
+    for (method, path, status) in [
+        ("POST", "invocation/b/response", "400"),
+        ("POST", "invocation/b/error", "400"),
+        ("GET", "invocation/next", "403"),
+        ("POST", "init/error", "403"),
+    ] {
+        let (head, body) = call(&address, method, path, "", b"{}").await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {head} {body}");
+    }
+    let kind = "Lambda-Runtime-Function-Error-Type: Function.Bad\r\n";
+    let (head, body) = call(&address, "POST", "invocation/a/error", kind, b"{\"errorType\":\"x\"}").await;
+    assert!(head.starts_with("HTTP/1.1 202") && body == r#"{"status":"OK"}"#, "{head} {body}");
+    let end = sandbox.ended("a").await.end;
+    assert_eq!(end, End::Error { error_type: "Function.Bad".into(), body: Bytes::from("{\"errorType\":\"x\"}") });
+    let (head, _) = call(&address, "POST", "invocation/a/response", "", b"{}").await;
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_is_an_error() {
+    let (mut sandbox, address) = puppet().await;
+    sandbox.invoke(1, "a", &json!({}), PATIENCE).await;
+    call(&address, "GET", "invocation/next", "", b"").await;
+    let body = vec![b' '; 7 * 1024 * 1024];
+    tokio::join!(call_too_long(&address, &body), async {
+        let End::Error { error_type, .. } = sandbox.ended("a").await.end else { panic!() };
+        assert_eq!(error_type, "Function.ResponseSizeTooLarge");
+    });
+}
+
+/// The answer, if it arrives at all before the connection breaks, is 413.
+async fn call_too_long(address: &str, body: &[u8]) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /2018-06-01/runtime/invocation/a/response HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let _ = stream.write_all(body).await;
+    let mut status = [0; 12];
+    if stream.read_exact(&mut status).await.is_ok() {
+        assert_eq!(&status, b"HTTP/1.1 413");
+    }
+}
+
+#[tokio::test]
+async fn a_runtime_that_cannot_start_says_why() {
+    let (mut sandbox, address) = puppet().await;
+    let kind = "Lambda-Runtime-Function-Error-Type: Runtime.Broken\r\n";
+    let (head, _) = call(&address, "POST", "init/error", kind, b"{}").await;
+    assert!(head.starts_with("HTTP/1.1 202"), "{head}");
+    sandbox.invoke(1, "a", &json!({}), PATIENCE).await;
+    sandbox.runner.kill(1).await;
+    let end = sandbox.ended("a").await.end;
+    assert_eq!(end, End::InitError { error_type: "Runtime.Broken".into(), body: Bytes::from("{}") });
+    sandbox.gone(1).await;
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ mod tests {
 
     fn container(spec: Spec, status: Status) -> Container {
         let id = ContainerId::from_bytes([7; 32]);
-        Container { seq: 1, id, name: "web".to_owned(), created_at: at(1), spec, status, revision: 4 }
+        Container { seq: 1, id, name: "web".to_owned(), created_at: at(1), spec, status, due_at: None, revision: 4 }
     }
 
     fn started(phase: Option<RunPhase>) -> Container {

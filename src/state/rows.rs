@@ -15,7 +15,7 @@ macro_rules! containers {
     ($rest:literal) => {
         concat!(
             "SELECT seq, id, name, created_at, generation, starts, started_at, cancelled, cancelled_at, remove_at, \
-             config, revision, status FROM container ",
+             config, revision, status, due_at FROM container ",
             $rest
         )
     };
@@ -39,6 +39,7 @@ pub(super) fn container(row: &SqliteRow) -> Result<Container> {
             config: from_json(row, "config")?,
         },
         status: from_json(row, "status")?,
+        due_at: maybe_time(row, "due_at")?,
         revision: row.try_get("revision")?,
     })
 }

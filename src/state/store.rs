@@ -79,10 +79,7 @@ impl Store {
         let lock = file::lock(&options.path)?;
         file::check(&options.path).await?;
 
-        let connect = connect_options(options)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true);
+        let connect = durable(options);
         let opened = connect.connect().await;
         let mut connection = opened.map_err(|error| file::unusable(&options.path, file::words(&error)))?;
         file::migrate(&options.path, &mut connection).await?;
@@ -160,6 +157,14 @@ fn connect_options(options: &StoreOptions) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
+/// A commit on such a connection survives a power cut.
+fn durable(options: &StoreOptions) -> SqliteConnectOptions {
+    connect_options(options)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+}
+
 /// Connections that cannot write. They live as long as the store: opening one costs more than a read.
 fn readers(options: SqliteConnectOptions) -> SqlitePool {
     SqlitePoolOptions::new()
@@ -169,4 +174,21 @@ fn readers(options: SqliteConnectOptions) -> SqlitePool {
         .max_lifetime(None)
         .test_before_acquire(false)
         .connect_lazy_with(options.read_only(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn commits_are_synced_and_readers_cannot_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions { path: directory.path().join("state.db"), read_only: false };
+        let store = Store::open(&options).await.unwrap();
+        let mut writing = durable(&options).connect().await.unwrap();
+        let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut writing).await.unwrap();
+        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut writing).await.unwrap();
+        assert_eq!((mode.as_str(), synchronous), ("wal", 2), "2 is FULL");
+        assert!(sqlx::query("DELETE FROM event").execute(&store.readers).await.is_err());
+    }
 }

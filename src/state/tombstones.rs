@@ -107,6 +107,7 @@ mod tests {
                 created_at: at(1),
                 spec: Spec { starts, ..Spec::new(config()) },
                 status: Status { run: phase.map(|phase| run(1, phase)), ..Status::default() },
+                due_at: None,
                 revision: 0,
             };
             let tombstone = of(&container, at(9));

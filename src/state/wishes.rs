@@ -88,7 +88,7 @@ impl Command for Create {
             return Ok(Err(CreateRefused::NameInUse { by }));
         }
         let (spec, status) = (Spec::new(config), Status::default());
-        let mut container = Container { seq: 0, id, name, created_at: at, spec, status, revision: 0 };
+        let mut container = Container { seq: 0, id, name, created_at: at, spec, status, due_at: None, revision: 0 };
         tx.insert(&mut container).await?;
         tx.plain_event(&container, "create", at).await?;
         tx.changes.wish(id);

@@ -7,11 +7,12 @@
 //! Namespaces belong to a thread until a process is forked, so each environment has a thread of its own, which
 //! lives as long as the environment: the kernel kills the process when the thread that started it is gone.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use nix::mount::{MsFlags, mount};
@@ -33,15 +34,18 @@ pub(super) fn enter_namespaces() -> nix::Result<()> {
 
 /// The program as an open file: its path may lead into the /tmp that is about to be hidden.
 pub(super) struct Executable {
-    path: std::ffi::OsString,
+    path: PathBuf,
     hidden: Option<File>,
 }
 
 impl Executable {
-    pub(super) fn open(path: &std::ffi::OsStr) -> io::Result<Self> {
-        let real = std::fs::canonicalize(Path::new(path))?;
-        let hidden = if real.starts_with(TMP) { Some(File::open(&real)?) } else { None };
-        Ok(Self { path: real.into_os_string(), hidden })
+    pub(super) fn open(path: &OsStr) -> io::Result<Self> {
+        // Not the canonical path: a program may look at the name by which it was called.
+        let path = std::path::absolute(path)?;
+        let real = std::fs::canonicalize(&path)?;
+        let is_hidden = path.starts_with(TMP) || real.starts_with(TMP);
+        let hidden = if is_hidden { Some(File::open(&real)?) } else { None };
+        Ok(Self { path, hidden })
     }
 
     /// To be run while this is open.

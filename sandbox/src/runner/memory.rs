@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::Pid;
 
@@ -12,6 +13,11 @@ use super::tree::{resident_bytes, tree};
 
 /// Bytes in the unit of `memory_mb`.
 const MIB: u64 = 1024 * 1024;
+/// How a cgroup's name begins; the sandbox's process id follows.
+const PREFIX: &str = "sockerless-sandbox-";
+/// How often to try to remove a cgroup whose processes were killed, and how long to wait in between.
+const REMOVE_ATTEMPTS: usize = 50;
+const REMOVE_PERIOD: Duration = Duration::from_millis(2);
 
 /// Watches the memory of one environment.
 pub(super) struct Memory {
@@ -122,15 +128,19 @@ impl Cgroup {
 }
 
 impl Drop for Cgroup {
+    #[expect(clippy::disallowed_methods, reason = "the kernel does not tell when the last process has left a cgroup")]
     fn drop(&mut self) {
-        // If a process is still ending in it, the next environment's start sweeps it.
-        let _ = std::fs::remove_dir(&self.path);
+        for _ in 0..REMOVE_ATTEMPTS {
+            if std::fs::remove_dir(&self.path).is_ok() {
+                return;
+            }
+            std::thread::sleep(REMOVE_PERIOD);
+        }
+        tracing::warn!(path = %self.path.display(), "a cgroup cannot be removed; the next sandbox will try again");
     }
 }
 
-const PREFIX: &str = "sockerless-sandbox-";
-
-/// Removes the empty cgroups of sandboxes that have ended, and of this one's environments that have.
+/// Removes the empty cgroups that sandboxes have left which were killed.
 fn sweep(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for entry in entries.flatten() {

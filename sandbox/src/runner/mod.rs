@@ -103,18 +103,15 @@ impl Runner {
     pub async fn kill(&self, environment: u64) {
         let process = lock(&self.environments).get(&environment).map(|handle| Arc::clone(&handle.process));
         if let Some(process) = process {
-            process.kill_and_wait().await;
+            process.wait_for(&process.kill()).await;
         }
     }
 
     /// Kills everything of all environments, and returns when it is dead.
     pub async fn shutdown(&self) {
-        let processes = self.processes();
-        for process in &processes {
-            process.kill();
-        }
-        for process in &processes {
-            process.kill_and_wait().await;
+        let killed: Vec<_> = self.processes().into_iter().map(|process| (process.kill(), process)).collect();
+        for (pids, process) in &killed {
+            process.wait_for(pids).await;
         }
     }
 

@@ -15,10 +15,12 @@ use tokio::sync::{oneshot, watch};
 
 use super::events::{EnvironmentConfig, RunnerError};
 use super::isolate::{self, Executable};
-use super::tree::kill_tree;
+use super::tree::{is_running, kill_tree};
 
 /// How long to wait for killed processes to be gone.
 const KILL_WAIT: Duration = Duration::from_secs(10);
+/// How often to look whether they are.
+const LOOK_PERIOD: Duration = Duration::from_millis(1);
 /// Programs that ask for no other get these.
 const DEFAULTS: [(&str, &str); 2] =
     [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
@@ -67,13 +69,11 @@ impl Process {
         self.pid
     }
 
-    /// Kills it and everything that it has started.
-    pub(super) fn kill(&self) {
+    /// Kills it and everything that it has started, and says what that was.
+    pub(super) fn kill(&self) -> Vec<Pid> {
         // Not while the thread reaps it: afterwards its id may be somebody else's.
         let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
-        if *alive {
-            kill_tree(self.pid);
-        }
+        if *alive { kill_tree(self.pid) } else { Vec::new() }
     }
 
     /// Waits for its end.
@@ -81,10 +81,16 @@ impl Process {
         self.ended.clone().wait_for(Option::is_some).await.ok().and_then(|status| *status)
     }
 
-    /// Kills it and waits until it is gone; not forever, as the kernel may be busy with it.
-    pub(super) async fn kill_and_wait(&self) {
-        self.kill();
-        if tokio::time::timeout(KILL_WAIT, self.ended()).await.is_err() {
+    /// Waits until what was killed is gone; not forever, as the kernel may be busy with it.
+    pub(super) async fn wait_for(&self, killed: &[Pid]) {
+        let over = async {
+            self.ended().await;
+            // Without a PID namespace, others may take longer to die than the first, and tell nobody.
+            while killed.iter().any(|pid| is_running(*pid)) {
+                tokio::time::sleep(LOOK_PERIOD).await;
+            }
+        };
+        if tokio::time::timeout(KILL_WAIT, over).await.is_err() {
             tracing::warn!(pid = self.pid.as_raw(), "a killed environment does not end");
         }
     }

@@ -22,8 +22,9 @@ pub(super) fn tree(root: Pid) -> Vec<Pid> {
     found.into_iter().map(Pid::from_raw).collect()
 }
 
-/// Kills `root` and everything below it. All are stopped first, so that none can fork while others are killed.
-pub(super) fn kill_tree(root: Pid) {
+/// Kills `root` and everything below it, and says what that was. All are stopped first, so that none can fork while
+/// others are killed.
+pub(super) fn kill_tree(root: Pid) -> Vec<Pid> {
     let mut stopped = Vec::new();
     for _ in 0..ROUNDS {
         let found = tree(root);
@@ -35,9 +36,16 @@ pub(super) fn kill_tree(root: Pid) {
         }
         stopped = found;
     }
-    for pid in stopped {
-        let _ = kill(pid, Signal::SIGKILL);
+    for pid in &stopped {
+        let _ = kill(*pid, Signal::SIGKILL);
     }
+    stopped
+}
+
+/// False: it is gone, or a zombie that its parent has not looked after.
+pub(super) fn is_running(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, after_name)| !after_name.starts_with(['Z', 'X']))
 }
 
 /// What a process holds in memory, in bytes; 0 if it is gone.
@@ -65,6 +73,8 @@ mod tests {
         assert_eq!(tree(own).first(), Some(&own));
         assert!(tree(Pid::parent()).contains(&own));
         assert!(resident_bytes(own) > 0);
+        assert!(is_running(own));
+        assert!(!is_running(Pid::from_raw(i32::MAX)));
         assert_eq!(parent_in("42 (a) R (b) S 7 42 42 0"), Some(7));
     }
 }

@@ -111,6 +111,8 @@ pub struct Container {
     pub spec: Spec,
     /// What was observed.
     pub status: Status,
+    /// When the reconciler looks at it again; `None`: only when something happens.
+    pub due_at: Option<Timestamp>,
     /// Counts the writes of `status`: a write names the revision that it was made from, and loses if another came first.
     pub revision: i64,
 }

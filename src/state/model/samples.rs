@@ -50,10 +50,12 @@ pub(crate) fn run(start: u64, phase: RunPhase) -> Run {
         request_id: None,
         log_stream: None,
         phase,
+        starts_seen: Vec::new(),
         second_runs: 0,
         tail: None,
         result: None,
         report: None,
+        log_closed: false,
     }
 }
 

@@ -1,0 +1,194 @@
+//! Folding what became of an action into the facts. PURE, and the only place that counts failures.
+//!
+//! Retry policy lives here and in `plan` and `backoff` alone; it is part of the facts, so it survives a restart.
+
+use std::time::Duration;
+
+use super::backoff::ACTIONS;
+use super::plan::Action;
+use crate::aws::{AwsError, AwsErrorKind};
+use crate::clock::Timestamp;
+use crate::state::model::{Failure, FailureKind, Known, Retry, RunPhase, Status};
+
+/// How long a role may take to become visible to Lambda before that counts as final.
+pub(crate) const ROLE_PATIENCE: Duration = Duration::from_secs(120);
+/// The longest `Retry-After` that is honoured.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// What became of an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It happened.
+    Done,
+    /// Lambda has the event in its queue.
+    Accepted {
+        /// Lambda's id of the invocation.
+        request_id: Option<String>,
+    },
+    /// It surely did not happen, and may be tried again.
+    Refused(AwsError),
+    /// It may have happened.
+    Unknown(AwsError),
+    /// It surely did not happen, and trying again cannot help.
+    Terminal(AwsError),
+}
+
+/// What an error means for an action.
+#[must_use]
+pub(crate) fn outcome_of(action: &Action, error: AwsError) -> Outcome {
+    if !error.kind.surely_not_done() {
+        return Outcome::Unknown(error);
+    }
+    let cleans_up =
+        matches!(action, Action::DeleteFunction { .. } | Action::ReleaseFunction { .. } | Action::GetFunction { .. });
+    match error.kind {
+        AwsErrorKind::AccessDenied
+        | AwsErrorKind::InvalidParameter
+        | AwsErrorKind::TooLarge
+        | AwsErrorKind::Refused
+            if !cleans_up =>
+        {
+            Outcome::Terminal(error)
+        }
+        _ => Outcome::Refused(error),
+    }
+}
+
+/// The facts after an action. `jitter` is in 0..1.
+#[must_use]
+pub(crate) fn absorb(now: Timestamp, jitter: f64, mut status: Status, action: &Action, outcome: &Outcome) -> Status {
+    match outcome {
+        Outcome::Done | Outcome::Accepted { .. } => absorb_success(now, &mut status, action, outcome),
+        Outcome::Refused(error) => {
+            absorb_refusal(&mut status, action, error);
+            let patience_is_over = error.kind == AwsErrorKind::RoleNotReady
+                && status.retry.since.is_some_and(|since| now.since(since) >= ROLE_PATIENCE);
+            count_failure(now, jitter, &mut status, action, error, patience_is_over);
+        }
+        Outcome::Terminal(error) => {
+            absorb_refusal(&mut status, action, error);
+            count_failure(now, jitter, &mut status, action, error, true);
+        }
+        Outcome::Unknown(error) => {
+            absorb_unknown(&mut status, action);
+            // A run without an answer is not tried again, so there is nothing to count.
+            if !matches!(action, Action::Invoke { .. }) {
+                count_failure(now, jitter, &mut status, action, error, false);
+            }
+        }
+    }
+    status
+}
+
+fn absorb_success(now: Timestamp, status: &mut Status, action: &Action, outcome: &Outcome) {
+    match action {
+        Action::DeleteFunction { .. } | Action::ReleaseFunction { .. } => {
+            status.function = Known::Absent;
+            status.create_sent_at = None;
+            status.missing_since = None;
+        }
+        Action::PutEventInvokeConfig { .. } => {
+            if let Known::Is(function) = &mut status.function {
+                function.event_config = true;
+            }
+        }
+        Action::Invoke { .. } => {
+            if let (Some(run), Outcome::Accepted { request_id }) = (status.run.as_mut(), outcome)
+                && run.phase == RunPhase::Issued
+            {
+                run.phase = RunPhase::Accepted { at: now };
+                run.request_id = run.request_id.take().or_else(|| request_id.clone());
+            }
+        }
+        Action::GetFunction { .. } => {
+            // A look that worked says nothing about what failed before, unless it was a look.
+            if status.retry.failure.as_ref().is_none_or(|failure| failure.action != action.name()) {
+                return;
+            }
+        }
+        Action::CreateFunction { .. }
+        | Action::UpdateFunction { .. }
+        | Action::Wait { .. }
+        | Action::AwaitSlot
+        | Action::Forget => {}
+    }
+    status.retry = Retry::default();
+}
+
+/// It surely did not happen.
+fn absorb_refusal(status: &mut Status, action: &Action, error: &AwsError) {
+    match action {
+        Action::CreateFunction { .. } if error.kind == AwsErrorKind::Conflict => {
+            // It exists: an earlier create of ours, or somebody else's. A look will tell.
+            status.function = Known::Maybe;
+        }
+        Action::CreateFunction { .. } => {
+            status.function = Known::Absent;
+            status.create_sent_at = None;
+        }
+        Action::Invoke { .. } => {
+            if let Some(run) = status.run.as_mut().filter(|run| run.phase == RunPhase::Issued) {
+                run.phase = RunPhase::Refused;
+            }
+            if matches!(error.kind, AwsErrorKind::NotFound | AwsErrorKind::Conflict) {
+                status.function = Known::Maybe;
+            }
+        }
+        Action::DeleteFunction { .. }
+        | Action::ReleaseFunction { .. }
+        | Action::UpdateFunction { .. }
+        | Action::PutEventInvokeConfig { .. }
+            if matches!(error.kind, AwsErrorKind::NotFound | AwsErrorKind::Conflict) =>
+        {
+            status.function = Known::Maybe;
+        }
+        _ => {}
+    }
+}
+
+/// It may have happened: nothing is known of the function any more, and nothing new of a run.
+fn absorb_unknown(status: &mut Status, action: &Action) {
+    match action {
+        Action::CreateFunction { .. } | Action::UpdateFunction { .. } | Action::DeleteFunction { .. } => {
+            status.function = Known::Maybe;
+        }
+        Action::ReleaseFunction { .. }
+        | Action::GetFunction { .. }
+        | Action::PutEventInvokeConfig { .. }
+        | Action::Invoke { .. }
+        | Action::Wait { .. }
+        | Action::AwaitSlot
+        | Action::Forget => {}
+    }
+}
+
+fn count_failure(now: Timestamp, jitter: f64, status: &mut Status, action: &Action, error: &AwsError, terminal: bool) {
+    let retry = &mut status.retry;
+    retry.attempts = retry.attempts.saturating_add(1);
+    retry.since.get_or_insert(now);
+    let asked = error.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+    retry.not_before = (!terminal).then(|| now.after(ACTIONS.delay(retry.attempts, jitter).max(asked)));
+    retry.failure = Some(Failure {
+        kind: kind_of(error.kind),
+        action: action.name().to_owned(),
+        message: error.to_string(),
+        request_id: error.request_id.clone(),
+        at: now,
+        terminal_for: terminal.then_some(status.observed_generation),
+    });
+}
+
+fn kind_of(kind: AwsErrorKind) -> FailureKind {
+    match kind {
+        AwsErrorKind::NotFound => FailureKind::NotFound,
+        AwsErrorKind::Conflict => FailureKind::Conflict,
+        AwsErrorKind::Throttled => FailureKind::Throttled,
+        AwsErrorKind::AccessDenied => FailureKind::AccessDenied,
+        AwsErrorKind::InvalidParameter | AwsErrorKind::Refused => FailureKind::InvalidParameter,
+        AwsErrorKind::RoleNotReady => FailureKind::RoleNotReady,
+        AwsErrorKind::TooLarge => FailureKind::TooLarge,
+        AwsErrorKind::Credentials | AwsErrorKind::Unreachable => FailureKind::Unreachable,
+        AwsErrorKind::EnvironmentNotReady | AwsErrorKind::ServiceError => FailureKind::ServiceError,
+        AwsErrorKind::NoAnswer | AwsErrorKind::Malformed => FailureKind::NoAnswer,
+    }
+}

@@ -1,0 +1,110 @@
+//! Whose database is this?
+//!
+//! A database is a file: it can be copied, and restored from a backup. Two daemons that believe in the same rows would
+//! invoke the same wishes twice and delete each other's functions. So each start takes the next epoch and claims it in
+//! AWS by creating the log stream `INSTANCE/EPOCH`, which only one can do. Who finds its epoch taken, or a higher one,
+//! serves reads and changes nothing until it is told to adopt.
+
+use crate::aws::{AwsError, Cloud};
+use crate::clock::Timestamp;
+use crate::state::{Facts, Instance, StateError};
+
+/// The result of a claim.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    /// The epoch is ours.
+    Held(Instance),
+    /// Another daemon holds this epoch or a higher one.
+    Lost {
+        /// The highest epoch in AWS.
+        highest: u64,
+    },
+}
+
+/// Why no claim could be made now. It is tried again, with the next epoch.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClaimError {
+    /// AWS failed.
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    /// The store failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Where the claim is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claimant<'a> {
+    /// The store.
+    pub(crate) facts: &'a Facts,
+    /// AWS.
+    pub(crate) cloud: &'a Cloud,
+    /// The log group with the claims.
+    pub(crate) log_group: &'a str,
+    /// Takes the database into use even if the claim was lost.
+    pub(crate) adopt: bool,
+}
+
+impl Claimant<'_> {
+    /// Takes the next epoch and claims it. After an error the epoch is given up, because its stream may exist.
+    pub(crate) async fn claim(&self, now: Timestamp) -> Result<Claim, ClaimError> {
+        let mut instance = self.facts.next_epoch().await?;
+        let highest = highest(self.cloud, self.log_group, &instance.id).await?;
+        if highest >= instance.epoch {
+            if !self.adopt {
+                return Ok(Claim::Lost { highest });
+            }
+            instance = self.facts.adopt(highest, now).await?;
+        }
+        let stream = stream(&instance.id, instance.epoch);
+        if !self.cloud.create_log_stream(self.log_group, &stream).await? {
+            return Ok(Claim::Lost { highest: instance.epoch });
+        }
+        self.forget_older(&instance).await;
+        Ok(Claim::Held(instance))
+    }
+
+    /// The claims before ours mean nothing any more. Leaving one behind is harmless.
+    async fn forget_older(&self, instance: &Instance) {
+        let streams = self.cloud.log_streams(self.log_group, &prefix(&instance.id)).await.unwrap_or_default();
+        for stream in streams {
+            if epoch_of(&stream, &instance.id).is_some_and(|epoch| epoch < instance.epoch)
+                && let Err(error) = self.cloud.delete_log_stream(self.log_group, &stream).await
+            {
+                tracing::debug!(%error, stream, "an older claim could not be deleted");
+            }
+        }
+    }
+}
+
+/// The highest epoch that was claimed for an instance; 0: none.
+pub(crate) async fn highest(cloud: &Cloud, log_group: &str, instance: &str) -> Result<u64, AwsError> {
+    let streams = cloud.log_streams(log_group, &prefix(instance)).await?;
+    Ok(streams.iter().filter_map(|stream| epoch_of(stream, instance)).max().unwrap_or(0))
+}
+
+fn prefix(instance: &str) -> String {
+    format!("{instance}/")
+}
+
+fn stream(instance: &str, epoch: u64) -> String {
+    format!("{instance}/{epoch}")
+}
+
+fn epoch_of(stream: &str, instance: &str) -> Option<u64> {
+    stream.strip_prefix(instance)?.strip_prefix('/')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_a_stream() {
+        assert_eq!(stream("0a1b", 7), "0a1b/7");
+        assert_eq!(epoch_of("0a1b/7", "0a1b"), Some(7));
+        for other in ["0a1b/x", "0a1b7", "2026/11/23/f[$LATEST]0", "0a1bc/7", "0a1b/-1"] {
+            assert_eq!(epoch_of(other, "0a1b"), None, "{other}");
+        }
+    }
+}

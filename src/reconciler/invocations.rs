@@ -1,0 +1,81 @@
+//! Runs in flight: each is a task of its own, so that a long run blocks nobody.
+
+use std::time::Duration;
+
+use super::execute::News;
+use super::plan::Action;
+use super::queue::Priority;
+use super::record::{fact_write, observe_change};
+use super::shared::Shared;
+use crate::state::model::{Container, ContainerId, life};
+use crate::state::{InvokePermit, StateError, Written};
+
+/// How often the recording of an outcome is tried when the store fails. After that the log is the evidence.
+const RECORD_TRIES: u32 = 10;
+/// Time between two tries.
+const RECORD_PAUSE: Duration = Duration::from_millis(500);
+
+impl Shared {
+    /// Invokes in the background, and records what came of it.
+    pub(super) fn launch(&self, container: Container, permit: InvokePermit) {
+        let shared = self.clone();
+        self.watch_logs.notify_one();
+        self.runs.spawn(async move {
+            let news = shared.invoke(&container, permit).await;
+            shared.report(&container, &news);
+            shared.record_outcome(&container.id, &news).await;
+            shared.kick(container.id, shared.clock.now(), Priority::User).await;
+        });
+    }
+
+    async fn record_outcome(&self, id: &ContainerId, news: &News) {
+        for attempt in 1..=RECORD_TRIES {
+            match self
+                .fold_in(id, |container| news.fold(self.clock.now(), &container.spec, container.status.clone()))
+                .await
+            {
+                Ok(()) | Err(StateError::Closed) => return,
+                Err(error) => {
+                    tracing::error!(container = %id, %error, attempt, action = run_no(news), "an outcome could not be recorded");
+                    tokio::time::sleep(RECORD_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Folds something into a container's facts, against all other writers, and wakes what waits for a slot.
+    pub(super) async fn fold_in(
+        &self,
+        id: &ContainerId,
+        fold: impl Fn(&Container) -> crate::state::model::Status,
+    ) -> Result<(), StateError> {
+        loop {
+            let Some(container) = self.reader.container(id).await? else { return Ok(()) };
+            let status = fold(&container);
+            if status == container.status {
+                return Ok(());
+            }
+            let now = self.clock.now();
+            match self.facts.write(fact_write(&container, &status, Some(now), now)).await? {
+                Written::Stale => {}
+                Written::Gone => return Ok(()),
+                Written::At(_) => {
+                    observe_change(&container.status, &status);
+                    let settled =
+                        life::unsettled_run(&container.status).is_some() && life::unsettled_run(&status).is_none();
+                    if settled {
+                        self.give_slot_back(id).await;
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn run_no(news: &News) -> u64 {
+    match news.action() {
+        Action::Invoke { run_no } => *run_no,
+        _ => 0,
+    }
+}

@@ -1,0 +1,432 @@
+//! # Reconciler: convergence
+//!
+//! Brings AWS to what is wanted, and writes down what it saw: the only writer of facts. It never writes a wish and
+//! never answers a client.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `plan`, `learn`, `absorb` | PURE: (now, wish, facts) → one step; facts + what was seen → facts |
+//! | `queue`, `backoff`, `names`, `lines`, `verdict` | PURE: the parts that these need |
+//! | `worker`, `execute`, `invocations` | read, plan, commit, act, fold; runs in flight |
+//! | `observe` | the log informer: the evidence for runs whose answer was lost |
+//! | `sweep`, `claim` | drift and orphans; whose database is this? |
+//! | this file | the loop |
+
+mod absorb;
+mod backoff;
+mod census;
+mod claim;
+mod execute;
+mod invocations;
+mod learn;
+mod lines;
+mod names;
+mod observe;
+mod plan;
+mod queue;
+mod record;
+mod shared;
+mod slots;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod verdict;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::backoff::Schedule;
+use self::census::Census;
+use self::claim::{Claim, Claimant};
+use self::names::Identity;
+use self::queue::{Priority, Queue};
+use self::shared::{KICKS, Kick, Shared};
+use self::slots::Slots;
+use self::worker::{Next, Turn};
+use crate::aws::{Cloud, Lane};
+use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
+use crate::health::{Check, Health};
+use crate::state::model::{ContainerId, life};
+use crate::state::{Facts, Instance, Reader, StateError, WishFeed, Wished};
+use crate::telemetry;
+
+/// Containers that are worked on at once. Runs in flight do not count: they have tasks of their own.
+const MAX_WORKERS: usize = 32;
+/// The loop says so often that it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// When AWS cannot be reached at the start.
+const CLAIM_PAUSE: Schedule = Schedule { first: Duration::from_secs(1), most: Duration::from_secs(30) };
+/// After a failure of the store.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the reconciler needs.
+#[derive(Clone, Debug)]
+pub struct ReconcilerParts {
+    /// Writes facts.
+    pub facts: Facts,
+    /// Reads.
+    pub reader: Reader,
+    /// AWS.
+    pub cloud: Cloud,
+    /// Time.
+    pub clock: Clock,
+    /// Where problems are told.
+    pub health: Health,
+    /// The settings.
+    pub config: Arc<Config>,
+}
+
+/// The controller.
+#[derive(Debug)]
+pub struct Reconciler {
+    parts: ReconcilerParts,
+}
+
+impl Reconciler {
+    /// A controller that has not begun.
+    #[must_use]
+    pub fn new(parts: ReconcilerParts) -> Self {
+        Self { parts }
+    }
+
+    /// Claims the database, then converges until `stop`; then lets what is under way record its outcome, for at most
+    /// `drain`. While AWS is not reachable, or the claim is lost, nothing is changed and the problem is told.
+    pub async fn run(self, stop: CancellationToken, drain: Duration) {
+        let Some(instance) = self.claim(&stop).await else { return };
+        let (kicks, kicked) = mpsc::channel(KICKS);
+        let shared = match self.shared(&instance, kicks).await {
+            Ok(shared) => shared,
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be read");
+                self.parts.health.fail(Check::Store, error.to_string());
+                return;
+            }
+        };
+        let lost = CancellationToken::new();
+        let background = TaskTracker::new();
+        background.spawn(shared.clone().follow_logs(stop.child_token()));
+        background.spawn(shared.clone().sweep_loop(instance.epoch, stop.child_token(), lost.clone()));
+        let halt = CancellationToken::new();
+        let mut control = Loop {
+            feed: shared.facts.wish_feed(),
+            shared: shared.clone(),
+            queue: Queue::default(),
+            kicked,
+            workers: JoinSet::new(),
+            halt: halt.clone(),
+            census: Census::default(),
+        };
+        tokio::select! {
+            () = control.run() => {}
+            () = stop.cancelled() => {}
+            () = lost.cancelled() => self.lost("another daemon has claimed it since").await,
+        }
+        halt.cancel();
+        control.drain(drain).await;
+        if lost.is_cancelled() {
+            self.idle(&stop).await;
+        }
+    }
+
+    /// Claims the database, as long as it takes. `None`: stopped before.
+    async fn claim(&self, stop: &CancellationToken) -> Option<Instance> {
+        let parts = &self.parts;
+        let claimant = Claimant {
+            facts: &parts.facts,
+            cloud: &parts.cloud,
+            log_group: &parts.config.log_group,
+            adopt: parts.config.adopt,
+        };
+        let mut failures = 0;
+        loop {
+            let attempt = async {
+                parts.cloud.ensure_log_group(&parts.config.log_group, parts.config.log_retention_days).await?;
+                claimant.claim(parts.clock.now()).await
+            };
+            let result = tokio::select! {
+                () = stop.cancelled() => return None,
+                result = attempt => result,
+            };
+            match result {
+                Ok(Claim::Held(instance)) => {
+                    parts.health.pass(Check::Aws);
+                    parts.health.pass(Check::Ownership);
+                    tracing::info!(instance = instance.id, epoch = instance.epoch, "this database owns its functions");
+                    return Some(instance);
+                }
+                Ok(Claim::Lost { highest }) => {
+                    parts.health.pass(Check::Aws);
+                    self.lost(&format!("epoch {highest} was claimed by another daemon")).await;
+                    self.idle(stop).await;
+                    return None;
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(%error, failures, "AWS is not ready for us: nothing converges until it is");
+                    parts.health.fail(Check::Aws, error.to_string());
+                }
+            }
+            parts.health.beat(parts.clock.now());
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = self.beat_for(CLAIM_PAUSE.ceiling(failures)) => {}
+            }
+        }
+    }
+
+    async fn lost(&self, why: &str) {
+        let reason = format!(
+            "this database is a copy or a restored backup ({why}): nothing in AWS is changed until the daemon is started \
+             with --adopt"
+        );
+        tracing::error!(reason, "the claim is lost");
+        self.parts.health.fail(Check::Ownership, reason);
+    }
+
+    /// Nothing to do until the end, but to be alive.
+    async fn idle(&self, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.beat_for(HEARTBEAT) => {}
+            }
+        }
+    }
+
+    async fn beat_for(&self, pause: Duration) {
+        let until = self.parts.clock.now().after(pause);
+        loop {
+            let now = self.parts.clock.now();
+            self.parts.health.beat(now);
+            if now >= until {
+                return;
+            }
+            self.parts.clock.sleep_until(until.min(now.after(HEARTBEAT))).await;
+        }
+    }
+
+    async fn shared(&self, instance: &Instance, kicks: mpsc::Sender<Kick>) -> Result<Shared, StateError> {
+        let parts = &self.parts;
+        let shared = Shared {
+            facts: parts.facts.clone(),
+            reader: parts.reader.clone(),
+            cloud: parts.cloud.clone(),
+            clock: parts.clock.clone(),
+            health: parts.health.clone(),
+            config: Arc::clone(&parts.config),
+            identity: Arc::new(Identity {
+                prefix: parts.config.function_prefix.clone(),
+                instance: instance.id.clone(),
+            }),
+            adopted_at: instance.adopted_at,
+            horizon: instance.horizon,
+            slots: Arc::new(Slots::new(parts.config.max_running)),
+            knowledge: Arc::default(),
+            kicks,
+            watch_logs: Arc::default(),
+            runs: TaskTracker::new(),
+        };
+        {
+            let (read_through, roles_without_logs) =
+                (parts.facts.log_progress().await?, parts.facts.roles_without_logs().await?);
+            let mut knowledge = shared.knowledge();
+            knowledge.read_through = read_through;
+            knowledge.roles_without_logs = roles_without_logs;
+        }
+        for container in parts.facts.watched().await? {
+            if life::unsettled_run(&container.status).is_some() {
+                shared.slots.found(container.id);
+            }
+        }
+        Ok(shared)
+    }
+}
+
+/// The loop: the queue, and the tasks that work on what it gives out.
+struct Loop {
+    shared: Shared,
+    queue: Queue<ContainerId>,
+    feed: WishFeed,
+    kicked: mpsc::Receiver<Kick>,
+    workers: JoinSet<(ContainerId, Result<Turn, StateError>)>,
+    halt: CancellationToken,
+    census: Census,
+}
+
+impl Loop {
+    /// Never returns but for a closed store.
+    async fn run(&mut self) {
+        match self.shared.facts.all().await {
+            Ok(all) => all.iter().for_each(|row| self.census.count(row.id, Some(record::state_name(row)))),
+            Err(error) => {
+                self.store_failed(&error);
+            }
+        }
+        let mut resync_at = self.now();
+        loop {
+            let now = self.now();
+            self.shared.health.beat(now);
+            if now >= resync_at {
+                resync_at = now.after(self.shared.config.resync_interval);
+                if let Err(error) = self.resync().await {
+                    resync_at = now.after(STORE_PAUSE);
+                    if self.store_failed(&error) {
+                        return;
+                    }
+                }
+            }
+            self.give_out(now);
+            let wake = self.queue.next_due().unwrap_or(resync_at).min(resync_at).min(now.after(HEARTBEAT));
+            let wake = if self.workers.len() < MAX_WORKERS { wake } else { now.after(HEARTBEAT) };
+            tokio::select! {
+                Some(done) = self.workers.join_next() => self.take_back(done),
+                Some(kick) = self.kicked.recv() => self.push(kick.id, kick.due, kick.priority),
+                wished = self.feed.next() => match wished {
+                    Ok(wished) => self.wished(wished).await,
+                    Err(error) => if self.store_failed(&error) { return },
+                },
+                () = self.shared.clock.sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    fn push(&mut self, id: ContainerId, due: Timestamp, priority: Priority) {
+        metrics::counter!(telemetry::QUEUE_ADDS, "name" => "container").increment(1);
+        self.queue.push(id, due, priority);
+    }
+
+    /// Takes up what is due from the index, and wishes that nobody has planned for: at the start, and now and then in case
+    /// something was missed.
+    async fn resync(&mut self) -> Result<(), StateError> {
+        for (id, due) in self.shared.facts.due().await? {
+            self.queue.push(id, due, Priority::Poll);
+        }
+        let now = self.now();
+        for id in self.shared.facts.wished().await? {
+            self.queue.push(id, now, Priority::User);
+        }
+        Ok(())
+    }
+
+    async fn wished(&mut self, wished: Wished) {
+        let now = self.now();
+        let ids = match wished {
+            Wished::Some(ids) => Ok(ids),
+            Wished::Many => self.shared.facts.wished().await,
+        };
+        match ids {
+            Ok(ids) => ids.into_iter().for_each(|id| self.push(id, now, Priority::User)),
+            Err(error) => {
+                self.store_failed(&error);
+            }
+        }
+    }
+
+    /// Hands out what is due, as far as there are workers.
+    fn give_out(&mut self, now: Timestamp) {
+        while self.workers.len() < MAX_WORKERS {
+            let Some((id, due, priority)) = self.queue.pop(now) else { break };
+            metrics::histogram!(telemetry::QUEUE_SECONDS, "name" => "container").record(now.since(due));
+            let lane = match priority {
+                Priority::User => Lane::User,
+                Priority::Retry | Priority::Poll => Lane::Retry,
+                Priority::Housekeeping => Lane::Housekeeping,
+            };
+            let shared = Shared { cloud: self.shared.cloud.lane(lane), ..self.shared.clone() };
+            let halt = self.halt.clone();
+            self.workers.spawn(async move {
+                let started = shared.clock.now();
+                let turn = shared.reconcile(id, &halt).await;
+                metrics::histogram!(telemetry::RECONCILE_SECONDS, "controller" => "container")
+                    .record(shared.clock.now().since(started));
+                (id, turn)
+            });
+        }
+        metrics::gauge!(telemetry::RUNS_IN_FLIGHT).set(count(self.shared.slots.held()));
+        metrics::gauge!(telemetry::QUEUE_DEPTH, "name" => "container").set(count(self.queue.len()));
+        metrics::gauge!(telemetry::ACTIVE_WORKERS, "controller" => "container").set(count(self.queue.working()));
+    }
+
+    fn take_back(&mut self, done: Result<(ContainerId, Result<Turn, StateError>), tokio::task::JoinError>) {
+        let (id, turn) = match done {
+            Ok(done) => done,
+            Err(error) => {
+                // A bug. Its key stays out of the queue until the next start: nothing is done twice.
+                tracing::error!(%error, "a worker ended in a panic");
+                self.shared.health.fail(Check::Reconciler, "a worker ended in a panic: see the log");
+                return;
+            }
+        };
+        self.queue.done(id);
+        let result = match turn {
+            Ok(turn) => {
+                self.shared.health.pass(Check::Store);
+                self.census.count(id, turn.state);
+                match turn.next {
+                    Next::Idle => {}
+                    Next::At(at, priority) => self.queue.push(id, at, priority),
+                }
+                match (turn.failed, turn.next) {
+                    (true, _) => "error",
+                    (false, Next::Idle) => "success",
+                    (false, Next::At(..)) => "requeue_after",
+                }
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                self.queue.push(id, self.now().after(STORE_PAUSE), Priority::Retry);
+                "error"
+            }
+        };
+        if result == "error" {
+            metrics::counter!(telemetry::RECONCILE_ERRORS, "controller" => "container").increment(1);
+        }
+        metrics::counter!(telemetry::RECONCILE_TOTAL, "controller" => "container", "result" => result).increment(1);
+    }
+
+    /// Says that the store failed. Returns whether it is closed for good.
+    fn store_failed(&self, error: &StateError) -> bool {
+        if matches!(error, StateError::Closed) {
+            return true;
+        }
+        tracing::error!(%error, "the store failed");
+        self.shared.health.fail(Check::Store, error.to_string());
+        false
+    }
+
+    /// Takes no more keys, lets acts and runs under way record their outcome, for at most `most`. What does not end in time
+    /// is settled by the log, after the next start.
+    async fn drain(&mut self, most: Duration) {
+        self.shared.runs.close();
+        let runs = self.shared.runs.len();
+        if runs > 0 {
+            tracing::info!(runs, "waiting for runs under way");
+        }
+        self.kicked.close();
+        let all = async {
+            while self.workers.join_next().await.is_some() {}
+            self.shared.runs.wait().await;
+        };
+        if tokio::time::timeout(most, all).await.is_err() {
+            tracing::warn!(
+                runs = self.shared.runs.len(),
+                "runs go on without us; the next start reads their end from the log"
+            );
+        }
+    }
+}
+
+fn count(n: usize) -> f64 {
+    u32::try_from(n).map_or(f64::from(u32::MAX), f64::from)
+}

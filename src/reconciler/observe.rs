@@ -1,0 +1,268 @@
+//! The log informer: one question to CloudWatch a tick, whatever the number of runs.
+//!
+//! # Guarantees
+//! - `read_through` of a group moves only over what was read to the last page, late lines included: a run is called
+//!   unknown by it, never by the clock alone.
+//! - What was read is in the facts before `read_through` moves.
+//!
+//! # Caveats
+//! - Lines may be [`DELIVERY_SLACK`] late and clocks [`CLOCK_SKEW`] apart, so every deep pass reads that far back again;
+//!   between two deep passes, quick ones read the last seconds only.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::Schedule;
+use super::learn::{CLOCK_SKEW, Evidence, learn};
+use super::lines::{self, Line};
+use super::plan::DELIVERY_SLACK;
+use super::queue::Priority;
+use super::shared::Shared;
+use crate::aws::{AwsError, LogEvent, LogQuery};
+use crate::clock::Timestamp;
+use crate::state::StateError;
+use crate::state::model::{Container, ContainerId};
+use crate::telemetry;
+
+/// Time between two questions while runs are under way.
+const TICK: Duration = Duration::from_secs(1);
+/// Time between two passes that read back over late lines.
+const DEEP_EVERY: Duration = Duration::from_secs(30);
+/// How far a quick pass reads back.
+const QUICK_WINDOW: Duration = Duration::from_secs(20);
+/// Pages of one pass, at most: 10,000 events each. A pass that needs more does not count as read to the end.
+const MAX_PAGES: u32 = 500;
+/// Events of one group that are remembered as learned.
+const MAX_LEARNED: usize = 200_000;
+/// When CloudWatch fails.
+const PAUSE: Schedule = Schedule { first: Duration::from_secs(1), most: Duration::from_secs(30) };
+
+/// What the informer remembers of a log group.
+#[derive(Debug, Default)]
+struct Group {
+    last_pass: Option<Timestamp>,
+    last_deep: Option<Timestamp>,
+    learned: HashSet<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum InformerError {
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl Shared {
+    /// Follows the logs until `stop`.
+    pub(super) async fn follow_logs(self, stop: CancellationToken) {
+        let mut groups: HashMap<String, Group> = HashMap::new();
+        let mut failures = 0;
+        loop {
+            let pause = match self.read_logs(&mut groups).await {
+                Ok(watched) => {
+                    failures = 0;
+                    if watched == 0 {
+                        metrics::gauge!(telemetry::INFORMER_LAG).set(0.0);
+                        tokio::select! {
+                            () = stop.cancelled() => return,
+                            () = self.watch_logs.notified() => continue,
+                        }
+                    }
+                    TICK
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(%error, failures, "the logs could not be read");
+                    if let InformerError::Aws(error) = &error {
+                        self.note_failure(error);
+                    }
+                    PAUSE.ceiling(failures)
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.clock.sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One pass over every group with runs under way. Returns how many containers are watched.
+    async fn read_logs(&self, groups: &mut HashMap<String, Group>) -> Result<usize, InformerError> {
+        let watched = self.facts.watched().await?;
+        let count = watched.len();
+        let mut by_group: BTreeMap<String, Vec<Container>> = BTreeMap::new();
+        for container in watched {
+            by_group.entry(container.spec.config.function.log_group.clone()).or_default().push(container);
+        }
+        groups.retain(|name, _| by_group.contains_key(name));
+        for (name, containers) in by_group {
+            self.read_group(&name, &containers, groups.entry(name.clone()).or_default()).await?;
+        }
+        Ok(count)
+    }
+
+    async fn read_group(&self, name: &str, containers: &[Container], group: &mut Group) -> Result<(), InformerError> {
+        let now = self.clock.now();
+        let read_through = self.knowledge().read_through.get(name).copied().unwrap_or_default();
+        let pass = Pass::choose(now, containers, group, read_through);
+        let complete = self.read_pass(name, containers, group, pass.from).await?;
+        self.note_success();
+        group.last_pass = Some(now);
+        if pass.deep && complete {
+            group.last_deep = Some(now);
+            let through = now.before(DELIVERY_SLACK).max(read_through);
+            self.facts.set_log_progress(name, through).await?;
+            self.knowledge().read_through.insert(name.to_owned(), through);
+            if group.learned.len() > MAX_LEARNED {
+                group.learned.clear();
+            }
+        }
+        let through = self.knowledge().read_through.get(name).copied().unwrap_or_default();
+        metrics::gauge!(telemetry::INFORMER_LAG).set(now.since(through).saturating_sub(DELIVERY_SLACK).as_secs_f64());
+        Ok(())
+    }
+
+    /// Reads a group from a time on. Returns whether the last page was reached.
+    async fn read_pass(
+        &self,
+        name: &str,
+        containers: &[Container],
+        group: &mut Group,
+        from: Timestamp,
+    ) -> Result<bool, InformerError> {
+        let owners = owners(containers);
+        let mut query = LogQuery {
+            group: name.to_owned(),
+            start_ms: Some(from.as_millis().max(0)),
+            pattern: Some(lines::pattern()),
+            ..LogQuery::default()
+        };
+        for _ in 0..MAX_PAGES {
+            let page = self.cloud.filter_log_events(query.clone()).await?;
+            self.learn_page(&owners, group, page.events).await?;
+            match page.next_token {
+                Some(token) => query.next_token = Some(token),
+                None => return Ok(true),
+            }
+        }
+        tracing::error!(log_group = name, pages = MAX_PAGES, "the log has more lines than one pass reads");
+        Ok(false)
+    }
+
+    /// Folds a page's lines into the facts of the containers that they belong to.
+    async fn learn_page(
+        &self,
+        owners: &HashMap<String, Owner>,
+        group: &mut Group,
+        mut events: Vec<LogEvent>,
+    ) -> Result<(), StateError> {
+        events.sort_by_key(|event| (event.timestamp_ms, event.ingestion_ms));
+        let mut news: BTreeMap<ContainerId, (Vec<Evidence>, Vec<String>)> = BTreeMap::new();
+        for event in events {
+            let Some(owner) = function_of(&event.stream).and_then(|name| owners.get(name)) else { continue };
+            if group.learned.contains(&event.id) {
+                continue;
+            }
+            let at = Timestamp::from_millis(event.timestamp_ms);
+            if let Some(says) = lines::parse(&event.message, at) {
+                let entry = news.entry(owner.id).or_default();
+                entry.0.push(Evidence::Line(Line { stream: event.stream, at, says }));
+                entry.1.push(event.id);
+            }
+        }
+        for (id, (evidence, ids)) in news {
+            let now = self.clock.now();
+            self.fold_in(&id, |container| {
+                evidence.iter().fold(container.status.clone(), |status, e| learn(now, &container.spec, status, e))
+            })
+            .await?;
+            group.learned.extend(ids);
+            self.kick(id, now, Priority::Retry).await;
+        }
+        for role in self.roles_seen_again(owners, group) {
+            self.set_role_logs(&role, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Roles that were thought not to write logs, and have.
+    fn roles_seen_again(&self, owners: &HashMap<String, Owner>, group: &Group) -> Vec<String> {
+        if group.learned.is_empty() {
+            return Vec::new();
+        }
+        let knowledge = self.knowledge();
+        owners
+            .values()
+            .map(|owner| &owner.role_arn)
+            .filter(|role| knowledge.roles_without_logs.contains(*role))
+            .cloned()
+            .collect()
+    }
+}
+
+/// What a pass reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pass {
+    from: Timestamp,
+    deep: bool,
+}
+
+impl Pass {
+    fn choose(now: Timestamp, containers: &[Container], group: &Group, read_through: Timestamp) -> Self {
+        let issued = |container: &Container| {
+            container.status.run.as_ref().and_then(|run| run.issued.as_ref()).map(|issued| (issued.at, issued.deadline))
+        };
+        let oldest = containers.iter().filter_map(issued).map(|(at, _)| at).min().unwrap_or(now);
+        let overdue = containers.iter().filter_map(issued).any(|(_, deadline)| {
+            let due = deadline.after(DELIVERY_SLACK);
+            due <= now && group.last_deep.is_none_or(|last| last < due)
+        });
+        let deep = overdue || group.last_deep.is_none_or(|last| now >= last.after(DEEP_EVERY));
+        let from = if deep {
+            oldest.max(read_through).before(CLOCK_SKEW)
+        } else {
+            group.last_pass.unwrap_or(oldest).before(QUICK_WINDOW)
+        };
+        Self { from, deep }
+    }
+}
+
+/// Whose function it is.
+#[derive(Clone, Debug)]
+struct Owner {
+    id: ContainerId,
+    role_arn: String,
+}
+
+fn owners(containers: &[Container]) -> HashMap<String, Owner> {
+    containers
+        .iter()
+        .filter_map(|container| {
+            let name = container.status.run.as_ref()?.issued.as_ref()?.function_name.clone();
+            Some((name, Owner { id: container.id, role_arn: container.spec.config.function.role_arn.clone() }))
+        })
+        .collect()
+}
+
+/// The function in a stream's name: `YYYY/MM/DD/<function>[$LATEST]<32 hex>`.
+fn function_of(stream: &str) -> Option<&str> {
+    let (_, rest) = stream.split_once('/')?;
+    let (_, rest) = rest.split_once('/')?;
+    let (_, rest) = rest.split_once('/')?;
+    rest.split_once('[').map(|(function, _)| function)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_streams_function() {
+        assert_eq!(function_of("2026/11/23/skls-0a-1b[$LATEST]0123"), Some("skls-0a-1b"));
+        assert_eq!(function_of("0a1b/7"), None);
+        assert_eq!(function_of("2026/11/23/no-brackets"), None);
+    }
+}

@@ -1,0 +1,514 @@
+//! One look, one step: what to do next for one container. PURE, total and deterministic.
+//!
+//! # Guarantees
+//! - An invocation is planned only for a wish that is still wanted, on a function that was seen active, and together with
+//!   the facts (`Issued`) that must be committed before it.
+//! - A run that was issued is never issued again, whatever is or is not known of it, unless Lambda surely refused it.
+//! - "Don't know" ([`Known::Maybe`]) leads to a look, never to a deletion or an invocation.
+//! - The status of the decision is committed before its action: the intent is durable.
+
+use std::time::Duration;
+
+use super::backoff::RESTARTS;
+use super::learn::{CREATE_SETTLE, settle, was_answered};
+use super::verdict::End;
+use crate::clock::Timestamp;
+use crate::state::model::life::{self, Again, Life};
+use crate::state::model::{
+    Container, DeletionPolicy, Exit, Function, FunctionState, InvocationKind, Issued, Known, Protocol, Run, RunPhase,
+    Spec, Status,
+};
+
+/// A run has surely ended so long after its time-out: cold start, queueing and our clock's error included.
+pub(crate) const RUN_SLACK: Duration = Duration::from_secs(60);
+/// Log lines may be so late.
+pub(crate) const DELIVERY_SLACK: Duration = Duration::from_secs(120);
+/// When an answer came and no log line in this time, the role cannot write logs.
+pub(crate) const LOG_PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// An auto-removed container waits so long for the rest of its log, for those who read it.
+pub(crate) const AUTO_REMOVE_PATIENCE: Duration = Duration::from_secs(10);
+/// The first look at a function that is being made comes after this time; then after a tenth of its age.
+const FIRST_POLL: Duration = Duration::from_millis(250);
+/// Looks at a function that is being made are at most so far apart.
+const SLOWEST_POLL: Duration = Duration::from_secs(10);
+/// A run that is overdue is looked at so often, until the log was read to its deadline.
+const EVIDENCE_POLL: Duration = Duration::from_secs(5);
+/// Request ids of earlier runs that are remembered.
+const MAX_PAST_REQUEST_IDS: usize = 64;
+
+/// The time, and the chance that the plan may need.
+#[derive(Clone, Debug)]
+pub(crate) struct Moment {
+    /// Now, by our clock.
+    pub(crate) now: Timestamp,
+    /// A fresh random token for a run, should one be issued.
+    pub(crate) token: String,
+}
+
+/// What is known beyond the container itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observed {
+    /// The function's name for the container's current incarnation, and for the next one.
+    pub(crate) function_name: String,
+    /// The log group was read to here, late lines included.
+    pub(crate) read_through: Timestamp,
+    /// One more run may be issued.
+    pub(crate) slot_free: bool,
+    /// When this database was taken into use after it had lost its claim.
+    pub(crate) adopted_at: Option<Timestamp>,
+    /// Functions of this role were seen not to write logs.
+    pub(crate) role_without_logs: bool,
+}
+
+/// The next step. Whatever it needs beyond names is derived from the container by the executor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Nothing before `until`; `None`: nothing until something happens.
+    Wait {
+        /// When to look again.
+        until: Option<Timestamp>,
+    },
+    /// Nothing until another run has ended.
+    AwaitSlot,
+    /// Look at the function.
+    GetFunction {
+        /// Its name.
+        name: String,
+    },
+    /// Make the function.
+    CreateFunction {
+        /// Its name.
+        name: String,
+    },
+    /// No retries by Lambda, and a maximum age for events.
+    PutEventInvokeConfig {
+        /// The function.
+        name: String,
+    },
+    /// Put the function back as wanted.
+    UpdateFunction {
+        /// Its name.
+        name: String,
+        /// The image, and not the other settings.
+        code: bool,
+    },
+    /// Run it. The intent is in the decision's status.
+    Invoke {
+        /// The run's number.
+        run_no: u64,
+    },
+    /// Delete the function.
+    DeleteFunction {
+        /// Its name.
+        name: String,
+    },
+    /// Leave the function to its user: take our tag off.
+    ReleaseFunction {
+        /// Its name.
+        name: String,
+        /// Its ARN.
+        arn: String,
+    },
+    /// Drop the container's row.
+    Forget,
+}
+
+impl Action {
+    /// Its name in logs, failures and metrics.
+    #[must_use]
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Wait { .. } => "Wait",
+            Self::AwaitSlot => "AwaitSlot",
+            Self::GetFunction { .. } => "GetFunction",
+            Self::CreateFunction { .. } => "CreateFunction",
+            Self::PutEventInvokeConfig { .. } => "PutFunctionEventInvokeConfig",
+            Self::UpdateFunction { .. } => "UpdateFunction",
+            Self::Invoke { .. } => "Invoke",
+            Self::DeleteFunction { .. } => "DeleteFunction",
+            Self::ReleaseFunction { .. } => "UntagResource",
+            Self::Forget => "Forget",
+        }
+    }
+}
+
+impl Action {
+    /// The function that the action changes or deletes, and that must be seen to be ours before.
+    #[must_use]
+    pub(crate) fn changes(&self) -> Option<&str> {
+        match self {
+            Self::UpdateFunction { name, .. } | Self::DeleteFunction { name } | Self::ReleaseFunction { name, .. } => {
+                Some(name)
+            }
+            Self::GetFunction { .. }
+            | Self::CreateFunction { .. }
+            | Self::PutEventInvokeConfig { .. }
+            | Self::Invoke { .. }
+            | Self::Wait { .. }
+            | Self::AwaitSlot
+            | Self::Forget => None,
+        }
+    }
+}
+
+/// What to do next and why, and the facts to commit before.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Decision {
+    /// A sentence for logs and dry runs.
+    pub(crate) because: &'static str,
+    /// The facts to commit before the action.
+    pub(crate) status: Status,
+    /// The action.
+    pub(crate) action: Action,
+}
+
+/// The next step for a container.
+#[must_use]
+pub(crate) fn plan(moment: &Moment, container: &Container, observed: &Observed) -> Decision {
+    let mut status = container.status.clone();
+    if status.observed_generation != container.spec.generation {
+        // Somebody wishes something new: what failed before is tried again at once.
+        status.observed_generation = container.spec.generation;
+        status.retry.not_before = None;
+    }
+    let planner = Planner { moment, spec: &container.spec, observed };
+    planner.plan(status)
+}
+
+struct Planner<'a> {
+    moment: &'a Moment,
+    spec: &'a Spec,
+    observed: &'a Observed,
+}
+
+impl Planner<'_> {
+    fn plan(&self, mut status: Status) -> Decision {
+        let gone = self.spec.remove.is_some() || status.auto_removed.is_some();
+        if !gone && let Some(run) = life::unsettled_run(&status) {
+            return self.follow(run.clone(), status);
+        }
+        if gone {
+            return self.clean_up(status);
+        }
+        if let Some(end) = self.end_without_a_run(&status) {
+            return self.record_end(status, end);
+        }
+        if let Some(decision) = self.after_the_end(&status) {
+            return decision;
+        }
+        let wanted = life::is_running(self.spec, &status);
+        if !wanted && self.failure_is_final(&status) {
+            return wait("the last failure is final until something new is wished", status, None);
+        }
+        if let Some(until) = self.not_before(&status) {
+            return wait("backing off", status, Some(until));
+        }
+        if status.run.as_ref().is_some_and(|run| run.start != self.spec.starts) {
+            status.restarts = 0;
+        }
+        self.ensure_function(status, wanted)
+    }
+
+    /// A run was issued and has no end: only evidence, or the lack of it in a log that was read to the end, settles it.
+    fn follow(&self, run: Run, mut status: Status) -> Decision {
+        let Some(issued) = run.issued.clone() else { return wait("the run was never issued", status, None) };
+        let read = self.observed.read_through;
+        let reported = run.report.filter(|report| read >= report.at.after(DELIVERY_SLACK));
+        let why = if reported.is_some() {
+            Some("the log has no exit line of the bootstrap")
+        } else if read >= issued.deadline {
+            Some("no answer came, and the log shows no end")
+        } else {
+            None
+        };
+        let Some(why) = why else {
+            let until = issued.deadline.after(DELIVERY_SLACK).max(self.moment.now.after(EVIDENCE_POLL));
+            return wait("the run has no end yet", status, Some(until));
+        };
+        if let Some(run) = status.run.as_mut() {
+            settle(run, End::unknown(why), Some(issued.at), self.moment.now);
+            run.log_closed = true;
+        }
+        // A native run that is still going on could be mistaken for the next one: that one gets a new function.
+        status.retire |= self.spec.config.function.protocol == Protocol::Native;
+        record("nobody can tell any more how the run ended", status, self.moment.now)
+    }
+
+    /// The container is to be gone, and everything that is ours in AWS with it.
+    fn clean_up(&self, mut status: Status) -> Decision {
+        if let Some(until) = status.retry.not_before.filter(|until| *until > self.moment.now) {
+            return wait("backing off", status, Some(until));
+        }
+        match status.function.clone() {
+            Known::Absent => Decision { because: "nothing of it is left in AWS", status, action: Action::Forget },
+            Known::Maybe => self.look(status, "is there a function to delete?"),
+            Known::Is(function) if self.spec.config.function.deletion_policy == DeletionPolicy::Retain => {
+                let action = Action::ReleaseFunction { name: function.name, arn: function.arn };
+                Decision { because: "the container is removed and its function is kept", status, action }
+            }
+            Known::Is(function) => {
+                status.missing_since = None;
+                let action = Action::DeleteFunction { name: function.name };
+                Decision { because: "the container is removed", status, action }
+            }
+        }
+    }
+
+    /// A wanted start that ends without a run of its own.
+    fn end_without_a_run(&self, status: &Status) -> Option<Exit> {
+        let now = self.moment.now;
+        let taken_up = life::current_run(self.spec, status).is_some_and(|run| run.phase != RunPhase::Refused);
+        match life::life(self.spec, status) {
+            Life::Exited(exit) if !taken_up => Some(exit),
+            Life::Running { .. } | Life::Restarting(_) if self.failure_is_final(status) => {
+                let failure = status.retry.failure.as_ref();
+                Some(End::never_ran(failure.map_or("", |failure| failure.message.as_str())).at(None, now))
+            }
+            Life::Running { .. } | Life::Restarting(_) if self.is_from_before_the_adoption() => Some(
+                End::never_ran("the database was restored after this start was wished: start it again if it is wanted")
+                    .at(None, now),
+            ),
+            Life::Running { .. } | Life::Restarting(_) if self.log_would_be_missing() => {
+                let why = "Event is refused: functions of this role were seen to write no logs, so the end of the run \
+                           could not be observed; give the role logs:CreateLogStream and logs:PutLogEvents, or use \
+                           RequestResponse";
+                Some(End::never_ran(why).at(None, now))
+            }
+            _ => None,
+        }
+    }
+
+    fn failure_is_final(&self, status: &Status) -> bool {
+        status.retry.failure.as_ref().is_some_and(|failure| failure.terminal_for == Some(self.spec.generation))
+    }
+
+    fn is_from_before_the_adoption(&self) -> bool {
+        self.spec.started_at.zip(self.observed.adopted_at).is_some_and(|(started, adopted)| started <= adopted)
+    }
+
+    fn log_would_be_missing(&self) -> bool {
+        self.observed.role_without_logs && self.spec.config.function.invocation == InvocationKind::Event
+    }
+
+    fn record_end(&self, mut status: Status, exit: Exit) -> Decision {
+        let no = next_run_no(&status);
+        remember_request_id(&mut status);
+        status.run = Some(new_run(no, self.spec.starts, None, RunPhase::Exited(exit)));
+        record("the start ends without a run", status, self.moment.now)
+    }
+
+    /// The run has ended: is anything left to do that does not concern the next one?
+    fn after_the_end(&self, status: &Status) -> Option<Decision> {
+        let Life::Exited(exit) = life::life(self.spec, status) else { return None };
+        let run = life::current_run(self.spec, status)?;
+        let (now, mut status) = (self.moment.now, status.clone());
+        let log_is_read = run.issued.is_none()
+            || run.log_closed
+            || run.tail.as_ref().is_some_and(|tail| tail.complete)
+            || now >= exit.finished_at.after(AUTO_REMOVE_PATIENCE);
+        if self.spec.config.auto_remove {
+            if !log_is_read {
+                return Some(wait("the log is still read", status, Some(exit.finished_at.after(AUTO_REMOVE_PATIENCE))));
+            }
+            status.auto_removed = Some(now);
+            status.retry.not_before = None;
+            return Some(record("the run has ended and the container removes itself", status, now));
+        }
+        if run.issued.is_some() && !run.log_closed {
+            let patience_ends = exit.finished_at.after(LOG_PATIENCE);
+            if now < patience_ends {
+                return None;
+            }
+            let missing = was_answered(run) && run.log_stream.is_none();
+            if let Some(run) = status.run.as_mut() {
+                run.log_closed = true;
+            }
+            status.logs_missing = missing;
+            return Some(record("the rest of the log is not waited for any longer", status, now));
+        }
+        None
+    }
+
+    fn not_before(&self, status: &Status) -> Option<Timestamp> {
+        let now = self.moment.now;
+        let failed = status.retry.not_before;
+        let restart = match (life::again(self.spec, status), life::life(self.spec, status)) {
+            (Some(Again::Restart), Life::Restarting(exit)) => {
+                Some(exit.finished_at.after(RESTARTS.ceiling(status.restarts.saturating_add(1))))
+            }
+            _ => None,
+        };
+        failed.max(restart).filter(|until| *until > now)
+    }
+
+    /// The function as it must be for what is wanted.
+    fn ensure_function(&self, status: Status, wanted: bool) -> Decision {
+        match status.function.clone() {
+            Known::Absent => self.absent(status, wanted),
+            Known::Maybe => self.look(status, "is there a function?"),
+            Known::Is(function) => self.present(status, function, wanted),
+        }
+    }
+
+    fn absent(&self, mut status: Status, wanted: bool) -> Decision {
+        let never_made = self.spec.starts == 0 && status.create_sent_at.is_none();
+        if !wanted && !never_made {
+            return self.idle("no run is wanted", status);
+        }
+        if status.retire {
+            // The name is derived by the executor, which knows the prefix: the next look at this container has it.
+            status.retire = false;
+            status.incarnation = status.incarnation.saturating_add(1);
+            return record("the next function gets a new name", status, self.moment.now);
+        }
+        status.function = Known::Maybe;
+        status.create_sent_at = Some(self.moment.now);
+        status.missing_since = None;
+        let action = Action::CreateFunction { name: self.observed.function_name.clone() };
+        Decision { because: "the container has no function", status, action }
+    }
+
+    /// Looks at a function of which nobody knows whether it exists. After a first "not found" the second look waits until
+    /// a create can no longer be under way.
+    fn look(&self, status: Status, because: &'static str) -> Decision {
+        let now = self.moment.now;
+        if let Some(first) = status.missing_since {
+            let settled = status.create_sent_at.map_or(first, |sent| sent.after(CREATE_SETTLE));
+            let again_at = settled.max(first.after(FIRST_POLL));
+            if now < again_at {
+                return wait("a function that is not found may still appear", status, Some(again_at));
+            }
+        }
+        let name = self.observed.function_name.clone();
+        Decision { because, status, action: Action::GetFunction { name } }
+    }
+
+    fn present(&self, mut status: Status, function: Function, wanted: bool) -> Decision {
+        let name = function.name.clone();
+        if status.retire && wanted {
+            let action = Action::DeleteFunction { name };
+            return Decision {
+                because: "the run before has an unknown outcome: the next one gets a new function",
+                status,
+                action,
+            };
+        }
+        match function.state {
+            FunctionState::Failed { .. } if wanted => {
+                let action = Action::DeleteFunction { name };
+                Decision { because: "the function has failed and is made again", status, action }
+            }
+            FunctionState::Failed { .. } => self.idle("the function has failed", status),
+            FunctionState::Pending | FunctionState::Other(_) => self.poll(status, &function),
+            FunctionState::Active | FunctionState::Inactive if function.updating => self.poll(status, &function),
+            FunctionState::Active | FunctionState::Inactive if !function.drift.is_empty() => {
+                let code = function.drift.iter().any(|field| field == super::names::CODE_FIELD);
+                status.missing_since = None;
+                let action = Action::UpdateFunction { name, code };
+                Decision { because: "the function is not as wanted", status, action }
+            }
+            FunctionState::Active | FunctionState::Inactive if wanted => self.invoke(status, &function),
+            FunctionState::Active | FunctionState::Inactive => self.idle("all is as wanted", status),
+        }
+    }
+
+    /// Looks again at a function that is being made: soon at first, then in steps of a tenth of its age.
+    fn poll(&self, status: Status, function: &Function) -> Decision {
+        let age = self.moment.now.since(status.create_sent_at.unwrap_or(function.seen_at));
+        let next = function.seen_at.after((age / 10).clamp(FIRST_POLL, SLOWEST_POLL));
+        if self.moment.now < next {
+            return wait("Lambda is still making the function", status, Some(next));
+        }
+        let action = Action::GetFunction { name: function.name.clone() };
+        Decision { because: "is the function ready?", status, action }
+    }
+
+    fn invoke(&self, mut status: Status, function: &Function) -> Decision {
+        let kind = self.spec.config.function.invocation;
+        if kind == InvocationKind::Event && !function.event_config {
+            let action = Action::PutEventInvokeConfig { name: function.name.clone() };
+            return Decision { because: "Lambda must not retry events by itself", status, action };
+        }
+        if !self.observed.slot_free {
+            return Decision { because: "as many runs as allowed are under way", status, action: Action::AwaitSlot };
+        }
+        if life::again(self.spec, &status) == Some(Again::Restart) {
+            status.restarts = status.restarts.saturating_add(1);
+        }
+        let run_no = next_run_no(&status);
+        remember_request_id(&mut status);
+        let issued = self.issue(kind, &function.name);
+        status.run = Some(new_run(run_no, self.spec.starts, Some(issued), RunPhase::Issued));
+        Decision { because: "a run is wanted and its function is ready", status, action: Action::Invoke { run_no } }
+    }
+
+    fn issue(&self, kind: InvocationKind, function_name: &str) -> Issued {
+        let settings = &self.spec.config.function;
+        let queued = match kind {
+            InvocationKind::RequestResponse => 0,
+            InvocationKind::Event => settings.event_age_s,
+        };
+        let most = Duration::from_secs(u64::from(settings.timeout_s) + u64::from(queued));
+        Issued {
+            token: self.moment.token.clone(),
+            kind,
+            function_name: function_name.to_owned(),
+            at: self.moment.now,
+            deadline: self.moment.now.after(most + RUN_SLACK),
+        }
+    }
+
+    /// Nothing to do, but perhaps a log to give up on later.
+    fn idle(&self, because: &'static str, status: Status) -> Decision {
+        let until = match status.run.as_ref() {
+            Some(Run { phase: RunPhase::Exited(exit), issued: Some(_), log_closed: false, .. }) => {
+                Some(exit.finished_at.after(LOG_PATIENCE).max(self.moment.now.after(Duration::from_secs(1))))
+            }
+            _ => None,
+        };
+        wait(because, status, until)
+    }
+}
+
+fn wait(because: &'static str, status: Status, until: Option<Timestamp>) -> Decision {
+    Decision { because, status, action: Action::Wait { until } }
+}
+
+/// New facts follow from those that are known; then plan again.
+fn record(because: &'static str, status: Status, now: Timestamp) -> Decision {
+    wait(because, status, Some(now))
+}
+
+/// A refused run keeps its number: nothing ran.
+fn next_run_no(status: &Status) -> u64 {
+    match &status.run {
+        Some(run) if run.phase == RunPhase::Refused => run.no,
+        Some(run) => run.no.saturating_add(1),
+        None => 1,
+    }
+}
+
+fn remember_request_id(status: &mut Status) {
+    if let Some(id) = status.run.as_mut().and_then(|run| run.request_id.take()) {
+        status.past_request_ids.push(id);
+        let surplus = status.past_request_ids.len().saturating_sub(MAX_PAST_REQUEST_IDS);
+        status.past_request_ids.drain(..surplus);
+    }
+}
+
+fn new_run(no: u64, start: u64, issued: Option<Issued>, phase: RunPhase) -> Run {
+    Run {
+        no,
+        start,
+        issued,
+        request_id: None,
+        log_stream: None,
+        phase,
+        starts_seen: Vec::new(),
+        second_runs: 0,
+        tail: None,
+        result: None,
+        report: None,
+        log_closed: false,
+    }
+}

@@ -1,0 +1,204 @@
+//! Which container is looked at next. PURE: no clock, no tasks.
+//!
+//! The same key merges: the earliest time and the most urgent priority win. A key that is being worked on is not given
+//! out again; what was asked for meanwhile stands when the work is done.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::hash::Hash;
+
+use crate::clock::Timestamp;
+
+/// Who goes first among those that are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Priority {
+    /// Somebody waits for it.
+    User,
+    /// It failed, or something was observed.
+    Retry,
+    /// To see how far AWS is.
+    Poll,
+    /// Nobody would miss it.
+    Housekeeping,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    due: Timestamp,
+    priority: Priority,
+}
+
+/// The queue. Two heaps: what is due by urgency, what is not by time. An entry of a heap that does not say what the map
+/// says is stale and is thrown away when it comes up.
+#[derive(Debug)]
+pub(crate) struct Queue<K> {
+    entries: HashMap<K, Entry>,
+    working: HashSet<K>,
+    later: BinaryHeap<Reverse<(Timestamp, K)>>,
+    ready: BinaryHeap<Reverse<(Priority, Timestamp, K)>>,
+}
+
+impl<K: Copy + Eq + Hash + Ord> Default for Queue<K> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), working: HashSet::new(), later: BinaryHeap::new(), ready: BinaryHeap::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash + Ord> Queue<K> {
+    /// Asks for a look at `key` at `due`.
+    pub(crate) fn push(&mut self, key: K, due: Timestamp, priority: Priority) {
+        let asked = Entry { due, priority };
+        let entry = self
+            .entries
+            .get(&key)
+            .map_or(asked, |old| Entry { due: old.due.min(due), priority: old.priority.min(priority) });
+        if self.entries.insert(key, entry) != Some(entry) && !self.working.contains(&key) {
+            self.later.push(Reverse((entry.due, key)));
+        }
+    }
+
+    /// The next key to work on: due, not being worked on, the most urgent first. It counts as being worked on until
+    /// [`Queue::done`]. Also tells since when it was due.
+    pub(crate) fn pop(&mut self, now: Timestamp) -> Option<(K, Timestamp, Priority)> {
+        self.ripen(now);
+        while let Some(Reverse((priority, due, key))) = self.ready.pop() {
+            let entry = Entry { due, priority };
+            if self.entries.get(&key) == Some(&entry) && self.working.insert(key) {
+                self.entries.remove(&key);
+                return Some((key, due, priority));
+            }
+        }
+        None
+    }
+
+    fn ripen(&mut self, now: Timestamp) {
+        while let Some(Reverse((due, key))) = self.later.peek().copied() {
+            if due > now {
+                break;
+            }
+            self.later.pop();
+            if let Some(entry) = self.entries.get(&key).filter(|entry| entry.due == due) {
+                self.ready.push(Reverse((entry.priority, due, key)));
+            }
+        }
+    }
+
+    /// The work on `key` is done: it may be given out again.
+    pub(crate) fn done(&mut self, key: K) {
+        self.working.remove(&key);
+        if let Some(entry) = self.entries.get(&key) {
+            self.later.push(Reverse((entry.due, key)));
+        }
+    }
+
+    /// When the next key that is not being worked on is due; in the past: one is due now.
+    pub(crate) fn next_due(&mut self) -> Option<Timestamp> {
+        while let Some(Reverse((priority, due, key))) = self.ready.peek().copied() {
+            if self.entries.get(&key) == Some(&Entry { due, priority }) && !self.working.contains(&key) {
+                return Some(due);
+            }
+            self.ready.pop();
+        }
+        while let Some(Reverse((due, key))) = self.later.peek().copied() {
+            if self.entries.get(&key).is_some_and(|entry| entry.due == due) && !self.working.contains(&key) {
+                return Some(due);
+            }
+            self.later.pop();
+        }
+        None
+    }
+
+    /// How many keys wait.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many keys are being worked on.
+    pub(crate) fn working(&self) -> usize {
+        self.working.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(n: i64) -> Timestamp {
+        Timestamp::from_secs(n)
+    }
+
+    #[test]
+    fn the_most_urgent_of_the_due_goes_first() {
+        let mut queue = Queue::default();
+        queue.push(1, at(1), Priority::Housekeeping);
+        queue.push(2, at(3), Priority::User);
+        queue.push(3, at(2), Priority::Retry);
+        queue.push(4, at(9), Priority::User);
+        let order: Vec<i32> = std::iter::from_fn(|| queue.pop(at(5)).map(|(key, ..)| key)).collect();
+        assert_eq!(order, [2, 3, 1]);
+        assert_eq!(queue.next_due(), Some(at(9)));
+    }
+
+    #[test]
+    fn the_same_key_merges_and_the_earliest_wins() {
+        let mut queue = Queue::default();
+        queue.push(1, at(9), Priority::Poll);
+        queue.push(1, at(5), Priority::Housekeeping);
+        queue.push(1, at(7), Priority::User);
+        assert_eq!(queue.len(), 1);
+        assert_eq!(queue.pop(at(4)), None);
+        assert_eq!(queue.pop(at(5)), Some((1, at(5), Priority::User)));
+        assert_eq!(queue.pop(at(99)), None);
+    }
+
+    #[test]
+    fn a_key_is_never_worked_on_twice_at_once() {
+        let mut queue = Queue::default();
+        queue.push(1, at(0), Priority::User);
+        assert!(queue.pop(at(1)).is_some());
+        queue.push(1, at(0), Priority::User);
+        assert_eq!(queue.next_due(), None);
+        assert_eq!(queue.pop(at(1)), None);
+        queue.done(1);
+        assert_eq!(queue.pop(at(1)), Some((1, at(0), Priority::User)));
+        queue.done(1);
+        assert_eq!(queue.pop(at(1)), None);
+        assert_eq!((queue.len(), queue.working()), (0, 0));
+    }
+
+    proptest! {
+        /// Whatever is pushed, popped and finished: nothing is lost, nothing is given out early or twice.
+        #[test]
+        fn nothing_is_lost(steps in proptest::collection::vec((0u8..6, 0i64..20, 0u8..4), 1..200)) {
+            let mut queue = Queue::default();
+            let mut wanted: HashMap<u8, i64> = HashMap::new();
+            let mut working: HashSet<u8> = HashSet::new();
+            let priorities = [Priority::User, Priority::Retry, Priority::Poll, Priority::Housekeeping];
+            let mut clock = 0;
+            for (key, time, kind) in steps {
+                match kind {
+                    0 | 1 => {
+                        queue.push(key, at(time), priorities[usize::from(key) % 4]);
+                        let due = wanted.entry(key).or_insert(time);
+                        *due = time.min(*due);
+                    }
+                    2 => {
+                        clock = time.max(clock);
+                        if let Some((key, due, _)) = queue.pop(at(clock)) {
+                            prop_assert!(working.insert(key));
+                            prop_assert_eq!(wanted.remove(&key).map(at), Some(due));
+                            prop_assert!(due <= at(clock));
+                        } else {
+                            prop_assert!(wanted.iter().all(|(key, due)| *due > clock || working.contains(key)));
+                        }
+                    }
+                    _ => { working.remove(&key); queue.done(key); }
+                }
+                let next = wanted.iter().filter(|(key, _)| !working.contains(key)).map(|(_, due)| at(*due)).min();
+                prop_assert_eq!(queue.next_due().is_some(), next.is_some());
+            }
+        }
+    }
+}

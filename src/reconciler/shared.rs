@@ -1,0 +1,98 @@
+//! What the tasks of this room share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::task::TaskTracker;
+
+use super::names::Identity;
+use super::plan::Observed;
+use super::queue::Priority;
+use super::slots::Slots;
+use crate::aws::{AwsError, AwsErrorKind, Cloud};
+use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
+use crate::health::{Check, Health};
+use crate::state::model::{Container, ContainerId};
+use crate::state::{Facts, Reader};
+
+/// Containers that are to be looked at, from the tasks to the loop: at most so many wait to be taken over.
+pub(super) const KICKS: usize = 4096;
+
+/// A wish to look at a container.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kick {
+    pub(super) id: ContainerId,
+    pub(super) due: Timestamp,
+    pub(super) priority: Priority,
+}
+
+/// Everything that the tasks need. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) facts: Facts,
+    pub(super) reader: Reader,
+    pub(super) cloud: Cloud,
+    pub(super) clock: Clock,
+    pub(super) health: Health,
+    pub(super) config: Arc<Config>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) adopted_at: Option<Timestamp>,
+    pub(super) horizon: Option<Timestamp>,
+    pub(super) slots: Arc<Slots>,
+    pub(super) knowledge: Arc<Mutex<Knowledge>>,
+    pub(super) kicks: mpsc::Sender<Kick>,
+    /// Wakes the log informer: there is something to look for.
+    pub(super) watch_logs: Arc<Notify>,
+    /// Invocations under way.
+    pub(super) runs: TaskTracker,
+}
+
+/// What was learned that belongs to no single container. A copy of rows of the store.
+#[derive(Debug, Default)]
+pub(super) struct Knowledge {
+    /// How far each log group was read, late lines included.
+    pub(super) read_through: BTreeMap<String, Timestamp>,
+    /// Roles whose functions do not write logs.
+    pub(super) roles_without_logs: BTreeSet<String>,
+}
+
+impl Shared {
+    /// What a plan for this container must know.
+    pub(super) fn observed(&self, container: &Container) -> Observed {
+        let settings = &container.spec.config.function;
+        let knowledge = self.knowledge();
+        Observed {
+            function_name: self.identity.function_name(&container.id, container.status.incarnation),
+            read_through: knowledge.read_through.get(&settings.log_group).copied().unwrap_or_default(),
+            slot_free: self.slots.is_free_for(&container.id),
+            adopted_at: self.adopted_at,
+            role_without_logs: knowledge.roles_without_logs.contains(&settings.role_arn),
+        }
+    }
+
+    pub(super) fn knowledge(&self) -> std::sync::MutexGuard<'_, Knowledge> {
+        self.knowledge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a look at a container. Waits while the loop is behind; a loop that has ended needs no kicks.
+    pub(super) async fn kick(&self, id: ContainerId, due: Timestamp, priority: Priority) {
+        let _ = self.kicks.send(Kick { id, due, priority }).await;
+    }
+
+    /// AWS answered, and knows us.
+    pub(super) fn note_success(&self) {
+        self.health.pass(Check::Aws);
+    }
+
+    /// AWS could not be reached, or does not know us; any other failure is an answer.
+    pub(super) fn note_failure(&self, error: &AwsError) {
+        match error.kind {
+            AwsErrorKind::Unreachable | AwsErrorKind::Credentials | AwsErrorKind::NoAnswer => {
+                self.health.fail(Check::Aws, error.to_string());
+            }
+            _ => self.note_success(),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The sweep: what is in AWS that should not be, and what is not as it should be.
+//!
+//! # Guarantees
+//! - AWS is listed before the store is read: a function that was made meanwhile has its row by then.
+//! - An orphan is deleted only after two sweeps at least a grace time apart have seen it, its tags say that it is ours,
+//!   and its container has no row. Sightings are rows: they add up over restarts.
+//! - Functions of other instances are counted, never touched.
+//!
+//! A list can be old, so what it shows of a known function is only a reason to look at that function.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio_util::sync::CancellationToken;
+
+use super::claim;
+use super::names::{self, Owner};
+use super::queue::Priority;
+use super::shared::Shared;
+use crate::aws::{AwsError, AwsErrorKind, FunctionDescription, Lane};
+use crate::clock::Timestamp;
+use crate::state::model::{Container, ContainerId, Known};
+use crate::state::{Sighting, StateError};
+use crate::telemetry;
+
+/// Orphans that one sweep deletes, at most.
+const MAX_DELETIONS: usize = 50;
+/// Sweeps that must have seen an orphan.
+const MIN_SIGHTINGS: u32 = 2;
+
+/// What a sweep came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Swept {
+    /// It went through.
+    Done,
+    /// Another daemon has claimed this database: nothing may be changed any more.
+    ClaimLost,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SweepError {
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What the list and the rows tell together. PURE.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Findings {
+    /// Functions that are ours by name and have no row.
+    orphans: BTreeSet<String>,
+    /// Functions that differ from what is wanted, by AWS's field names.
+    changed: BTreeMap<ContainerId, Vec<String>>,
+    /// Containers whose function should be there and is not in the list.
+    missing: BTreeSet<ContainerId>,
+    /// How many functions belong to other instances.
+    foreign: usize,
+}
+
+impl Shared {
+    /// Sweeps again and again until `stop`, or until the claim is lost, which cancels `lost`.
+    pub(super) async fn sweep_loop(self, epoch: u64, stop: CancellationToken, lost: CancellationToken) {
+        loop {
+            match self.sweep(epoch).await {
+                Ok(Swept::Done) => {}
+                Ok(Swept::ClaimLost) => return lost.cancel(),
+                Err(error) => {
+                    tracing::warn!(%error, "the sweep did not go through");
+                    if let SweepError::Aws(error) = &error {
+                        self.note_failure(error);
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.clock.sleep(self.config.gc_interval) => {}
+            }
+        }
+    }
+
+    /// One sweep.
+    pub(super) async fn sweep(&self, epoch: u64) -> Result<Swept, SweepError> {
+        let cloud = self.cloud.lane(Lane::Housekeeping);
+        let log_group = &self.config.log_group;
+        if claim::highest(&cloud, log_group, &self.identity.instance).await? > epoch {
+            return Ok(Swept::ClaimLost);
+        }
+        let started = self.clock.now();
+        let listed = self.list_all().await?;
+        self.note_success();
+        let rows = self.facts.all().await?;
+        let findings = self.judge(&listed, &rows, started);
+        metrics::gauge!(telemetry::FOREIGN_FUNCTIONS).set(count(findings.foreign));
+        metrics::gauge!(telemetry::ORPHANS).set(count(findings.orphans.len()));
+        self.correct(&findings).await?;
+        self.facts.record_sweep(&findings.orphans, started).await?;
+        self.delete_orphans(&rows).await?;
+        Ok(Swept::Done)
+    }
+
+    async fn list_all(&self) -> Result<Vec<FunctionDescription>, AwsError> {
+        let cloud = self.cloud.lane(Lane::Housekeeping);
+        let (mut listed, mut marker) = (Vec::new(), None);
+        loop {
+            let page = cloud.list_functions(marker).await?;
+            listed.extend(page.functions.into_iter().filter(|f| self.identity.owner(&f.name) != Owner::Stranger));
+            marker = page.next_marker;
+            if marker.is_none() {
+                return Ok(listed);
+            }
+        }
+    }
+
+    fn judge(&self, listed: &[FunctionDescription], rows: &[Container], started: Timestamp) -> Findings {
+        let mut by_name: BTreeMap<String, &Container> =
+            rows.iter().map(|row| (self.identity.function_name(&row.id, row.status.incarnation), row)).collect();
+        let mut findings = Findings::default();
+        for function in listed {
+            match (self.identity.owner(&function.name), by_name.remove(&function.name)) {
+                (Owner::Ours { .. }, None) => {
+                    findings.orphans.insert(function.name.clone());
+                }
+                (Owner::Ours { .. }, Some(row)) => {
+                    let drift = names::drift(&names::shape(&row.spec.config), &function.shape);
+                    if !drift.is_empty() {
+                        findings.changed.insert(row.id, drift);
+                    }
+                }
+                (Owner::OtherInstance, _) => findings.foreign += 1,
+                (Owner::Stranger, _) => {}
+            }
+        }
+        for row in by_name.values() {
+            let is_older = row.status.create_sent_at.is_none_or(|sent| sent < started);
+            if is_older && matches!(row.status.function, Known::Is(_)) {
+                findings.missing.insert(row.id);
+            }
+        }
+        findings
+    }
+
+    /// Notes what is not as wanted and lets the plan mend it.
+    async fn correct(&self, findings: &Findings) -> Result<(), StateError> {
+        for (id, drift) in &findings.changed {
+            self.fold_in(id, |container| {
+                let mut status = container.status.clone();
+                if let Known::Is(function) = &mut status.function {
+                    function.drift.clone_from(drift);
+                }
+                status
+            })
+            .await?;
+            metrics::counter!(telemetry::DRIFT_FOUND, "kind" => "changed").increment(1);
+            self.kick(*id, self.clock.now(), Priority::Housekeeping).await;
+        }
+        for id in &findings.missing {
+            self.fold_in(id, |container| {
+                let mut status = container.status.clone();
+                if matches!(status.function, Known::Is(_)) {
+                    status.function = Known::Maybe;
+                }
+                status
+            })
+            .await?;
+            metrics::counter!(telemetry::DRIFT_FOUND, "kind" => "missing").increment(1);
+            self.kick(*id, self.clock.now(), Priority::Housekeeping).await;
+        }
+        Ok(())
+    }
+
+    async fn delete_orphans(&self, rows: &[Container]) -> Result<(), SweepError> {
+        let now = self.clock.now();
+        let ripe = |sighting: &Sighting| {
+            sighting.times >= MIN_SIGHTINGS && now.since(sighting.first_seen) >= self.config.gc_grace
+        };
+        let ids: BTreeSet<ContainerId> = rows.iter().map(|row| row.id).collect();
+        let sightings = self.facts.sightings().await?;
+        for sighting in sightings.iter().filter(|sighting| ripe(sighting)).take(MAX_DELETIONS) {
+            self.delete_orphan(&sighting.function_name, &ids).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_orphan(&self, name: &str, ids: &BTreeSet<ContainerId>) -> Result<(), AwsError> {
+        let cloud = self.cloud.lane(Lane::Housekeeping);
+        let function = match cloud.get_function(name).await {
+            Ok(function) => function,
+            Err(error) if error.kind == AwsErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if let Some(reason) = self.reason_to_keep(&function, ids) {
+            tracing::warn!(function = name, reason, "a function without a container is not deleted");
+            return Ok(());
+        }
+        match cloud.delete_function(name).await {
+            Err(error) if error.kind != AwsErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => {
+                tracing::info!(function = name, "an orphaned function was deleted");
+                metrics::counter!(telemetry::ORPHANS_DELETED).increment(1);
+                Ok(())
+            }
+        }
+    }
+
+    fn reason_to_keep(&self, function: &FunctionDescription, ids: &BTreeSet<ContainerId>) -> Option<&'static str> {
+        let Some(tags) = &function.tags else { return Some("its tags are not known") };
+        let Some(id) = tags.get(names::TAG_CONTAINER).and_then(|id| id.parse::<ContainerId>().ok()) else {
+            return Some("it has no tag with its container");
+        };
+        if !self.identity.owns(tags, &id) {
+            return Some("its tags do not say that it is ours");
+        }
+        if ids.contains(&id) && self.identity.owner(&function.name) != Owner::Stranger {
+            // The container has had this function before: whatever keeps its row will decide.
+            return Some("its container still exists");
+        }
+        let created = tags.get(names::TAG_CREATED).and_then(|secs| secs.parse().ok()).map(Timestamp::from_secs);
+        match (self.horizon, created) {
+            (Some(horizon), Some(created)) if created <= horizon => None,
+            (Some(_), _) => Some("it is newer than the restored database"),
+            (None, _) => None,
+        }
+    }
+}
+
+fn count(n: usize) -> f64 {
+    u32::try_from(n).map_or(f64::from(u32::MAX), f64::from)
+}

@@ -1,0 +1,156 @@
+//! What became of an action: done, refused, unknown or final, and what each means.
+
+use super::*;
+use crate::reconciler::absorb::{ROLE_PATIENCE, outcome_of};
+use crate::state::model::{FailureKind, Retry};
+
+fn actions() -> Vec<Action> {
+    let name = NAME.to_owned();
+    vec![
+        Action::GetFunction { name: name.clone() },
+        Action::CreateFunction { name: name.clone() },
+        Action::PutEventInvokeConfig { name: name.clone() },
+        Action::UpdateFunction { name: name.clone(), code: false },
+        Action::Invoke { run_no: 1 },
+        Action::DeleteFunction { name: name.clone() },
+        Action::ReleaseFunction { name, arn: "arn".into() },
+    ]
+}
+
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done | Outcome::Accepted { .. } => "done",
+        Outcome::Refused(_) => "refused",
+        Outcome::Unknown(_) => "unknown",
+        Outcome::Terminal(_) => "terminal",
+    }
+}
+
+#[test]
+fn what_an_error_means() {
+    use AwsErrorKind::{
+        AccessDenied, Conflict, Credentials, EnvironmentNotReady, InvalidParameter, Malformed, NoAnswer, NotFound,
+        Refused, RoleNotReady, ServiceError, Throttled, TooLarge, Unreachable,
+    };
+    let making = [Action::CreateFunction { name: NAME.into() }, Action::Invoke { run_no: 1 }];
+    let cleaning = [Action::DeleteFunction { name: NAME.into() }, Action::GetFunction { name: NAME.into() }];
+    for kind in [ServiceError, NoAnswer, Malformed] {
+        for action in actions() {
+            assert_eq!(word(&outcome_of(&action, error(kind))), "unknown", "{kind:?} {action:?}");
+        }
+    }
+    for kind in [NotFound, Conflict, Throttled, Credentials, RoleNotReady, EnvironmentNotReady, Unreachable] {
+        for action in actions() {
+            assert_eq!(word(&outcome_of(&action, error(kind))), "refused", "{kind:?} {action:?}");
+        }
+    }
+    for kind in [AccessDenied, InvalidParameter, TooLarge, Refused] {
+        for action in &making {
+            assert_eq!(word(&outcome_of(action, error(kind))), "terminal", "{kind:?} {action:?}");
+        }
+        for action in &cleaning {
+            assert_eq!(word(&outcome_of(action, error(kind))), "refused", "cleaning up never gives up: {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn failures_in_a_row_are_counted_and_success_ends_the_row() {
+    let mut story = Story::created();
+    let create = Action::CreateFunction { name: NAME.into() };
+    story.absorb(&create, &Outcome::Refused(error(AwsErrorKind::Throttled)));
+    story.pass(1);
+    story.absorb(&create, &Outcome::Unknown(error(AwsErrorKind::NoAnswer)));
+    let retry = &story.container.status.retry;
+    assert_eq!((retry.attempts, retry.since), (2, Some(t(0))));
+    assert_eq!(retry.failure.as_ref().unwrap().kind, FailureKind::NoAnswer);
+    assert_eq!(retry.failure.as_ref().unwrap().request_id.as_deref(), Some(REQUEST));
+    story.absorb(&create, &Outcome::Done);
+    assert_eq!(story.container.status.retry, Retry::default());
+}
+
+#[test]
+fn a_look_does_not_end_a_row_of_other_failures() {
+    let mut story = Story::created();
+    story.absorb(&Action::CreateFunction { name: NAME.into() }, &Outcome::Unknown(error(AwsErrorKind::ServiceError)));
+    let look = Action::GetFunction { name: NAME.into() };
+    story.absorb(&look, &Outcome::Done);
+    assert_eq!(story.container.status.retry.attempts, 1);
+    story.absorb(&look, &Outcome::Refused(error(AwsErrorKind::Throttled)));
+    story.absorb(&look, &Outcome::Done);
+    assert_eq!(story.container.status.retry, Retry::default());
+}
+
+#[test]
+fn retry_after_is_honoured() {
+    let mut story = Story::created();
+    let mut refused = error(AwsErrorKind::Throttled);
+    refused.retry_after = Some(Duration::from_secs(30));
+    story.absorb(&Action::CreateFunction { name: NAME.into() }, &Outcome::Refused(refused));
+    assert_eq!(story.container.status.retry.not_before, Some(t(30)));
+}
+
+#[test]
+fn a_role_is_waited_for_but_not_for_ever() {
+    let mut story = Story::created();
+    let create = Action::CreateFunction { name: NAME.into() };
+    let refused = Outcome::Refused(error(AwsErrorKind::RoleNotReady));
+    story.absorb(&create, &refused);
+    let is_final = |story: &Story| story.container.status.retry.failure.as_ref().unwrap().terminal_for.is_some();
+    assert!(!is_final(&story));
+    story.pass(ROLE_PATIENCE.as_secs() - 1);
+    story.absorb(&create, &refused);
+    assert!(!is_final(&story));
+    story.pass(1);
+    story.absorb(&create, &refused);
+    assert!(is_final(&story));
+}
+
+#[test]
+fn what_is_known_of_the_function_after_each_outcome() {
+    let after = |action: &Action, outcome: &Outcome| {
+        let mut story = Story::ready();
+        story.absorb(action, outcome);
+        story.container.status.function
+    };
+    let name = || NAME.to_owned();
+    let unknown = Outcome::Unknown(error(AwsErrorKind::NoAnswer));
+    let refused = |kind| Outcome::Refused(error(kind));
+    let delete = Action::DeleteFunction { name: name() };
+    assert_eq!(after(&delete, &Outcome::Done), Known::Absent);
+    assert_eq!(after(&delete, &unknown), Known::Maybe);
+    assert_eq!(after(&delete, &refused(AwsErrorKind::NotFound)), Known::Maybe);
+    assert!(is(&after(&delete, &refused(AwsErrorKind::Throttled))));
+    let create = Action::CreateFunction { name: name() };
+    assert_eq!(after(&create, &refused(AwsErrorKind::Throttled)), Known::Absent);
+    assert_eq!(after(&create, &refused(AwsErrorKind::Conflict)), Known::Maybe);
+    assert_eq!(after(&create, &unknown), Known::Maybe);
+    let update = Action::UpdateFunction { name: name(), code: true };
+    assert_eq!(after(&update, &unknown), Known::Maybe);
+    assert!(is(&after(&Action::PutEventInvokeConfig { name: name() }, &unknown)));
+}
+
+#[test]
+fn an_unknown_invocation_counts_no_failure_and_changes_nothing() {
+    let mut story = Story::running(InvocationKind::RequestResponse, Protocol::Bootstrap);
+    let before = story.container.status.clone();
+    story.absorb(&Action::Invoke { run_no: 1 }, &Outcome::Unknown(error(AwsErrorKind::NoAnswer)));
+    assert_eq!(story.container.status, before);
+}
+
+#[test]
+fn an_accepted_event_brings_its_request_id() {
+    let mut story = Story::running(InvocationKind::Event, Protocol::Bootstrap);
+    story.absorb(&Action::Invoke { run_no: 1 }, &Outcome::Accepted { request_id: Some(REQUEST.into()) });
+    assert_eq!(story.phase(), &RunPhase::Accepted { at: t(0) });
+    assert_eq!(story.container.status.run.as_ref().unwrap().request_id.as_deref(), Some(REQUEST));
+}
+
+#[test]
+fn an_end_that_the_log_told_first_is_not_overwritten_by_the_answer() {
+    let mut story = Story::running(InvocationKind::Event, Protocol::Bootstrap);
+    let token = story.token();
+    story.line(&format!("@sockerless:exit {token} 5 exited"));
+    story.absorb(&Action::Invoke { run_no: 1 }, &Outcome::Accepted { request_id: Some(REQUEST.into()) });
+    assert_eq!(story.exit_code(), Some(5));
+}

@@ -1,0 +1,189 @@
+//! From what a function answered, or its log said, to an exit code. PURE.
+//!
+//! | what was seen | code | cause |
+//! |---|---|---|
+//! | the bootstrap's answer or exit line | the program's | exited, or deadline |
+//! | a native handler returned | 0 | exited |
+//! | `exit status N` | N | function error |
+//! | `signal: killed`: Lambda's word for too little memory | 137 | out of memory |
+//! | the invocation's time was up | 137 | deadline |
+//! | any other function error | 1 | function error |
+
+use serde::Deserialize;
+use sockerless_bootstrap::protocol::{Answer, Reason, Verdict};
+
+use crate::clock::Timestamp;
+use crate::state::model::life::{KILLED, NOT_THE_PROGRAM};
+use crate::state::model::{Cause, Exit, Protocol};
+
+/// How a run ended, before it is known when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    code: u8,
+    cause: Cause,
+    message: String,
+}
+
+impl End {
+    pub(crate) fn new(code: u8, cause: Cause, message: impl Into<String>) -> Self {
+        Self { code, cause, message: message.into() }
+    }
+
+    /// The time was up.
+    pub(crate) fn deadline() -> Self {
+        Self::new(KILLED, Cause::Deadline, "the function's time was up")
+    }
+
+    /// Nobody can tell.
+    pub(crate) fn unknown(why: &str) -> Self {
+        Self::new(NOT_THE_PROGRAM, Cause::Unknown, format!("outcome unknown: {why}"))
+    }
+
+    /// It will not be run.
+    pub(crate) fn never_ran(why: impl Into<String>) -> Self {
+        Self::new(NOT_THE_PROGRAM, Cause::NeverRan, why)
+    }
+
+    /// The exit, with its times.
+    pub(crate) fn at(self, started_at: Option<Timestamp>, finished_at: Timestamp) -> Exit {
+        Exit { code: self.code, cause: self.cause, message: self.message, started_at, finished_at }
+    }
+}
+
+/// What the bootstrap said of a program's end. `None`: a refused duplicate, which settles nothing.
+#[must_use]
+pub(crate) fn of_bootstrap(exit_code: u8, reason: Reason, message: Option<&str>) -> Option<End> {
+    match reason {
+        Reason::Exited | Reason::Signalled => Some(End::new(exit_code, Cause::Exited, "")),
+        Reason::Deadline => Some(End::deadline()),
+        Reason::NotStarted => {
+            Some(End::new(exit_code, Cause::Exited, message.unwrap_or("the program could not be started")))
+        }
+        Reason::Duplicate => None,
+    }
+}
+
+/// What the answer to a RequestResponse invocation proves. `None`: nothing (a refused duplicate).
+#[must_use]
+pub(crate) fn of_answer(protocol: Protocol, token: &str, function_error: bool, payload: &[u8]) -> Option<End> {
+    if function_error {
+        return Some(of_function_error(payload));
+    }
+    match (protocol, serde_json::from_slice::<Answer>(payload)) {
+        (Protocol::Native, _) => Some(End::new(0, Cause::Exited, "")),
+        (Protocol::Bootstrap, Ok(Answer { sockerless: verdict })) if verdict.token == token => {
+            let Verdict { exit_code, reason, message, .. } = verdict;
+            of_bootstrap(exit_code, reason, message.as_deref())
+        }
+        (Protocol::Bootstrap, _) => Some(End::new(
+            NOT_THE_PROGRAM,
+            Cause::FunctionError,
+            "the image answered without the Sockerless bootstrap: put the bootstrap in front of its program, or set \
+             the label sockerless.lambda.protocol=native",
+        )),
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct FunctionError {
+    error_type: String,
+    error_message: String,
+}
+
+fn of_function_error(payload: &[u8]) -> End {
+    let error: FunctionError = serde_json::from_slice(payload).unwrap_or_default();
+    of_error(&error.error_type, &error.error_message)
+}
+
+/// What Lambda's words for a failure mean.
+#[must_use]
+pub(crate) fn of_error(error_type: &str, message: &str) -> End {
+    if error_type == "Sandbox.Timedout" || message.contains("Task timed out after ") {
+        return End::deadline();
+    }
+    if error_type == "Runtime.OutOfMemory" || (message.contains("Runtime exited") && message.contains("signal: killed"))
+    {
+        return End::new(KILLED, Cause::OutOfMemory, "the function ran out of memory");
+    }
+    let code = exit_status(message).unwrap_or(1);
+    let words = if message.is_empty() { error_type } else { message };
+    End::new(code, Cause::FunctionError, words)
+}
+
+fn exit_status(message: &str) -> Option<u8> {
+    let (_, rest) = message.split_once("Runtime exited with error: exit status ")?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    // An exit status of 0 without an answer is a failure all the same.
+    digits.parse().ok().filter(|code| *code != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(error_type: &str, message: &str) -> Vec<u8> {
+        serde_json::json!({ "errorType": error_type, "errorMessage": message }).to_string().into_bytes()
+    }
+
+    #[test]
+    fn function_errors() {
+        let id = "RequestId: 6bc28136-xmpl-4365-b021-0ce6b2e64ab0 Error: ";
+        let table = [
+            (error("Sandbox.Timedout", &format!("{id}Task timed out after 1.00 seconds")), 137, Cause::Deadline),
+            (error("", "2026-11-23T01:13:11Z x Task timed out after 3.00 seconds"), 137, Cause::Deadline),
+            (
+                error("Runtime.ExitError", &format!("{id}Runtime exited with error: exit status 127")),
+                127,
+                Cause::FunctionError,
+            ),
+            (
+                error("Runtime.ExitError", &format!("{id}Runtime exited with error: exit status 300")),
+                1,
+                Cause::FunctionError,
+            ),
+            (
+                error("Runtime.ExitError", &format!("{id}Runtime exited without providing a reason")),
+                1,
+                Cause::FunctionError,
+            ),
+            (
+                error("Runtime.ExitError", &format!("{id}Runtime exited with error: signal: killed")),
+                137,
+                Cause::OutOfMemory,
+            ),
+            (
+                error("Runtime.ExitError", &format!("{id}Runtime exited with error: signal: segmentation fault")),
+                1,
+                Cause::FunctionError,
+            ),
+            (error("Exception", "the handler's own words"), 1, Cause::FunctionError),
+            (error("ValueError", "signal: killed"), 1, Cause::FunctionError),
+            (b"no json".to_vec(), 1, Cause::FunctionError),
+        ];
+        for (payload, code, cause) in table {
+            let end = of_answer(Protocol::Bootstrap, "t", true, &payload).unwrap();
+            assert_eq!((end.code, end.cause), (code, cause), "{}", String::from_utf8_lossy(&payload));
+        }
+    }
+
+    #[test]
+    fn the_bootstraps_answer() {
+        let answer = |token: &str, code: u8, reason: Reason| {
+            let verdict =
+                Verdict { version: 1, token: token.into(), exit_code: code, reason, signal: None, message: None };
+            serde_json::to_vec(&Answer { sockerless: verdict }).unwrap()
+        };
+        let read = |payload: &[u8]| of_answer(Protocol::Bootstrap, "t", false, payload);
+        assert_eq!(read(&answer("t", 3, Reason::Exited)), Some(End::new(3, Cause::Exited, "")));
+        assert_eq!(read(&answer("t", 0, Reason::Deadline)), Some(End::deadline()));
+        assert_eq!(read(&answer("t", 0, Reason::Duplicate)), None);
+        assert_eq!(read(&answer("other", 0, Reason::Exited)).unwrap().code, NOT_THE_PROGRAM);
+        assert_eq!(read(b"\"hello\"").unwrap().code, NOT_THE_PROGRAM);
+    }
+
+    #[test]
+    fn a_native_handler_that_returns_is_a_success() {
+        assert_eq!(of_answer(Protocol::Native, "t", false, b"{\"x\":1}"), Some(End::new(0, Cause::Exited, "")));
+    }
+}

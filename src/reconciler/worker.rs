@@ -1,0 +1,227 @@
+//! One container at a time: read, plan, commit, act, fold, again.
+//!
+//! # Guarantees
+//! - The facts of a decision are committed before its action is carried out; the commit loses against any other write of
+//!   facts, and then everything is read and thought again.
+//! - What an action brought is folded into whatever the facts are by then: it is never lost to a race.
+
+use tokio_util::sync::CancellationToken;
+
+use super::execute::{News, fresh_token};
+use super::plan::{Action, Decision, Moment, plan};
+use super::queue::Priority;
+use super::record::{self, fact_write, observe_change};
+use super::shared::Shared;
+use crate::state::model::{Container, ContainerId, life};
+use crate::state::{InvokePermit, Issue, StateError, Written};
+use crate::telemetry;
+
+/// Steps of one container in a row, at most; then others have their turn.
+const MAX_STEPS: u32 = 24;
+
+/// What is left to do for a container after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing, until something happens.
+    Idle,
+    /// Look again then.
+    At(crate::clock::Timestamp, Priority),
+}
+
+/// What a turn did, for the metrics of the loop.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    pub(super) next: Next,
+    /// An action failed in this turn.
+    pub(super) failed: bool,
+    /// The container's state when the turn began its last step; `None`: it is gone.
+    pub(super) state: Option<&'static str>,
+}
+
+impl Shared {
+    /// Takes one container as many steps as can be taken now.
+    pub(super) async fn reconcile(&self, id: ContainerId, stop: &CancellationToken) -> Result<Turn, StateError> {
+        let mut news: Option<News> = None;
+        let mut failed = false;
+        let mut state = None;
+        for _ in 0..MAX_STEPS {
+            let Some(stored) = self.reader.container(&id).await? else {
+                self.give_slot_back(&id).await;
+                return Ok(Turn { next: Next::Idle, failed, state: None });
+            };
+            let now = self.clock.now();
+            let mut container = stored.clone();
+            if let Some(news) = &news {
+                container.status = news.fold(now, &container.spec, container.status);
+            }
+            state = Some(record::state_name(&container));
+            let Some(token) = fresh_token() else {
+                tracing::error!("the system gives no random numbers: nothing can be invoked");
+                return Ok(Turn {
+                    next: Next::At(now.after(std::time::Duration::from_secs(5)), Priority::Retry),
+                    failed,
+                    state,
+                });
+            };
+            let decision = plan(&Moment { now, token }, &container, &self.observed(&container));
+            let Some(step) = self.commit(&stored, &container, decision).await? else { continue };
+            news = None;
+            match step {
+                Step::Done(next) => return Ok(Turn { next, failed, state }),
+                Step::Again => {}
+                Step::Act(container, action) if stop.is_cancelled() => {
+                    // The intent is committed and due: the next start goes on from here.
+                    tracing::debug!(container = %container.id, action = action.name(), "left for the next start");
+                    return Ok(Turn { next: Next::Idle, failed, state });
+                }
+                Step::Act(container, action) => {
+                    let result = self.execute(&container, action).await;
+                    failed |= self.report(&container, &result);
+                    news = Some(result);
+                }
+                Step::Run(container, permit) => {
+                    self.launch(*container, permit);
+                    return Ok(Turn { next: Next::Idle, failed, state });
+                }
+            }
+        }
+        Ok(Turn { next: Next::At(self.clock.now(), Priority::Retry), failed, state })
+    }
+
+    /// Makes a decision's facts durable. `None`: another write came first.
+    async fn commit(
+        &self,
+        stored: &Container,
+        container: &Container,
+        decision: Decision,
+    ) -> Result<Option<Step>, StateError> {
+        let now = self.clock.now();
+        let due_at = match &decision.action {
+            Action::Wait { until } => *until,
+            Action::AwaitSlot | Action::Invoke { .. } => None,
+            _ => Some(now),
+        };
+        tracing::debug!(container = %stored.id, action = decision.action.name(), because = decision.because, "planned");
+        let write = fact_write(stored, &decision.status, due_at, now);
+        if let Action::Invoke { .. } = decision.action {
+            return self.commit_issue(container, decision, write).await;
+        }
+        let changed = decision.status != stored.status || due_at != stored.due_at;
+        if changed {
+            match self.facts.write(write).await? {
+                Written::Stale => return Ok(None),
+                Written::Gone => return Ok(Some(Step::Done(Next::Idle))),
+                Written::At(_) => observe_change(&stored.status, &decision.status),
+            }
+            self.after_commit(stored, &decision).await?;
+        }
+        let mut container = container.clone();
+        container.status = decision.status;
+        Ok(Some(match decision.action {
+            Action::Wait { until: Some(until) } if until <= now => Step::Again,
+            Action::Wait { until } => Step::Done(until.map_or(Next::Idle, |at| Next::At(at, Priority::Poll))),
+            Action::AwaitSlot => {
+                if let Some(next) = self.slots.wait(container.id) {
+                    self.kick(next, now, Priority::User).await;
+                }
+                Step::Done(Next::Idle)
+            }
+            Action::Forget => {
+                self.facts.forget(&container.id).await?;
+                self.give_slot_back(&container.id).await;
+                Step::Done(Next::Idle)
+            }
+            action => Step::Act(Box::new(container), action),
+        }))
+    }
+
+    /// Commits the intent to invoke, which gives the one permit for it.
+    async fn commit_issue(
+        &self,
+        container: &Container,
+        decision: Decision,
+        write: crate::state::FactWrite,
+    ) -> Result<Option<Step>, StateError> {
+        if !self.slots.take(container.id) {
+            return Ok(None);
+        }
+        match self.facts.issue(write, container.spec.generation).await {
+            Ok(Issue::Granted(permit, _)) => {
+                let mut container = container.clone();
+                container.status = decision.status;
+                Ok(Some(Step::Run(Box::new(container), permit)))
+            }
+            Ok(Issue::Stale | Issue::Gone) => {
+                self.give_slot_back(&container.id).await;
+                Ok(None)
+            }
+            Err(error) => {
+                self.give_slot_back(&container.id).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// What else follows from new facts.
+    async fn after_commit(&self, stored: &Container, decision: &Decision) -> Result<(), StateError> {
+        let had_run = life::unsettled_run(&stored.status).is_some();
+        if had_run && life::unsettled_run(&decision.status).is_none() {
+            self.give_slot_back(&stored.id).await;
+        }
+        if decision.status.logs_missing && !stored.status.logs_missing {
+            self.set_role_logs(&stored.spec.config.function.role_arn, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether functions of a role write logs.
+    pub(super) async fn set_role_logs(&self, role_arn: &str, logs: bool) -> Result<(), StateError> {
+        self.facts.set_role_logs(role_arn, logs).await?;
+        let mut knowledge = self.knowledge();
+        if logs {
+            knowledge.roles_without_logs.remove(role_arn);
+        } else if knowledge.roles_without_logs.insert(role_arn.to_owned()) {
+            tracing::warn!(role_arn, "an answer came, but no line in the log: the role cannot write logs");
+        }
+        Ok(())
+    }
+
+    pub(super) async fn give_slot_back(&self, id: &ContainerId) {
+        if let Some(next) = self.slots.free(id) {
+            self.kick(next, self.clock.now(), Priority::User).await;
+        }
+    }
+
+    /// Says once that an action failed. Returns whether it did.
+    pub(super) fn report(&self, container: &Container, news: &News) -> bool {
+        let Some(error) = news.error() else {
+            self.note_success();
+            return false;
+        };
+        self.note_failure(error);
+        metrics::counter!(telemetry::QUEUE_RETRIES, "name" => "container").increment(1);
+        tracing::warn!(
+            container = %container.id,
+            run = container.status.run.as_ref().map_or(0, |run| run.no),
+            action = news.action().name(),
+            outcome = news.outcome_name(),
+            attempt = container.status.retry.attempts.saturating_add(1),
+            aws_request_id = error.request_id.as_deref().unwrap_or_default(),
+            %error,
+            "an action on AWS failed"
+        );
+        true
+    }
+}
+
+/// What follows from a committed decision.
+enum Step {
+    /// Nothing now.
+    Done(Next),
+    /// Plan again with the new facts.
+    Again,
+    /// Carry out the action.
+    Act(Box<Container>, Action),
+    /// Invoke.
+    Run(Box<Container>, InvokePermit),
+}

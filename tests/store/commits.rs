@@ -1,0 +1,188 @@
+//! Group commit: what shares one, what fails alone, what fails together, and when watchers wake.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::Poll;
+
+use futures_util::future::join_all;
+use sockerless_lambda::state::{CommitHook, CommitPoint, Renamed, Started, StateError, Store};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use tokio::sync::Semaphore;
+
+use crate::support::{Fixture, at, id, new, options, path};
+
+/// Counts commits, and can hold the writer right before one.
+struct Gate {
+    commits: AtomicUsize,
+    shut: Mutex<bool>,
+    opened: Condvar,
+    reached: Semaphore,
+}
+
+impl Gate {
+    fn new() -> Arc<Self> {
+        let (commits, shut, opened) = (AtomicUsize::new(0), Mutex::new(false), Condvar::new());
+        Arc::new(Self { commits, shut, opened, reached: Semaphore::new(0) })
+    }
+
+    fn hook(self: &Arc<Self>) -> CommitHook {
+        let gate = Arc::clone(self);
+        Arc::new(move |point| match point {
+            CommitPoint::Before => {
+                gate.reached.add_permits(1);
+                drop(gate.opened.wait_while(gate.shut.lock().unwrap(), |shut| *shut).unwrap());
+            }
+            CommitPoint::After => {
+                gate.commits.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    }
+
+    fn shut(&self) {
+        *self.shut.lock().unwrap() = true;
+        self.reached.forget_permits(usize::MAX >> 3);
+    }
+
+    fn open(&self) {
+        *self.shut.lock().unwrap() = false;
+        self.opened.notify_all();
+    }
+
+    /// The writer stands before a commit.
+    async fn reached(&self) {
+        self.reached.acquire().await.unwrap().forget();
+    }
+
+    fn commits(&self) -> usize {
+        self.commits.load(Ordering::SeqCst)
+    }
+}
+
+async fn fixture(gate: &Arc<Gate>) -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open_with(&options(&directory), Some(gate.hook())).await.unwrap();
+    Fixture::over(directory, store)
+}
+
+/// Lets the future begin; it must not be done at once.
+async fn begin<F: Future>(mut future: Pin<&mut F>) {
+    poll_fn(|context| {
+        assert!(future.as_mut().poll(context).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_shares_a_commit_and_a_failure_stays_alone() {
+    let gate = Gate::new();
+    let fixture = fixture(&gate).await;
+    gate.shut();
+    let mut first = Box::pin(fixture.wishes.create(new(0, "first")));
+    begin(first.as_mut()).await;
+    gate.reached().await;
+
+    // Number 20 comes twice, under another name: its id is refused by the table itself.
+    let numbers = (1..=40_u8).chain([20]).enumerate();
+    let mut others = Box::pin(join_all(numbers.map(|(i, n)| fixture.wishes.create(new(n, &format!("c{i}"))))));
+    begin(others.as_mut()).await;
+    gate.open();
+    first.await.unwrap().unwrap();
+    let mut answers = others.await;
+    assert!(matches!(answers.pop(), Some(Err(StateError::Database(_)))));
+    assert!(answers.into_iter().all(|answer| answer.unwrap().is_ok()));
+    assert_eq!(gate.commits(), 2);
+    assert_eq!(fixture.reader.containers().await.unwrap().len(), 41);
+    assert_eq!(fixture.reader.last_event().await.unwrap(), 41, "what failed left no event");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchers_wake_after_the_commit_and_never_before() {
+    let gate = Gate::new();
+    let fixture = fixture(&gate).await;
+    fixture.create(1, "web").await;
+    let (mut watch, mut feed, mut events) =
+        (fixture.reader.watch(id(1)), fixture.facts.wish_feed(), fixture.reader.watch_events());
+    events.mark_unchanged();
+
+    gate.shut();
+    let one = id(1);
+    let mut start = Box::pin(fixture.wishes.start(&one, at(10)));
+    begin(start.as_mut()).await;
+    gate.reached().await;
+    begin(Box::pin(watch.changed()).as_mut()).await;
+    begin(Box::pin(feed.next()).as_mut()).await;
+    assert!(!events.has_changed().unwrap());
+    assert_eq!(fixture.reader.container(&id(1)).await.unwrap().unwrap().spec.starts, 0);
+
+    gate.open();
+    watch.changed().await.unwrap();
+    assert_eq!(fixture.reader.container(&id(1)).await.unwrap().unwrap().spec.starts, 1);
+    assert_eq!(start.await.unwrap(), Started::Recorded);
+    feed.next().await.unwrap();
+    events.changed().await.unwrap();
+    assert_eq!(*events.borrow(), 2);
+
+    fixture.wishes.rename(&id(1), "shop", at(11)).await.unwrap();
+    fixture.wishes.remove(&id(1), true, at(12)).await.unwrap();
+    watch.changed().await.unwrap();
+    fixture.facts.forget(&id(1)).await.unwrap();
+    watch.changed().await.unwrap();
+    fixture.create(2, "db").await;
+    begin(Box::pin(watch.changed()).as_mut()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_commit_fails_for_everybody_in_it_and_the_next_is_well() {
+    let gate = Gate::new();
+    let fixture = fixture(&gate).await;
+    fixture.create(1, "a").await;
+    fixture.create(2, "b").await;
+    // Takes the whole transaction back, as SQLite does by itself when the disk is full.
+    let mut other = SqliteConnectOptions::new().filename(path(&fixture.directory)).connect().await.unwrap();
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON event WHEN NEW.action = 'rename' \
+                  BEGIN SELECT RAISE(ROLLBACK, 'the disk is full'); END";
+    sqlx::query(broken).execute(&mut other).await.unwrap();
+
+    gate.shut();
+    let mut first = Box::pin(fixture.wishes.create(new(3, "c")));
+    begin(first.as_mut()).await;
+    gate.reached().await;
+    let (one, two, three) = (id(1), id(2), id(3));
+    let mut start = Box::pin(fixture.wishes.start(&one, at(10)));
+    begin(start.as_mut()).await;
+    let mut rename = Box::pin(fixture.wishes.rename(&two, "z", at(10)));
+    begin(rename.as_mut()).await;
+    let mut late = Box::pin(fixture.wishes.start(&three, at(10)));
+    begin(late.as_mut()).await;
+    gate.open();
+    first.await.unwrap().unwrap();
+    assert!(matches!(start.await, Err(StateError::NotCommitted(_))));
+    assert!(matches!(rename.await, Err(StateError::Database(_))));
+    assert!(matches!(late.await, Err(StateError::NotCommitted(_))));
+    assert_eq!(fixture.reader.container(&id(1)).await.unwrap().unwrap().spec.starts, 0);
+
+    sqlx::query("DROP TRIGGER broken").execute(&mut other).await.unwrap();
+    assert_eq!(fixture.wishes.start(&id(1), at(11)).await.unwrap(), Started::Recorded);
+    assert_eq!(fixture.wishes.rename(&id(2), "z", at(11)).await.unwrap(), Renamed::Recorded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_commits_what_waits() {
+    let gate = Gate::new();
+    let Fixture { directory, store, wishes, .. } = fixture(&gate).await;
+    gate.shut();
+    let mut waiting = Box::pin(join_all((1..=9).map(|n| wishes.create(new(n, &n.to_string())))));
+    begin(waiting.as_mut()).await;
+    gate.reached().await;
+    let mut closing = Box::pin(store.close());
+    begin(closing.as_mut()).await;
+    gate.open();
+    closing.await.unwrap();
+    assert!(waiting.await.into_iter().all(|answer| answer.unwrap().is_ok()));
+    let store = Store::open(&options(&directory)).await.unwrap();
+    assert_eq!(store.reader().containers().await.unwrap().len(), 9);
+}

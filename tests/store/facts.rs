@@ -1,0 +1,186 @@
+//! What the reconciler may write, and when it is too late.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sockerless_lambda::state::model::{RunPhase, Status};
+use sockerless_lambda::state::{ContainerEvent, FactWrite, Issue, Sighting, StateError, Wished, Written};
+
+use crate::support::{Fixture, at, ended, id, run, status, write};
+
+#[tokio::test]
+async fn facts_are_written_from_the_latest_revision_only() {
+    let fixture = Fixture::new().await;
+    fixture.create(1, "web").await;
+    let facts = status(1, None);
+    assert_eq!(fixture.facts.write(write(id(1), 0, facts.clone())).await.unwrap(), Written::At(1));
+    assert_eq!(fixture.facts.write(write(id(1), 0, Status::default())).await.unwrap(), Written::Stale);
+    assert_eq!(fixture.facts.write(write(id(9), 0, facts.clone())).await.unwrap(), Written::Gone);
+    let container = fixture.reader.container(&id(1)).await.unwrap().unwrap();
+    assert_eq!((container.revision, container.status), (1, facts));
+}
+
+#[tokio::test]
+async fn facts_say_when_to_look_again() {
+    let fixture = Fixture::new().await;
+    for n in [1, 2, 3] {
+        fixture.create(n, &n.to_string()).await;
+    }
+    let due = |n, secs: Option<i64>| FactWrite { due_at: secs.map(at), ..write(id(n), 0, status(1, None)) };
+    fixture.facts.write(due(1, Some(90))).await.unwrap();
+    fixture.facts.write(FactWrite { watched: true, ..due(2, Some(80)) }).await.unwrap();
+    fixture.facts.write(due(3, None)).await.unwrap();
+    assert_eq!(fixture.facts.due().await.unwrap(), [(id(2), at(80)), (id(1), at(90))]);
+    assert!(fixture.facts.wished().await.unwrap().is_empty());
+    let watched: Vec<_> = fixture.facts.watched().await.unwrap().into_iter().map(|one| one.id).collect();
+    assert_eq!(watched, [id(2)]);
+
+    fixture.facts.write(FactWrite { revision: 1, ..due(2, None) }).await.unwrap();
+    assert_eq!(fixture.facts.due().await.unwrap(), [(id(1), at(90))]);
+    assert!(fixture.facts.watched().await.unwrap().is_empty());
+    fixture.wishes.start(&id(3), at(9)).await.unwrap();
+    assert_eq!(fixture.facts.wished().await.unwrap(), [id(3)]);
+}
+
+#[tokio::test]
+async fn one_run_gets_one_permit() {
+    let fixture = Fixture::new().await;
+    fixture.create(1, "web").await;
+    fixture.wishes.start(&id(1), at(10)).await.unwrap();
+    let intent = |revision| write(id(1), revision, status(2, Some(run(1, RunPhase::Issued))));
+
+    assert!(matches!(fixture.facts.issue(intent(0), 1).await.unwrap(), Issue::Stale), "another generation");
+    assert!(matches!(fixture.facts.issue(intent(7), 2).await.unwrap(), Issue::Stale), "another revision");
+    let Issue::Granted(permit, revision) = fixture.facts.issue(intent(0), 2).await.unwrap() else {
+        panic!("no permit")
+    };
+    assert_eq!((permit.container(), permit.run_no(), revision), (id(1), 1, 1));
+    assert!(matches!(fixture.facts.issue(intent(0), 2).await.unwrap(), Issue::Stale), "once more");
+    assert!(matches!(fixture.facts.issue(intent(1), 2).await.unwrap(), Issue::Stale), "the run is unsettled");
+
+    fixture.facts.write(write(id(1), 1, status(2, Some(run(1, RunPhase::Refused))))).await.unwrap();
+    assert!(matches!(fixture.facts.issue(intent(2), 2).await.unwrap(), Issue::Granted(_, 3)), "surely refused");
+}
+
+#[tokio::test]
+async fn nothing_is_issued_that_is_not_wanted() {
+    let fixture = Fixture::new().await;
+    fixture.create(1, "web").await;
+    fixture.wishes.start(&id(1), at(10)).await.unwrap();
+    let intent = || write(id(1), 0, status(3, Some(run(1, RunPhase::Issued))));
+    fixture.wishes.remove(&id(1), true, at(11)).await.unwrap();
+    assert!(matches!(fixture.facts.issue(intent(), 3).await.unwrap(), Issue::Stale), "removed");
+    fixture.facts.forget(&id(1)).await.unwrap();
+    assert!(matches!(fixture.facts.issue(intent(), 3).await.unwrap(), Issue::Gone));
+
+    let empty = write(id(1), 0, status(3, None));
+    assert!(matches!(fixture.facts.issue(empty, 3).await, Err(StateError::Misuse(_))));
+}
+
+#[tokio::test]
+async fn only_a_removed_container_is_forgotten() {
+    let fixture = Fixture::new().await;
+    fixture.create(1, "web").await;
+    fixture.facts.forget(&id(1)).await.unwrap();
+    assert!(fixture.reader.container(&id(1)).await.unwrap().is_some());
+    fixture.wishes.remove(&id(1), false, at(10)).await.unwrap();
+    fixture.facts.forget(&id(1)).await.unwrap();
+    assert!(fixture.reader.container(&id(1)).await.unwrap().is_none());
+    assert!(fixture.reader.tombstone("web", at(11)).await.unwrap().is_some());
+    assert_eq!(fixture.facts.write(write(id(1), 0, status(2, None))).await.unwrap(), Written::Gone);
+    let next = fixture.create(2, "web").await;
+    assert_eq!(fixture.reader.container(&next).await.unwrap().unwrap().seq, 2, "a place in the order is never reused");
+}
+
+#[tokio::test]
+async fn events_of_facts_come_with_them_and_the_oldest_go() {
+    let fixture = Fixture::new().await;
+    fixture.create(1, "web").await;
+    let die =
+        |code: u32| ContainerEvent { at: at(40), action: "die", attributes: vec![("exitCode", code.to_string())] };
+    let many = (0..10_600).map(die).collect();
+    let facts = FactWrite { events: many, ..write(id(1), 0, status(1, Some(ended(1, 3)))) };
+    fixture.facts.write(facts).await.unwrap();
+
+    let events = fixture.reader.events(0, 20_000).await.unwrap();
+    assert_eq!(events.last().unwrap().attributes["exitCode"], "10599");
+    assert_eq!(events.last().unwrap().attributes["team"], "blue");
+    assert_eq!(events.last().unwrap().seq, fixture.reader.last_event().await.unwrap());
+    assert!((10_000..10_500).contains(&events.len()), "{}", events.len());
+    let stale = FactWrite { events: vec![die(1)], ..write(id(1), 0, status(1, None)) };
+    fixture.facts.write(stale).await.unwrap();
+    assert_eq!(fixture.reader.last_event().await.unwrap(), events.last().unwrap().seq);
+}
+
+#[tokio::test]
+async fn sightings_add_up_over_sweeps_and_vanish() {
+    let fixture = Fixture::new().await;
+    let sweep = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    fixture.facts.record_sweep(&sweep(&["a", "b"]), at(10)).await.unwrap();
+    fixture.facts.record_sweep(&sweep(&["b", "c"]), at(20)).await.unwrap();
+    let fixture = fixture.crash().await;
+    let seen = |name: &str, first, times| Sighting {
+        function_name: name.to_owned(),
+        first_seen: at(first),
+        last_seen: at(20),
+        times,
+    };
+    assert_eq!(fixture.facts.sightings().await.unwrap(), [seen("b", 10, 2), seen("c", 20, 1)]);
+    fixture.facts.record_sweep(&sweep(&[]), at(30)).await.unwrap();
+    assert!(fixture.facts.sightings().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn progress_and_roles_are_remembered() {
+    let fixture = Fixture::new().await;
+    fixture.facts.set_log_progress("/a", at(10)).await.unwrap();
+    fixture.facts.set_log_progress("/b", at(11)).await.unwrap();
+    fixture.facts.set_log_progress("/a", at(12)).await.unwrap();
+    let expected = BTreeMap::from([("/a".to_owned(), at(12)), ("/b".to_owned(), at(11))]);
+    assert_eq!(fixture.facts.log_progress().await.unwrap(), expected);
+
+    for role in ["one", "two", "two"] {
+        fixture.facts.set_role_logs(role, false).await.unwrap();
+    }
+    fixture.facts.set_role_logs("one", true).await.unwrap();
+    assert_eq!(fixture.facts.roles_without_logs().await.unwrap(), BTreeSet::from(["two".to_owned()]));
+}
+
+#[tokio::test]
+async fn epochs_count_up_and_the_first_horizon_stays() {
+    let fixture = Fixture::new().await;
+    let first = fixture.facts.next_epoch().await.unwrap();
+    assert_eq!((first.epoch, first.adopted_at, first.horizon), (1, None, None));
+    assert!(first.id.len() == 10 && first.id.bytes().all(|digit| digit.is_ascii_hexdigit()), "{}", first.id);
+    let fixture = fixture.crash().await;
+    assert_eq!(fixture.reader.instance().await.unwrap(), first);
+    assert_eq!(fixture.facts.next_epoch().await.unwrap().epoch, 2);
+
+    fixture.create(7, "web").await;
+    let adopted = fixture.facts.adopt(9, at(100)).await.unwrap();
+    assert_eq!((adopted.id.as_str(), adopted.epoch), (first.id.as_str(), 10));
+    assert_eq!((adopted.adopted_at, adopted.horizon), (Some(at(100)), Some(at(7))));
+    fixture.wishes.start(&id(7), at(150)).await.unwrap();
+    let adopted = fixture.facts.adopt(3, at(200)).await.unwrap();
+    assert_eq!((adopted.epoch, adopted.adopted_at, adopted.horizon), (11, Some(at(200)), Some(at(7))));
+    assert_eq!(fixture.reader.instance().await.unwrap(), adopted);
+}
+
+#[tokio::test]
+async fn a_database_that_knew_nothing_has_the_earliest_horizon() {
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.facts.adopt(0, at(100)).await.unwrap().horizon, Some(at(0)));
+}
+
+#[tokio::test]
+async fn the_feed_tells_whose_wishes_changed() {
+    let fixture = Fixture::new().await;
+    let mut feed = fixture.facts.wish_feed();
+    fixture.create(1, "web").await;
+    fixture.create(2, "db").await;
+    fixture.wishes.start(&id(2), at(9)).await.unwrap();
+    assert_eq!(feed.next().await.unwrap(), Wished::Some(vec![id(1), id(2)]));
+    fixture.facts.write(write(id(1), 0, status(1, None))).await.unwrap();
+    fixture.wishes.start(&id(2), at(9)).await.unwrap();
+    fixture.wishes.remove(&id(1), false, at(9)).await.unwrap();
+    assert_eq!(feed.next().await.unwrap(), Wished::Some(vec![id(1)]), "neither facts nor wishes without effect");
+}

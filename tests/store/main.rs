@@ -1,0 +1,9 @@
+//! The store from outside: what is promised of a file on a disk, of commits, and of each wish and fact.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+mod commits;
+mod containers;
+mod facts;
+mod files;
+mod support;
