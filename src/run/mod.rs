@@ -83,7 +83,8 @@ pub async fn run(parts: RunParts, mut signals: Signals) -> u8 {
         code = run.to_the_end(&mut host) => code.unwrap_or_else(|error| failed(&error)),
         signal = signals.next() => {
             run.leave_behind(&host.client).await;
-            interrupted(signal)
+            host.leave().await;
+            return interrupted(signal);
         }
     };
     tokio::select! {
@@ -233,7 +234,8 @@ impl Run {
         let tidied = async {
             // A start that was not issued yet is cancelled; an issued one is not touched by this.
             client.send(Method::POST, &stop, None).await?;
-            if self.auto_remove() { Ok(()) } else { self.remove(client, id).await }
+            let never_started = progress::inspect(client, id).await?["State"]["Status"] == "created";
+            if self.auto_remove() && !never_started { Ok(()) } else { self.remove(client, id).await }
         };
         if let Err(error) = tidied.await {
             tracing::warn!(%error, "the container could not be tidied up");
