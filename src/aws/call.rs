@@ -31,6 +31,14 @@ pub(super) struct Call<'a> {
     pub(super) quota: Quota,
 }
 
+impl Call<'_> {
+    /// A failure that AWS did not tell us.
+    pub(super) fn failed(&self, kind: AwsErrorKind, message: String) -> AwsError {
+        let Self { service, operation, .. } = *self;
+        AwsError { service, operation, kind, code: None, message, request_id: None, retry_after: None }
+    }
+}
+
 impl Cloud {
     /// Waits for the call's turn, makes it once, and tells what came of it. A failure is logged by whoever handles it.
     pub(super) async fn call<T, E>(

@@ -119,3 +119,26 @@ impl Drop for Place<'_> {
         self.gate.bucket().leave(self.ticket);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_stops_waiting_leaves_the_line() {
+        let gate = Gate::new("test", 4.0);
+        gate.pause(Some(Duration::from_secs(20)));
+        let passed = tokio::time::timeout(Duration::from_millis(1), gate.pass(Lane::User)).await;
+        assert!(passed.is_err());
+        assert_eq!(gate.bucket().waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_free_gate_is_passed_at_once() {
+        let gate = Gate::new("test", 15.0);
+        for lane in [Lane::User, Lane::Retry, Lane::Housekeeping] {
+            gate.pass(lane).await;
+        }
+        assert_eq!(gate.bucket().waiting(), 0);
+    }
+}

@@ -59,7 +59,7 @@ impl Cloud {
         let request_id = answer.request_id().map(str::to_owned);
         convert::from_get_function(answer).ok_or_else(|| AwsError {
             request_id,
-            ..local(&call, AwsErrorKind::Malformed, "the answer has no configuration".to_owned())
+            ..call.failed(AwsErrorKind::Malformed, "the answer has no configuration".to_owned())
         })
     }
 
@@ -181,11 +181,5 @@ fn decoded(log_result: &str) -> Option<String> {
 }
 
 fn unbuildable(call: &Call<'_>, error: &BuildError) -> AwsError {
-    local(call, AwsErrorKind::InvalidParameter, error.to_string())
-}
-
-/// A failure that AWS did not tell us.
-pub(super) fn local(call: &Call<'_>, kind: AwsErrorKind, message: String) -> AwsError {
-    let Call { service, operation, .. } = *call;
-    AwsError { service, operation, kind, code: None, message, request_id: None, retry_after: None }
+    call.failed(AwsErrorKind::InvalidParameter, error.to_string())
 }

@@ -11,7 +11,6 @@ use super::Cloud;
 use super::call::{Call, LOGS};
 use super::convert;
 use super::gates::Quota;
-use super::lambda::local;
 use super::types::{AwsError, AwsErrorKind, LogEvent, LogPage, LogQuery, ReadLogs, ReadLogsFuture};
 
 /// A page of DescribeLogGroups or DescribeLogStreams, entries: AWS gives no more at once.
@@ -92,7 +91,7 @@ impl Cloud {
             }
         }
         let message = format!("more than {} streams begin with {prefix}", names.len());
-        Err(local(&call, AwsErrorKind::Refused, message))
+        Err(call.failed(AwsErrorKind::Refused, message))
     }
 
     /// Deletes a stream; one that is absent is fine.
