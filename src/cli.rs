@@ -44,7 +44,7 @@ pub struct Cli {
 pub enum Command {
     /// Run one container and hand on its output and its exit code.
     #[command(after_help = RUN_AFTER_HELP)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Serve Lambda and CloudWatch Logs on this machine, for trying and testing, and tell how an AWS SDK gets there.
     #[cfg(feature = "sandbox")]
     Sandbox(SandboxArgs),

@@ -1,4 +1,5 @@
 //! The command line, and the real binary as far as it needs no AWS.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 use std::path::Path;
 use std::process::{Command as Process, Output, Stdio};
@@ -13,7 +14,7 @@ fn parse(arguments: &[&str]) -> Cli {
 
 fn run(arguments: &[&str]) -> RunArgs {
     match parse(arguments).command {
-        Some(Command::Run(run)) => run,
+        Some(Command::Run(run)) => *run,
         other => panic!("not run: {other:?}"),
     }
 }
@@ -72,12 +73,38 @@ fn all_behind_the_image_is_the_command() {
 #[test]
 fn run_takes_its_options() {
     let args = run(&[
-        "run", "-e", "A=1", "--env", "B", "--env-file", "/f", "-m", "256", "-l", "a=b", "--payload", "-", "--result",
-        "--keep", "--name", "x", "--entrypoint", "/bin/sh", "-w", "/tmp", "host",
+        "run",
+        "-e",
+        "A=1",
+        "--env",
+        "B",
+        "--env-file",
+        "/f",
+        "-m",
+        "256",
+        "-l",
+        "a=b",
+        "--payload",
+        "-",
+        "--result",
+        "--keep",
+        "--name",
+        "x",
+        "--entrypoint",
+        "/bin/sh",
+        "-w",
+        "/tmp",
+        "host",
     ]);
-    assert_eq!((args.env, args.memory, args.label), (vec!["A=1".to_owned(), "B".to_owned()], Some(256), vec!["a=b".to_owned()]));
+    assert_eq!(
+        (args.env, args.memory, args.label),
+        (vec!["A=1".to_owned(), "B".to_owned()], Some(256), vec!["a=b".to_owned()])
+    );
     assert_eq!((args.payload.as_deref(), args.result, args.keep), (Some("-"), true, true));
-    assert_eq!((args.name.as_deref(), args.entrypoint.as_deref(), args.workdir.as_deref()), (Some("x"), Some("/bin/sh"), Some("/tmp")));
+    assert_eq!(
+        (args.name.as_deref(), args.entrypoint.as_deref(), args.workdir.as_deref()),
+        (Some("x"), Some("/bin/sh"), Some("/tmp"))
+    );
     for wrong in [&["run"][..], &["run", "-m", "64", "host"], &["run", "--nope", "host"], &["nope"]] {
         let arguments = [&["sockerless-backend-lambda"], wrong].concat();
         assert!(Cli::try_parse_from(arguments).is_err(), "{wrong:?}");
@@ -114,7 +141,10 @@ fn mistakes_end_with_64_and_a_reason() {
     let cases: &[(&[&str], &str)] = &[
         (&["--nope"], "--nope"),
         (&["--print-config"], "region: it is required"),
-        (&["--sandbox", "--print-config", "--memory-size", "64"], "memory_size: 64 is out of range (from the flag --memory-size); allowed: 128 to 10240 MB"),
+        (
+            &["--sandbox", "--print-config", "--memory-size", "64"],
+            "memory_size: 64 is out of range (from the flag --memory-size); allowed: 128 to 10240 MB",
+        ),
         (&["--sandbox", "--log-level", "inof"], "log_level: \"inof\" is no level (from the flag --log-level)"),
         (&["run", "--sandbox", "--config", "/does/not/exist.yaml", "host"], "/does/not/exist.yaml"),
     ];

@@ -1,4 +1,5 @@
 //! The configuration as a user writes it: files, environment and flags.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -274,7 +275,18 @@ fn a_value_that_is_not_allowed_is_told_with_key_source_and_range() {
         ("function_prefix", &["", "a.b", "abcdefghijklmnopq"]),
         ("endpoint_url", &["ftp://x", "127.0.0.1:1", "http://", "http://x/?y=1"]),
         ("docker_api", &["loose"]),
-        ("listen", &["", "unix://relative", "tcp://:2375", "tcp://example.com:1", "/run/x.sock", "tcp://1.2.3.4", "unix:///a,unix:///a"]),
+        (
+            "listen",
+            &[
+                "",
+                "unix://relative",
+                "tcp://:2375",
+                "tcp://example.com:1",
+                "/run/x.sock",
+                "tcp://1.2.3.4",
+                "unix:///a,unix:///a",
+            ],
+        ),
         ("database", &["", "/", "/tmp/"]),
         ("metrics_listen", &["9464", "x:1"]),
         ("log_level", &["inof", "", "info,verbose", "sockerless_lambda=loud"]),
@@ -284,7 +296,10 @@ fn a_value_that_is_not_allowed_is_told_with_key_source_and_range() {
         ("gc_grace", &["8d", ""]),
         ("drain_timeout", &["16m", "1.5m"]),
     ];
-    assert_eq!(table.iter().map(|row| row.0).collect::<Vec<_>>(), KEYS.iter().map(|key| key.name()).collect::<Vec<_>>());
+    assert_eq!(
+        table.iter().map(|row| row.0).collect::<Vec<_>>(),
+        KEYS.iter().map(|key| key.name()).collect::<Vec<_>>()
+    );
     for (key, values) in table {
         let setting = KEYS.iter().find(|setting| setting.name() == *key).unwrap();
         for value in *values {
@@ -338,8 +353,7 @@ fn unknown_keys_stop_the_start() {
     let named: Vec<(&str, &str)> =
         problems.iter().map(|problem| (problem.key.as_str(), problem.source.as_deref().unwrap())).collect();
     let file = format!("the file {}", case.path().display());
-    let expected =
-        [("lambda.timeuot", &*file), ("lamda", &*file), ("SOCKERLESS_LAMBDA_NOPE", "the environment")];
+    let expected = [("lambda.timeuot", &*file), ("lamda", &*file), ("SOCKERLESS_LAMBDA_NOPE", "the environment")];
     assert_eq!(named, expected);
 }
 
@@ -445,10 +459,12 @@ fn the_effective_configuration_is_yaml_that_gives_the_same_again() {
 #[test]
 fn passwords_are_never_printed() {
     let case = Case::new().flag("endpoint_url", &["https://user:se/cr@et@vpce.example.com:443/x"]);
-    for text in [effective_yaml(&Case::new().flag("endpoint_url", &["https://user:secret@vpce.example.com"]).loaded().effective)]
-        .into_iter()
-        .chain(load(&case.sources).err().map(|error| error.to_string()))
-        .chain([Case::new().flag("endpoint_url", &["ftp://user:secret@x"]).problems()[0].to_string()])
+    for text in [effective_yaml(
+        &Case::new().flag("endpoint_url", &["https://user:secret@vpce.example.com"]).loaded().effective,
+    )]
+    .into_iter()
+    .chain(load(&case.sources).err().map(|error| error.to_string()))
+    .chain([Case::new().flag("endpoint_url", &["ftp://user:secret@x"]).problems()[0].to_string()])
     {
         assert!(!text.contains("secret") && !text.contains("se/cr@et"), "{text}");
     }

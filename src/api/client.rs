@@ -71,7 +71,9 @@ impl Client {
         let exchange = async {
             match &self.at {
                 Listen::Unix(path) => self.exchange(self.connected(UnixStream::connect(path)).await?, request).await,
-                Listen::Tcp(address) => self.exchange(self.connected(TcpStream::connect(address)).await?, request).await,
+                Listen::Tcp(address) => {
+                    self.exchange(self.connected(TcpStream::connect(address)).await?, request).await
+                }
             }
         };
         timeout(HEADER_WAIT, exchange).await.unwrap_or_else(|_| Err(self.broken("no answer in time")))
@@ -106,9 +108,9 @@ impl Client {
 fn request(method: Method, path: &str, body: Option<&Value>) -> Result<Request<Full<Bytes>>, http::Error> {
     let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
     match body {
-        Some(body) => request
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body.to_string()))),
+        Some(body) => {
+            request.header(header::CONTENT_TYPE, "application/json").body(Full::new(Bytes::from(body.to_string())))
+        }
         None => request.body(Full::default()),
     }
 }
@@ -219,7 +221,8 @@ mod tests {
     async fn a_request_carries_its_body_and_the_answer_its_status() {
         let (client, asked) =
             answering("HTTP/1.1 201 Created\r\nContent-Length: 8\r\nConnection: close\r\n\r\n{\"Id\":1}").await;
-        let reply = client.send(Method::POST, "/containers/create?name=x", Some(&json!({"Image": "host"}))).await.unwrap();
+        let reply =
+            client.send(Method::POST, "/containers/create?name=x", Some(&json!({"Image": "host"}))).await.unwrap();
         assert_eq!(reply.status(), 201);
         assert_eq!(reply.json().await.unwrap(), json!({"Id": 1}));
         let asked = asked.await.unwrap();

@@ -80,7 +80,8 @@ fn numeral(number: Num) -> String {
 fn text(text: &str) -> String {
     let begins_like_text = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
     let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=@+".contains(c)) && !text.ends_with(':');
-    let is_word = ["true", "false", "null", "yes", "no", "on", "off"].iter().any(|word| word.eq_ignore_ascii_case(text));
+    let is_word =
+        ["true", "false", "null", "yes", "no", "on", "off"].iter().any(|word| word.eq_ignore_ascii_case(text));
     if begins_like_text && is_plain && !is_word { text.to_owned() } else { serde_json::Value::from(text).to_string() }
 }
 

@@ -101,9 +101,7 @@ impl Rule for Share {
     fn read(&self, value: &Value) -> Result<f64, String> {
         let Value::Num(_, number) = value else { return Err(format!("{} is not a number", shown(value))) };
         let share = if whole(value) == Some(1) { Some(1.0) } else { number.to_f64() };
-        share
-            .filter(|share| *share > 0.0 && *share <= 1.0)
-            .ok_or_else(|| format!("{} is out of range", shown(value)))
+        share.filter(|share| *share > 0.0 && *share <= 1.0).ok_or_else(|| format!("{} is out of range", shown(value)))
     }
 
     fn allowed(&self) -> String {
@@ -367,9 +365,10 @@ impl Rule for Filter {
 
     fn read(&self, value: &Value) -> Result<String, String> {
         let text = text(value)?;
-        let stray = text.split(',').map(str::trim).find(|part| {
-            !part.contains('=') && !Self::LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part))
-        });
+        let stray = text
+            .split(',')
+            .map(str::trim)
+            .find(|part| !part.contains('=') && !Self::LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part)));
         if let Some(stray) = stray {
             return Err(format!("{stray:?} is no level"));
         }

@@ -75,7 +75,8 @@ mod tests {
                     frames.push((stream, String::from_utf8(text.to_vec()).unwrap()));
                 }
             }
-            let expected = [(Stream::Stdout, "out"), (Stream::Stderr, ""), (Stream::Stderr, "err\n"), (Stream::Stdout, "more")];
+            let expected =
+                [(Stream::Stdout, "out"), (Stream::Stderr, ""), (Stream::Stderr, "err\n"), (Stream::Stdout, "more")];
             assert_eq!(frames, expected.map(|(stream, text)| (stream, text.to_owned())), "in parts of {size}");
         }
     }

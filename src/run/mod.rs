@@ -57,7 +57,7 @@ enum RunError {
 #[derive(Clone)]
 pub struct RunParts {
     /// The command line.
-    pub args: RunArgs,
+    pub args: Box<RunArgs>,
     /// The settings given as flags.
     pub flags: Flags,
     /// For `--env NAME`.
@@ -80,7 +80,7 @@ pub async fn run(parts: RunParts, mut signals: Signals) -> u8 {
         Err(error) => return failed(&error),
     };
     let code = tokio::select! {
-        code = run.to_the_end(&mut host) => code.unwrap_or_else(|error| failed(&error)),
+        code = run.see_through(&mut host) => code.unwrap_or_else(|error| failed(&error)),
         signal = signals.next() => {
             run.leave_behind(&host.client).await;
             host.leave().await;
@@ -102,7 +102,7 @@ struct Run {
 
 impl Run {
     /// The sequence of `docker run`: create, attach, wait, start, read to the end, take the exit code.
-    async fn to_the_end(&mut self, host: &mut Host) -> Result<u8, RunError> {
+    async fn see_through(&mut self, host: &mut Host) -> Result<u8, RunError> {
         let id = self.create(&host.client).await?;
         let first = self.first_attempt(&host.client, &id).await;
         let mut ended = self.settle_start(&host.client, &id, first).await;
@@ -165,12 +165,7 @@ impl Run {
     }
 
     /// A container whose start was refused is of no use to anybody.
-    async fn settle_start(
-        &self,
-        client: &Client,
-        id: &str,
-        ended: Result<Value, RunError>,
-    ) -> Result<Value, RunError> {
+    async fn settle_start(&self, client: &Client, id: &str, ended: Result<Value, RunError>) -> Result<Value, RunError> {
         if matches!(ended, Err(RunError::Refused(_))) && !self.parts.args.keep {
             self.remove(client, id).await?;
         }
@@ -267,7 +262,7 @@ async fn expect(reply: Reply, statuses: &[u16]) -> Result<Reply, RunError> {
 
 /// The function's answer, on stdout after the output.
 async fn tell_result(client: &Client, id: &str) -> Result<(), RunError> {
-    match &progress::inspect(client, id).await?["Sockerless"]["result"] {
+    match &progress::inspect(client, id).await?["Sockerless"]["Result"] {
         Value::Null => {}
         Value::String(result) => terminal::answer(result),
         result => terminal::answer(result),

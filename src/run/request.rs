@@ -132,8 +132,7 @@ fn read_payload(given: &str) -> Result<String, InputError> {
         _ if given == "-" => read(&mut io::stdin().lock(), PathBuf::from("stdin"))?,
         Some(path) => {
             let path = PathBuf::from(path);
-            let mut file =
-                fs::File::open(&path).map_err(|source| InputError::File { path: path.clone(), source })?;
+            let mut file = fs::File::open(&path).map_err(|source| InputError::File { path: path.clone(), source })?;
             read(&mut file, path)?
         }
         None => given.to_owned(),
