@@ -26,7 +26,7 @@ The exit code is the program's. Otherwise: 125 the container could not be run, o
 ///
 /// Without a command it serves the API until SIGTERM or SIGINT.
 #[derive(Debug, Parser)]
-#[command(name = "sockerless-backend-lambda", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = false)]
+#[command(name = "sockerless-backend-lambda", version, after_help = AFTER_HELP)]
 pub struct Cli {
     /// What to do; nothing: serve.
     #[command(subcommand)]
@@ -44,7 +44,7 @@ pub struct Cli {
 pub enum Command {
     /// Run one container and hand on its output and its exit code.
     #[command(after_help = RUN_AFTER_HELP)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Serve Lambda and CloudWatch Logs on this machine, for trying and testing, and tell how an AWS SDK gets there.
     #[cfg(feature = "sandbox")]
     Sandbox(SandboxArgs),
@@ -126,9 +126,6 @@ pub struct RunArgs {
 #[cfg(feature = "sandbox")]
 #[derive(Clone, Debug, Default, Args)]
 pub struct SandboxArgs {
-    /// The port on 127.0.0.1; 0: a free one.
-    #[arg(long, default_value_t = 0)]
-    pub port: u16,
     /// Belong to a daemon's database: tell the endpoint in this file only, and end when the daemon is gone.
     #[arg(long, value_name = "FILE", hide = true)]
     pub rendezvous: Option<PathBuf>,
@@ -211,6 +208,8 @@ impl Cli {
     pub fn sources(&self, environment: Environment) -> Sources {
         let place = match &self.command {
             _ if self.sandbox() => Place::Sandbox,
+            #[cfg(feature = "sandbox")]
+            Some(Command::Sandbox(_)) => Place::Sandbox,
             Some(Command::Run(_)) => Place::User,
             _ => Place::System,
         };

@@ -166,14 +166,8 @@ impl Daemon {
             health: health.clone(),
             config: Arc::clone(&config),
         });
-        let context = ApiContext {
-            reader: store.reader(),
-            wishes: store.wishes(),
-            logs: Arc::new(cloud),
-            clock: clock.clone(),
-            health: health.clone(),
-            config,
-        };
+        let context =
+            ApiContext { reader: store.reader(), wishes: store.wishes(), logs: Arc::new(cloud), clock, health, config };
         Ok(Self {
             addresses,
             drain,

@@ -1,4 +1,5 @@
 //! The configuration as a user writes it: files, environment and flags.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -68,8 +68,8 @@ async fn shared_config(settings: &CloudSettings) -> SdkConfig {
     builder.build()
 }
 
-/// The time-outs of one call. The last one also covers finding credentials, since it does not tell whether the call
-/// was sent, it only ends what the others do not.
+/// The time-outs of one call. The read time-out runs from the wait for a connection to the answer's header. The one for
+/// the attempt bounds what the others leave out, credentials and body; it cannot tell whether the call was sent.
 pub(super) fn timeouts(answer_within: Duration, body_within: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_WITHIN)

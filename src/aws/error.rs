@@ -30,21 +30,18 @@ where
             let text = message.or(code).map_or_else(|| format!("HTTP status {status}"), str::to_owned);
             (kind_of_answer(status, code, &text), code.map(str::to_owned), text)
         }
-        SdkError::ResponseError(_) => (AwsErrorKind::Malformed, None, chain(error)),
+        SdkError::ResponseError(_) => (AwsErrorKind::Malformed, None, root(error)),
+        SdkError::ConstructionFailure(_) => without_answer(error, AwsErrorKind::InvalidParameter),
+        SdkError::DispatchFailure(_) => without_answer(error, AwsErrorKind::Unreachable),
         // The attempt as a whole took too long; nobody knows how far it came.
-        SdkError::TimeoutError(_) => (AwsErrorKind::NoAnswer, None, chain(error)),
-        SdkError::ConstructionFailure(_) => {
-            (kind_before_sending(error, AwsErrorKind::InvalidParameter), None, chain(error))
-        }
-        SdkError::DispatchFailure(_) => (kind_of_dispatch(error), None, chain(error)),
-        _ => (AwsErrorKind::NoAnswer, None, chain(error)),
+        _ => (AwsErrorKind::NoAnswer, None, root(error)),
     };
     AwsError {
         service: call.service,
         operation: call.operation,
         kind,
         code,
-        message: bounded(message),
+        message: bounded(&message),
         request_id: answer.and_then(|answer| header(answer, "x-amzn-requestid")),
         retry_after: answer.and_then(|answer| header(answer, "retry-after")).and_then(|text| seconds(&text)),
     }
@@ -121,28 +118,34 @@ fn is_about_the_environment(code: &str) -> bool {
     BEGINNINGS.iter().any(|beginning| code.starts_with(beginning))
 }
 
-/// The witness saw every request that left the SDK: without its word, none did.
-fn kind_of_dispatch(error: &(dyn Error + 'static)) -> AwsErrorKind {
-    match sources(error).find_map(|source| source.downcast_ref::<SendFailure>()) {
-        Some(failure) if failure.handed_over => AwsErrorKind::NoAnswer,
-        Some(_) => AwsErrorKind::Unreachable,
-        None => kind_before_sending(error, AwsErrorKind::Unreachable),
+/// The witness saw every request that left the SDK: without its word, none did. What else stops a call before it is
+/// sent, if not the credentials, the caller says.
+fn without_answer(error: &(dyn Error + 'static), otherwise: AwsErrorKind) -> (AwsErrorKind, Option<String>, String) {
+    for source in sources(error) {
+        if let Some(failure) = source.downcast_ref::<SendFailure>() {
+            let kind = if failure.handed_over { AwsErrorKind::NoAnswer } else { AwsErrorKind::Unreachable };
+            return (kind, None, chain(source));
+        }
+        if source.is::<CredentialsError>() {
+            return (AwsErrorKind::Credentials, None, chain(source));
+        }
     }
-}
-
-fn kind_before_sending(error: &(dyn Error + 'static), otherwise: AwsErrorKind) -> AwsErrorKind {
-    let about_credentials = |source: &(dyn Error + 'static)| {
-        // The cache of identities has its own time-out, whose type is private.
-        source.is::<CredentialsError>() || source.to_string().contains("identity")
-    };
-    if sources(error).any(about_credentials) { AwsErrorKind::Credentials } else { otherwise }
+    let root = root(error);
+    // The cache of identities has its own time-out, whose type is private.
+    let kind = if root.contains("identity") { AwsErrorKind::Credentials } else { otherwise };
+    (kind, None, root)
 }
 
 fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source()).take(CHAIN_MAX)
 }
 
-/// What went wrong, from the general to the particular, each thing said once.
+/// The innermost error only: the SDK prints whole requests, with their bodies, into some of the outer ones.
+fn root(error: &(dyn Error + 'static)) -> String {
+    sources(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+/// What went wrong, from here to the innermost error, each thing said once.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for part in sources(error).map(ToString::to_string) {
@@ -154,7 +157,9 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-fn bounded(mut message: String) -> String {
+/// In one line, and not too long.
+fn bounded(message: &str) -> String {
+    let mut message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
     message
 }
@@ -191,7 +196,7 @@ mod tests {
             (
                 SdkError::dispatch_failure(ConnectorError::other(none(), None)),
                 AwsErrorKind::Credentials,
-                "lambda: invoke: dispatch failure: other: the credential provider was not enabled: no providers in chain",
+                "lambda: invoke: the credential provider was not enabled: no providers in chain",
             ),
             (SdkError::construction_failure(none()), AwsErrorKind::Credentials, ""),
             (
@@ -207,7 +212,7 @@ mod tests {
             (
                 SdkError::construction_failure("`function_name` was missing"),
                 AwsErrorKind::InvalidParameter,
-                "lambda: invoke: failed to construct request: `function_name` was missing",
+                "lambda: invoke: `function_name` was missing",
             ),
         ];
         for (error, kind, text) in rows {
@@ -224,8 +229,9 @@ mod tests {
 
     #[test]
     fn messages_are_cut_between_characters() {
-        let cut = bounded(format!("{}ééé", "x".repeat(MESSAGE_BYTES_MAX - 1)));
+        let cut = bounded(&format!("{}ééé", "x".repeat(MESSAGE_BYTES_MAX - 1)));
         assert_eq!(cut, "x".repeat(MESSAGE_BYTES_MAX - 1));
+        assert_eq!(bounded("one\n  two"), "one two");
     }
 
     #[test]

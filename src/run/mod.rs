@@ -57,7 +57,7 @@ enum RunError {
 #[derive(Clone)]
 pub struct RunParts {
     /// The command line.
-    pub args: RunArgs,
+    pub args: Box<RunArgs>,
     /// The settings given as flags.
     pub flags: Flags,
     /// For `--env NAME`.
@@ -80,10 +80,11 @@ pub async fn run(parts: RunParts, mut signals: Signals) -> u8 {
         Err(error) => return failed(&error),
     };
     let code = tokio::select! {
-        code = run.to_the_end(&mut host) => code.unwrap_or_else(|error| failed(&error)),
+        code = run.see_through(&mut host) => code.unwrap_or_else(|error| failed(&error)),
         signal = signals.next() => {
             run.leave_behind(&host.client).await;
-            interrupted(signal)
+            host.leave().await;
+            return interrupted(signal);
         }
     };
     tokio::select! {
@@ -101,7 +102,7 @@ struct Run {
 
 impl Run {
     /// The sequence of `docker run`: create, attach, wait, start, read to the end, take the exit code.
-    async fn to_the_end(&mut self, host: &mut Host) -> Result<u8, RunError> {
+    async fn see_through(&mut self, host: &mut Host) -> Result<u8, RunError> {
         let id = self.create(&host.client).await?;
         let first = self.first_attempt(&host.client, &id).await;
         let mut ended = self.settle_start(&host.client, &id, first).await;
@@ -228,7 +229,8 @@ impl Run {
         let tidied = async {
             // A start that was not issued yet is cancelled; an issued one is not touched by this.
             client.send(Method::POST, &stop, None).await?;
-            if self.auto_remove() { Ok(()) } else { self.remove(client, id).await }
+            let never_started = progress::inspect(client, id).await?["State"]["Status"] == "created";
+            if self.auto_remove() && !never_started { Ok(()) } else { self.remove(client, id).await }
         };
         if let Err(error) = tidied.await {
             tracing::warn!(%error, "the container could not be tidied up");
@@ -260,7 +262,7 @@ async fn expect(reply: Reply, statuses: &[u16]) -> Result<Reply, RunError> {
 
 /// The function's answer, on stdout after the output.
 async fn tell_result(client: &Client, id: &str) -> Result<(), RunError> {
-    match &progress::inspect(client, id).await?["Sockerless"]["result"] {
+    match &progress::inspect(client, id).await?["Sockerless"]["Result"] {
         Value::Null => {}
         Value::String(result) => terminal::answer(result),
         result => terminal::answer(result),

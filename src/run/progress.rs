@@ -38,13 +38,17 @@ pub(super) async fn inspect(client: &Client, id: &str) -> Result<Value, ClientEr
     if reply.status() == 200 { reply.json().await } else { Ok(Value::Null) }
 }
 
-/// What is being waited for. The first condition that is not true yet tells it.
+/// What is being waited for: a failure that is tried again, else the first of the steps that is not done.
 fn sentence(container: &Value) -> Option<String> {
-    let conditions = container["Sockerless"]["conditions"].as_array()?;
-    let field = |condition: &Value, name: &str| condition[name].as_str().unwrap_or_default().to_owned();
-    let waiting = conditions.iter().find(|condition| field(condition, "status") != "True")?;
-    let what = [field(waiting, "message"), field(waiting, "reason"), field(waiting, "type")];
-    what.into_iter().find(|text| !text.is_empty())
+    let conditions = container["Sockerless"]["Conditions"].as_array()?;
+    let condition = |kind: &str| conditions.iter().find(|condition| condition["type"] == kind);
+    let message = |condition: &Value| condition["message"].as_str().unwrap_or_default().to_owned();
+    if let Some(retrying) = condition("Retrying").filter(|condition| condition["status"] == "True") {
+        return Some(format!("is tried again: {}", message(retrying)));
+    }
+    let undone =
+        ["FunctionReady", "Invoked"].into_iter().filter_map(condition).find(|condition| condition["status"] != "True");
+    Some(undone.map_or_else(|| "invoked; waiting for its output".to_owned(), message))
 }
 
 #[cfg(test)]
@@ -53,15 +57,28 @@ mod tests {
 
     use super::*;
 
+    fn container(conditions: &Value) -> Value {
+        json!({"Sockerless": {"Conditions": conditions}})
+    }
+
     #[test]
-    fn the_first_condition_that_is_not_true_is_told() {
-        let container = json!({"Sockerless": {"conditions": [
-            {"type": "Created", "status": "True", "message": "there"},
-            {"type": "Active", "status": "False", "reason": "Pending", "message": ""},
-            {"type": "Invoked", "status": "Unknown"},
-        ]}});
-        assert_eq!(sentence(&container).as_deref(), Some("Pending"));
+    fn the_first_step_that_is_not_done_is_told() {
+        let ready = json!({"type": "FunctionReady", "status": "True", "message": ""});
+        let invoked = json!({"type": "Invoked", "status": "False", "message": "waits for its turn"});
+        assert_eq!(sentence(&container(&json!([ready, invoked]))).as_deref(), Some("waits for its turn"));
+        let invoked = json!({"type": "Invoked", "status": "True", "message": ""});
+        let all_done = sentence(&container(&json!([ready, invoked])));
+        assert_eq!(all_done.as_deref(), Some("invoked; waiting for its output"));
         assert_eq!(sentence(&Value::Null), None);
-        assert_eq!(sentence(&json!({"Sockerless": {"conditions": []}})), None);
+    }
+
+    #[test]
+    fn a_failure_that_is_tried_again_comes_first() {
+        let ready = json!({"type": "FunctionReady", "status": "False", "message": "not made yet"});
+        let mut retrying = json!({"type": "Retrying", "status": "True", "message": "CreateFunction: no"});
+        let told = sentence(&container(&json!([ready, retrying])));
+        assert_eq!(told.as_deref(), Some("is tried again: CreateFunction: no"));
+        retrying["status"] = json!("False");
+        assert_eq!(sentence(&container(&json!([ready, retrying]))).as_deref(), Some("not made yet"));
     }
 }

@@ -77,10 +77,14 @@ async fn failure(reply: Reply, answer_within: Duration) -> AwsError {
     let server = Server::start([reply.clone()]).await;
     let error = server.cloud().await.invoke(&InvokeRequest { answer_within, ..request() }).await.unwrap_err();
     assert_eq!(server.requests().len(), 1, "{reply:?}");
+    tells_no_secret(&error);
+    error
+}
+
+fn tells_no_secret(error: &AwsError) {
     for secret in ["hunter2", SECRET, "AKIDEXAMPLE"] {
         assert!(!format!("{error} {error:?}").contains(secret), "{error:?}");
     }
-    error
 }
 
 #[tokio::test]
@@ -122,7 +126,7 @@ async fn without_a_connection_nothing_was_sent() {
         let error = cloud(&url).await.invoke(&request()).await.unwrap_err();
         assert_eq!(error.kind, AwsErrorKind::Unreachable, "{error}");
         assert!(error.kind.surely_not_done());
-        assert!(error.message.contains("nothing was sent"), "{error}");
+        assert!(error.message.starts_with("nothing was sent"), "{error}");
         assert!(error.message.contains("onnection refused"), "{error}");
     }
 }
@@ -139,4 +143,13 @@ async fn a_failed_handshake_sends_nothing() {
     let error = cloud(&format!("https://{address}")).await.invoke(&request()).await.unwrap_err();
     assert_eq!(error.kind, AwsErrorKind::Unreachable, "{error}");
     assert!(error.message.contains("handshake"), "{error}");
+}
+
+/// The SDK prints the whole request, with the payload, into this error.
+#[tokio::test]
+async fn an_address_that_is_none_tells_no_secret() {
+    let error = cloud("nonsense").await.invoke(&request()).await.unwrap_err();
+    tells_no_secret(&error);
+    assert_eq!(error.kind, AwsErrorKind::Unreachable);
+    assert_eq!(error.to_string(), "lambda: invoke: endpoint must contain scheme");
 }
