@@ -65,7 +65,7 @@ async fn until_end(sandbox: &Sandbox, signals: &mut Signals) {
 
 fn options(config: &Config, identity: String, alone_limit: Option<Duration>) -> Result<Options, SandboxError> {
     let program = std::env::current_exe().map_err(SandboxError::Spawn)?;
-    let runner = RunnerConfig { bootstrap: vec![program.into_os_string(), "bootstrap".into()], isolate: false };
+    let runner = RunnerConfig { bootstrap: vec![program.into_os_string(), "bootstrap".into()], isolate: true };
     let account_id = config.role_arn.split(':').nth(4).unwrap_or_default().to_owned();
     let settings = Settings { region: config.region.clone(), account_id, ..Settings::quick() };
     let access_key = Some(CREDENTIALS.0.to_owned());

@@ -10,17 +10,17 @@ use bollard::Docker;
 use serde_json::Value;
 
 /// How long a test waits for something that must come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const BINARY: &str = env!("CARGO_BIN_EXE_sockerless-backend-lambda");
 
 /// A state directory of its own. What programs write must not be below /tmp: theirs is private.
-pub struct Home {
+pub(crate) struct Home {
     state: tempfile::TempDir,
     shared: tempfile::TempDir,
 }
 
 impl Home {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             state: tempfile::Builder::new().prefix("skls").tempdir().unwrap(),
             shared: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
@@ -28,25 +28,25 @@ impl Home {
     }
 
     /// The daemon's own directory.
-    pub fn directory(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> PathBuf {
         self.state.path().join("sockerless-lambda")
     }
 
-    pub fn database(&self) -> PathBuf {
+    pub(crate) fn database(&self) -> PathBuf {
         self.directory().join("lambda.db")
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.directory().join("docker.sock")
     }
 
     /// A file that programs in containers can write.
-    pub fn shared(&self, name: &str) -> PathBuf {
+    pub(crate) fn shared(&self, name: &str) -> PathBuf {
         self.shared.path().join(name)
     }
 
     /// The binary, with nothing of this machine's configuration.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         command.env("XDG_STATE_HOME", self.state.path()).env("HOME", self.state.path());
@@ -55,11 +55,11 @@ impl Home {
     }
 
     /// Starts the daemon on its embedded sandbox, and waits until it serves.
-    pub fn serve(&self) -> Daemon {
+    pub(crate) fn serve(&self) -> Daemon {
         self.serve_with(&["--sandbox"])
     }
 
-    pub fn serve_with(&self, args: &[&str]) -> Daemon {
+    pub(crate) fn serve_with(&self, args: &[&str]) -> Daemon {
         let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -76,7 +76,7 @@ impl Home {
     }
 
     /// What the sandbox that belongs to the database says of itself.
-    pub fn sandbox(&self) -> Value {
+    pub(crate) fn sandbox(&self) -> Value {
         let text = std::fs::read_to_string(self.database().with_extension("db.sandbox")).unwrap();
         let rendezvous: Value = serde_json::from_str(&text).unwrap();
         sandbox_state(rendezvous["endpoint"].as_str().unwrap())
@@ -95,14 +95,14 @@ impl Drop for Home {
 }
 
 /// The state of a sandbox, as its admin surface tells it.
-pub fn sandbox_state(endpoint: &str) -> Value {
+pub(crate) fn sandbox_state(endpoint: &str) -> Value {
     let (status, body) = http(endpoint, "GET", "/_sandbox/state", "").unwrap();
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()
 }
 
 /// One HTTP exchange on a connection of its own.
-pub fn http(endpoint: &str, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+pub(crate) fn http(endpoint: &str, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
     let address = endpoint.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(address)?;
     let length = body.len();
@@ -132,25 +132,25 @@ fn dechunk(mut body: &str) -> String {
 }
 
 /// A daemon that serves.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
-    pub host: String,
+    pub(crate) host: String,
 }
 
 impl Daemon {
-    pub fn docker(&self) -> Docker {
+    pub(crate) fn docker(&self) -> Docker {
         let path = self.host.strip_prefix("unix://").unwrap();
         Docker::connect_with_unix(path, 120, bollard::API_DEFAULT_VERSION).unwrap()
     }
 
     /// `kill -9`.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// SIGTERM, and the exit code that follows.
-    pub fn stop(mut self) -> i32 {
+    pub(crate) fn stop(mut self) -> i32 {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         self.child.wait().unwrap().code().unwrap()
@@ -165,7 +165,7 @@ impl Drop for Daemon {
 }
 
 /// Waits for a state, and fails with `what` if it does not come.
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(found) = look().await {
@@ -177,6 +177,6 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
 }
 
 /// How many lines a file has; a missing one has none.
-pub fn lines(path: &Path) -> usize {
+pub(crate) fn lines(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }

@@ -1,0 +1,260 @@
+//! Whose database, socket and AWS account is this?
+
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::docker::{create, start, wait};
+use crate::support::{Home, http, sandbox_state, until};
+
+/// A sandbox that stands for AWS itself, shared by several daemons.
+struct Aws {
+    child: std::process::Child,
+    endpoint: String,
+}
+
+impl Aws {
+    fn start(home: &Home) -> Self {
+        use std::io::{BufRead as _, BufReader};
+        let mut child = home.command(&["sandbox"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let endpoint = lines.find_map(|line| line.unwrap().strip_prefix("export AWS_ENDPOINT_URL=").map(str::to_owned));
+        Self { child, endpoint: endpoint.unwrap() }
+    }
+}
+
+impl Drop for Aws {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A daemon that believes in a real account, whose endpoint happens to be on this machine.
+struct Account {
+    child: std::process::Child,
+    metrics: String,
+    socket: std::path::PathBuf,
+}
+
+impl Account {
+    fn start(home: &Home, endpoint: &str, key: &str, args: &[&str]) -> Self {
+        let metrics = free_address();
+        let socket = home.directory().join("api.sock");
+        std::fs::create_dir_all(home.directory()).unwrap();
+        let child = home
+            .command(&["--region", "us-east-1", "--role-arn", "arn:aws:iam::000000000000:role/job"])
+            .args(["--endpoint-url", endpoint, "--metrics-listen", &metrics])
+            .args(["--image-registry", "000000000000.dkr.ecr.us-east-1.amazonaws.com"])
+            .arg("--database")
+            .arg(home.database())
+            .arg("--listen")
+            .arg(format!("unix://{}", socket.display()))
+            .args(args)
+            .env("AWS_ACCESS_KEY_ID", key)
+            .env("AWS_SECRET_ACCESS_KEY", "sandbox")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, metrics, socket }
+    }
+
+    /// What /readyz says, with its status.
+    fn ready(&self) -> Option<(u16, Value)> {
+        let (status, body) = http(&self.metrics, "GET", "/readyz", "").ok()?;
+        Some((status, serde_json::from_str(&body).ok()?))
+    }
+
+    async fn until_ready(&self) {
+        until("it is ready", async || self.ready().filter(|(status, _)| *status == 200)).await;
+    }
+
+    /// Waits for a problem of this name, and gives its reason.
+    async fn until_problem(&self, name: &str) -> String {
+        until(name, async || {
+            let (status, body) = self.ready()?;
+            (status == 503 && body.to_string().contains(name)).then(|| body.to_string())
+        })
+        .await
+    }
+
+    fn docker(&self) -> bollard::Docker {
+        bollard::Docker::connect_with_unix(self.socket.to_str().unwrap(), 120, bollard::API_DEFAULT_VERSION).unwrap()
+    }
+
+    fn stop(mut self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+fn functions(aws: &Aws) -> usize {
+    sandbox_state(&aws.endpoint)["functions"].as_array().unwrap().len()
+}
+
+/// With region, role and credentials the same binary needs no sandbox: the SDK is pointed at another endpoint, that is all.
+#[tokio::test]
+async fn an_account_needs_only_region_and_role() {
+    let home = Home::new();
+    let aws = Aws::start(&home);
+    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
+    account.until_ready().await;
+    let docker = account.docker();
+    create(&docker, "job", "exit 5", &[]).await;
+    start(&docker, "job").await;
+    assert_eq!(wait(&docker, "job").await, 5);
+    account.stop();
+}
+
+#[tokio::test]
+async fn a_copied_database_changes_nothing_until_it_is_adopted() {
+    let (home, copy) = (Home::new(), Home::new());
+    let aws = Aws::start(&home);
+    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
+    account.until_ready().await;
+    create(&account.docker(), "job", "exit 5", &[]).await;
+    until("the function is there", async || (functions(&aws) == 1).then_some(())).await;
+    account.stop();
+    std::fs::create_dir_all(copy.directory()).unwrap();
+    std::fs::copy(home.database(), copy.database()).unwrap();
+    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
+    account.until_ready().await;
+
+    let other = Account::start(&copy, &aws.endpoint, "sandbox", &[]);
+    let reason = other.until_problem("ownership").await;
+    assert!(reason.contains("--adopt"), "{reason}");
+    let docker = other.docker();
+    assert!(docker.inspect_container("job", None).await.is_ok(), "reads are served");
+    start(&docker, "job").await;
+    docker
+        .remove_container(
+            "job",
+            Some(bollard::query_parameters::RemoveContainerOptions { force: true, ..Default::default() }),
+        )
+        .await
+        .unwrap();
+    assert_eq!(functions(&aws), 1, "the copy changes nothing");
+    other.stop();
+
+    account.stop();
+    let adopted = Account::start(&copy, &aws.endpoint, "sandbox", &["--adopt"]);
+    adopted.until_ready().await;
+    until("the adopted database cleans up", async || (functions(&aws) == 0).then_some(())).await;
+    let invoked = &sandbox_state(&aws.endpoint)["invocations"];
+    assert!(invoked.as_array().unwrap().is_empty(), "nothing of before the adoption is run: {invoked}");
+    adopted.stop();
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_down_at_the_start_is_waited_for() {
+    let home = Home::new();
+    let address = free_address();
+    let account = Account::start(&home, &format!("http://{address}"), "sandbox", &[]);
+    let reason = account.until_problem("aws").await;
+    assert!(reason.contains("logs"), "{reason}");
+    let docker = account.docker();
+    create(&docker, "job", "exit 5", &[]).await;
+    start(&docker, "job").await;
+
+    let aws = Aws::start(&home);
+    let relay = Relay::start(&address, &aws.endpoint);
+    assert_eq!(wait(&docker, "job").await, 5);
+    account.until_ready().await;
+    account.stop();
+    drop(relay);
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_told_and_nothing_is_lost() {
+    let home = Home::new();
+    let aws = Aws::start(&home);
+    let account = Account::start(&home, &aws.endpoint, "wrong", &[]);
+    let reason = account.until_problem("aws").await;
+    assert!(reason.contains("security token"), "{reason}");
+    create(&account.docker(), "job", "exit 5", &[]).await;
+    account.stop();
+    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
+    account.until_ready().await;
+    start(&account.docker(), "job").await;
+    assert_eq!(wait(&account.docker(), "job").await, 5);
+    account.stop();
+}
+
+#[tokio::test]
+async fn a_second_daemon_on_the_same_database_is_refused() {
+    let home = Home::new();
+    let _daemon = home.serve();
+    let listen = format!("unix://{}", home.shared("other.sock").display());
+    let output = home.command(&["--sandbox", "--listen", &listen]).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("in use by another daemon"), "{words}");
+}
+
+#[tokio::test]
+async fn a_socket_of_a_live_daemon_is_refused_and_a_dead_ones_is_taken_over() {
+    let (home, other) = (Home::new(), Home::new());
+    let daemon = home.serve();
+    let listen = format!("unix://{}", home.socket().display());
+    let output = other.command(&["--sandbox", "--listen", &listen]).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("docker.sock"), "{words}");
+    daemon.kill();
+    assert!(home.socket().exists(), "a killed daemon leaves its socket");
+    let taken_over = other.serve_with(&["--sandbox", "--listen", &listen]);
+    assert!(taken_over.docker().ping().await.is_ok());
+}
+
+/// Hands connections on, so that a daemon's endpoint can appear later than the daemon.
+struct Relay {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Relay {
+    fn start(address: &str, endpoint: &str) -> Self {
+        use std::net::{Shutdown, TcpStream};
+        use std::sync::atomic::Ordering;
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let listener = TcpListener::bind(address).unwrap();
+        let target = endpoint.strip_prefix("http://").unwrap().to_owned();
+        let stopped = std::sync::Arc::clone(&stop);
+        std::thread::spawn(move || {
+            for inward in listener.incoming().map_while(Result::ok) {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(outward) = TcpStream::connect(&target) else { return };
+                for (mut from, mut to) in
+                    [(inward.try_clone().unwrap(), outward.try_clone().unwrap()), (outward, inward)]
+                {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Write);
+                    });
+                }
+            }
+        });
+        Self { stop }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}
