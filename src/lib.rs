@@ -1,5 +1,6 @@
 //! Run containers without servers: the Docker Engine API on AWS Lambda.
 
+pub mod api;
 pub mod aws;
 pub mod clock;
 pub mod config;
