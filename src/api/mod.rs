@@ -1,17 +1,48 @@
-//! Docker's words. Signatures only; the bodies follow.
+//! # API: Docker's words
+//!
+//! Owns everything that is said over HTTP, and every word of hyper. Handlers record wishes and read what was observed;
+//! they may watch, but never act: nothing here calls AWS, but for reading logs through [`ReadLogs`].
+//!
+//! Two spellings of one API are served on every listener: `/internal/v1/…`, whose promises are kept to the letter, and
+//! Docker's own `/…` and `/v1.NN/…`, which does what Docker's clients need. [`routes`] has the one table of both.
+//!
+//! Pure files, without clock, store or network: `admit`, `wire`, `query`, `stream`, `logs::lines`.
 
-pub mod client;
+mod admit;
+mod attach;
+mod call;
+mod containers;
+mod error;
+mod events;
+mod health;
+mod images;
+mod limits;
+mod listeners;
+mod logs;
+mod metrics_listener;
+mod names;
+mod networks;
+mod open_streams;
+mod query;
+mod reference;
+mod reply;
+mod routes;
+mod service;
+mod shape;
+mod socket;
+mod stream;
+mod system;
+mod unsupported;
+mod wire;
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+pub use listeners::{BindError, Listeners};
+pub use metrics_listener::{MetricsListener, serve_metrics};
 
 use crate::aws::ReadLogs;
 use crate::clock::Clock;
-use crate::config::{Config, Listen};
+use crate::config::Config;
 use crate::health::Health;
 use crate::state::{Reader, Wishes};
 
@@ -32,51 +63,5 @@ pub struct ApiContext {
     pub config: Arc<Config>,
 }
 
-/// Why the API cannot listen.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The system refuses the address.
-    #[error("cannot listen: {0}")]
-    Refused(#[from] io::Error),
-}
-
-/// Everything the API listens at.
-#[derive(Debug)]
-pub struct Listeners(Vec<Listen>);
-
-impl Listeners {
-    /// Binds every address, or none.
-    pub async fn bind(listen: &[Listen]) -> Result<Self, BindError> {
-        Ok(Self(listen.to_vec()))
-    }
-    /// Where it really listens.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<Listen> {
-        self.0.clone()
-    }
-    /// Serves until `stop`.
-    pub async fn serve(self, _context: ApiContext, stop: CancellationToken, _drain: Duration) {
-        stop.cancelled().await;
-    }
-}
-
-/// Where `/metrics` is served.
-#[derive(Debug)]
-pub struct MetricsListener;
-
-impl MetricsListener {
-    /// Binds the address.
-    pub async fn bind(_address: SocketAddr) -> Result<Self, BindError> {
-        Ok(Self)
-    }
-}
-
-/// Serves `/metrics` until `stop`.
-pub async fn serve_metrics(
-    _listener: MetricsListener,
-    _render: Arc<dyn Fn() -> String + Send + Sync>,
-    _context: ApiContext,
-    stop: CancellationToken,
-) {
-    stop.cancelled().await;
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! `POST /containers/create`: the wish for a container. The reconciler makes its function.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::api::admit::admit;
+use crate::api::call::Call;
+use crate::api::error::ApiError;
+use crate::api::reply::{self, Reply};
+use crate::api::{images, limits, names, reference};
+use crate::state::model::{ContainerConfig, ContainerId};
+use crate::state::{CreateRefused, NewContainer};
+
+/// Characters of a shortened image id, which may stand for the image.
+const SHORT_ID: usize = 12;
+/// Characters of a whole image id.
+const LONG_ID: usize = 64;
+
+/// Creates a container.
+pub(in crate::api) async fn create(mut call: Call) -> Result<Reply, ApiError> {
+    let no_body = || ApiError::BadRequest("invalid JSON: got EOF while reading request body".to_owned());
+    let mut body = call.json().await?.ok_or_else(no_body)?;
+    let name = call.query.get("name").map(names::checked).transpose()?.map(str::to_owned);
+    name_image_of_id(&call, &mut body).await?;
+    let platform = call.query.get("platform").or_else(|| body.get("Platform")?.as_str()).filter(|text| !text.is_empty());
+    let admitted = admit(&body, platform, &call.api().config)?;
+    images::record(call.api(), &admitted.reference, "pull").await?;
+    let id = match name {
+        Some(name) => match record(&call, name.clone(), admitted.config).await? {
+            Ok(id) => id,
+            Err(by) => return Err(ApiError::NameInUse { name, by }),
+        },
+        None => record_with_random_name(&call, admitted.config).await?,
+    };
+    Ok(reply::json(StatusCode::CREATED, &json!({ "Id": id.to_string(), "Warnings": admitted.warnings })))
+}
+
+/// Records the container, or tells who has the name.
+async fn record(
+    call: &Call,
+    name: String,
+    config: ContainerConfig,
+) -> Result<Result<ContainerId, ContainerId>, ApiError> {
+    let api = call.api();
+    let new = NewContainer { id: names::new_id()?, name, at: api.clock.now(), config };
+    Ok(match api.wishes.create(new).await? {
+        Ok(container) => Ok(container.id),
+        Err(CreateRefused::NameInUse { by }) => Err(by),
+    })
+}
+
+async fn record_with_random_name(call: &Call, config: ContainerConfig) -> Result<ContainerId, ApiError> {
+    for draw in 0..limits::NAME_DRAWS {
+        if let Ok(id) = record(call, names::random_name(draw)?, config.clone()).await? {
+            return Ok(id);
+        }
+    }
+    Err(ApiError::Internal("no free name was found"))
+}
+
+/// An image may also be named by its id: then the newest reference that means it is taken.
+async fn name_image_of_id(call: &Call, body: &mut Value) -> Result<(), ApiError> {
+    let Some(text) = body.get("Image").and_then(Value::as_str) else { return Ok(()) };
+    let looks_like_id = text.starts_with("sha256:") || matches!(text.len(), SHORT_ID | LONG_ID);
+    if !looks_like_id || reference::id_prefix(text).is_none() {
+        return Ok(());
+    }
+    let images = call.api().reader.images().await?;
+    match images::by_id(&images, text).first() {
+        Some(image) => body["Image"] = json!(images::familiar(&image.reference)),
+        None if text.starts_with("sha256:") => return Err(ApiError::NoSuchImage(text.to_owned())),
+        None => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,346 @@
+//! Images: references only. Lambda pulls from the registry itself, so no bytes of an image are ever here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use http::StatusCode;
+use regex::Regex;
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::error::ApiError;
+use super::query::Filters;
+use super::reference::{Reference, id_prefix};
+use super::reply::{self, Reply};
+use super::stream::json_line;
+use super::{ApiContext, names, unsupported, wire};
+use crate::state::Image;
+use crate::state::model::Container;
+use crate::state::model::life::is_running;
+
+/// The filters of the list.
+const FILTERS: &[&str] = &["before", "dangling", "label", "label!", "reference", "since", "until"];
+
+fn bad(message: impl Into<String>) -> ApiError {
+    ApiError::BadRequest(message.into())
+}
+
+/// The long name, with a tag.
+pub(super) fn canonical(text: &str) -> Result<String, ApiError> {
+    Ok(Reference::parse(text).map_err(bad)?.with_default_tag().canonical())
+}
+
+/// The short name.
+pub(super) fn familiar(reference: &str) -> String {
+    Reference::parse(reference).map_or_else(|_| reference.to_owned(), |reference| reference.familiar())
+}
+
+/// The references whose image has an id that begins like this; none if the text is no beginning of one.
+pub(super) fn by_id<'a>(images: &'a [Image], text: &str) -> Vec<&'a Image> {
+    let Some(prefix) = id_prefix(text) else { return Vec::new() };
+    let is_meant = |image: &&Image| image.id.strip_prefix("sha256:").unwrap_or(&image.id).starts_with(prefix);
+    images.iter().filter(is_meant).collect()
+}
+
+/// All references of the image that a client names.
+fn find<'a>(images: &'a [Image], text: &str) -> Result<Vec<&'a Image>, ApiError> {
+    let reference = Reference::parse(text).map(Reference::with_default_tag);
+    let named = reference.as_ref().ok().and_then(|reference| {
+        let canonical = reference.canonical();
+        images.iter().find(|image| image.reference == canonical)
+    });
+    let found = match named {
+        Some(named) => images.iter().filter(|image| image.id == named.id).collect(),
+        None => by_id(images, text),
+    };
+    let ids: BTreeSet<&str> = found.iter().map(|image| image.id.as_str()).collect();
+    match ids.len() {
+        0 => Err(ApiError::NoSuchImage(reference.map_or_else(|_| text.to_owned(), |reference| reference.familiar()))),
+        1 => Ok(found),
+        _ => Err(bad(format!("Multiple IDs found with provided prefix: {text}"))),
+    }
+}
+
+/// Records a reference if it is new.
+pub(super) async fn record(api: &ApiContext, reference: &str, action: &'static str) -> Result<(), ApiError> {
+    if api.reader.image(reference).await?.is_none() {
+        put(api, reference, names::image_id(reference), None, action).await?;
+    }
+    Ok(())
+}
+
+async fn put(
+    api: &ApiContext,
+    reference: &str,
+    id: String,
+    digest: Option<String>,
+    action: &'static str,
+) -> Result<(), ApiError> {
+    let now = api.clock.now();
+    let image = Image { reference: reference.to_owned(), id, created_at: now, digest };
+    Ok(api.wishes.put_image(image, action, now).await?)
+}
+
+/// `POST /images/create`: Docker's pull.
+pub(super) async fn create(mut call: Call) -> Result<Reply, ApiError> {
+    call.drain().await;
+    if call.query.get("fromSrc").is_some() {
+        return Err(unsupported::IMPORT.error());
+    }
+    let name = call.query.get("fromImage").ok_or_else(|| bad("fromImage: the name of an image is needed"))?;
+    let mut reference = Reference::parse(name).map_err(bad)?;
+    if let Some(tag) = call.query.get("tag") {
+        reference = reference.tagged(tag).map_err(bad)?;
+    }
+    answer_pull(&call, reference).await
+}
+
+/// `POST /images/pull`: the internal API's.
+pub(super) async fn pull(mut call: Call) -> Result<Reply, ApiError> {
+    let body = call.json().await?.unwrap_or_default();
+    let name = body.get("Reference").and_then(Value::as_str).filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| bad("Reference: the name of an image is needed"))?;
+    answer_pull(&call, Reference::parse(name).map_err(bad)?).await
+}
+
+/// Records the reference and says what a client of Docker expects at the end. No digest is invented: it is known only
+/// when Lambda has resolved the reference for a function.
+async fn answer_pull(call: &Call, reference: Reference) -> Result<Reply, ApiError> {
+    let api = call.api();
+    let reference = reference.with_default_tag();
+    let canonical = reference.canonical();
+    let known = api.reader.image(&canonical).await?;
+    let id = known.as_ref().map_or_else(|| names::image_id(&canonical), |image| image.id.clone());
+    put(api, &canonical, id, None, "pull").await?;
+    let tag = reference.tag_or_digest();
+    let from = if reference.is_short() { reference.path().to_owned() } else { reference.familiar_name() };
+    let mut lines = vec![json!({ "status": format!("Pulling from {from}"), "id": tag })];
+    let no_bytes = "Nothing to download: Lambda pulls the image from its registry when a function is made";
+    lines.push(json!({ "status": no_bytes, "progressDetail": {}, "id": tag }));
+    if let Some(digest) = known.as_ref().and_then(|image| image.digest.as_deref()) {
+        let digest = digest.rsplit_once('@').map_or(digest, |(_, digest)| digest);
+        lines.push(json!({ "status": format!("Digest: {digest}") }));
+    }
+    let status = if known.is_some() { "Image is up to date" } else { "Recorded the image" };
+    lines.push(json!({ "status": format!("Status: {status} for {}", reference.familiar()) }));
+    let text: String = lines.iter().map(json_line).collect();
+    Ok(reply::text(StatusCode::OK, "application/json", text))
+}
+
+/// `docker images`: one entry an image, with all its tags.
+pub(super) async fn list(call: Call) -> Result<Reply, ApiError> {
+    let api = call.api();
+    let filters = call.query.filters(FILTERS)?;
+    let images = api.reader.images().await?;
+    let containers = api.reader.containers().await?;
+    let until = filters.until(api.clock.now())?;
+    let end = |name: &str| filters.values(name).map(|text| find(&images, text)).last().transpose();
+    let (before, since) = (end("before")?, end("since")?);
+    let created = |tags: &[&Image]| tags.iter().map(|image| image.created_at).min();
+    let is_wanted = |tags: &Vec<&Image>| {
+        filters.any("dangling", |dangling| matches!(dangling, "false" | "0"))
+            && !filters.has("label")
+            && filters.any("reference", |pattern| tags.iter().any(|image| fits(pattern, &image.reference)))
+            && until.is_none_or(|until| created(tags) < Some(until))
+            && before.as_ref().is_none_or(|before| created(tags) < created(before))
+            && since.as_ref().is_none_or(|since| created(tags) > created(since))
+    };
+    let item = |tags: Vec<&Image>| wire::image_item(&tags, users(&tags, &containers).count());
+    Ok(reply::ok(&grouped(&images).into_iter().filter(is_wanted).map(item).collect()))
+}
+
+/// The list without a filter.
+pub(super) fn items(images: &[Image], containers: &[Container]) -> Vec<Value> {
+    let item = |tags: Vec<&Image>| wire::image_item(&tags, users(&tags, containers).count());
+    grouped(images).into_iter().map(item).collect()
+}
+
+/// The references by image, the newest image first.
+fn grouped(images: &[Image]) -> Vec<Vec<&Image>> {
+    let mut groups: Vec<Vec<&Image>> = Vec::new();
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for image in images {
+        match places.get(image.id.as_str()).and_then(|place| groups.get_mut(*place)) {
+            Some(group) => group.push(image),
+            None => {
+                places.insert(&image.id, groups.len());
+                groups.push(vec![image]);
+            }
+        }
+    }
+    groups
+}
+
+/// Whether a reference fits a pattern such as `alpine`, `alpine:3*` or `*/app`; `*` stops at a slash.
+fn fits(pattern: &str, reference: &str) -> bool {
+    let Ok(reference) = Reference::parse(reference) else { return false };
+    let names = [reference.familiar_name(), reference.familiar(), reference.canonical()];
+    let escaped = regex::escape(pattern).replace("\\*", "[^/]*").replace("\\?", "[^/]");
+    Regex::new(&format!("^{escaped}$")).is_ok_and(|regex| names.iter().any(|name| regex.is_match(name)))
+}
+
+/// The containers that use one of these references.
+fn users<'a>(tags: &'a [&Image], containers: &'a [Container]) -> impl Iterator<Item = &'a Container> {
+    containers.iter().filter(|container| {
+        canonical(&container.spec.config.image).is_ok_and(|used| tags.iter().any(|image| image.reference == used))
+    })
+}
+
+/// The name of an image: a part of the path, or the internal API's query parameter.
+fn name(call: &Call) -> Result<&str, ApiError> {
+    let name = match call.param("name") {
+        "" => call.query.get("name").unwrap_or_default(),
+        name => name,
+    };
+    if name.is_empty() { Err(bad("name: the name of an image is needed")) } else { Ok(name) }
+}
+
+/// What is known of an image.
+pub(super) async fn inspect(call: Call) -> Result<Reply, ApiError> {
+    let images = call.api().reader.images().await?;
+    let tags = find(&images, name(&call)?)?;
+    Ok(reply::ok(&wire::image_detail(&tags, wire::go_arch(call.api().config.architecture))))
+}
+
+/// One layer of which nothing is known.
+pub(super) async fn history(call: Call) -> Result<Reply, ApiError> {
+    let images = call.api().reader.images().await?;
+    Ok(reply::ok(&wire::image_history(&find(&images, name(&call)?)?)))
+}
+
+/// Gives an image one more name.
+pub(super) async fn tag(call: Call) -> Result<Reply, ApiError> {
+    let images = call.api().reader.images().await?;
+    let tags = find(&images, name(&call)?)?;
+    let repo = call.query.get("repo").ok_or_else(|| bad("repo: the new name is needed"))?;
+    let mut reference = Reference::parse(repo).map_err(bad)?;
+    if let Some(tag) = call.query.get("tag") {
+        reference = reference.tagged(tag).map_err(bad)?;
+    }
+    let Some(image) = tags.first() else { return Err(ApiError::NoSuchImage(repo.to_owned())) };
+    let canonical = reference.with_default_tag().canonical();
+    put(call.api(), &canonical, image.id.clone(), image.digest.clone(), "tag").await?;
+    Ok(reply::empty(StatusCode::CREATED))
+}
+
+/// Forgets a reference, or all of an image that is named by its id.
+pub(super) async fn remove(call: Call) -> Result<Reply, ApiError> {
+    let api = call.api();
+    let images = api.reader.images().await?;
+    let text = name(&call)?;
+    let tags = find(&images, text)?;
+    let named = canonical(text).ok().and_then(|canonical| tags.iter().find(|image| image.reference == canonical));
+    let to_remove: Vec<&Image> = named.map_or_else(|| tags.clone(), |image| vec![*image]);
+    let containers = api.reader.containers().await?;
+    refuse_while_used(text, &to_remove, &containers, call.query.flag("force"))?;
+    let answer = forget(api, &tags, &to_remove).await?;
+    Ok(reply::ok(&Value::Array(answer)))
+}
+
+fn refuse_while_used(
+    text: &str,
+    to_remove: &[&Image],
+    containers: &[Container],
+    force: bool,
+) -> Result<(), ApiError> {
+    for user in users(to_remove, containers) {
+        let short = user.id.to_string().chars().take(12).collect::<String>();
+        if is_running(&user.spec, &user.status) {
+            return Err(ApiError::Conflict(format!(
+                "conflict: unable to remove repository reference \"{text}\" (cannot be forced) - container {short} is \
+                 using it and running"
+            )));
+        }
+        if !force {
+            return Err(ApiError::Conflict(format!(
+                "conflict: unable to remove repository reference \"{text}\" (must force) - container {short} is using it"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Forgets references of one image; when none is left, the image is deleted.
+async fn forget(api: &ApiContext, tags: &[&Image], to_remove: &[&Image]) -> Result<Vec<Value>, ApiError> {
+    let now = api.clock.now();
+    let mut answer = Vec::new();
+    for (count, image) in to_remove.iter().enumerate() {
+        let is_last = count + 1 == tags.len();
+        let actions: &[&'static str] = if is_last { &["untag", "delete"] } else { &["untag"] };
+        if api.wishes.delete_image(&image.reference, actions, now).await? {
+            answer.push(json!({ "Untagged": familiar(&image.reference) }));
+            if is_last {
+                answer.push(json!({ "Deleted": image.id }));
+            }
+        }
+    }
+    Ok(answer)
+}
+
+/// `docker image prune`: images without a name never exist; with `dangling=false` all that no container uses.
+pub(super) async fn prune(call: Call) -> Result<Reply, ApiError> {
+    let api = call.api();
+    let filters: Filters = call.query.filters(&["dangling", "until", "label", "label!"])?;
+    let until = filters.until(api.clock.now())?;
+    let everything = filters.values("dangling").any(|dangling| matches!(dangling, "false" | "0"));
+    let mut deleted = Vec::new();
+    if everything && !filters.has("label") {
+        let images = api.reader.images().await?;
+        let containers = api.reader.containers().await?;
+        for tags in grouped(&images) {
+            let is_old = until.is_none_or(|until| tags.iter().all(|image| image.created_at < until));
+            if is_old && users(&tags, &containers).next().is_none() {
+                deleted.extend(forget(api, &tags, &tags).await?);
+            }
+        }
+    }
+    Ok(reply::ok(&json!({ "ImagesDeleted": deleted, "SpaceReclaimed": 0 })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn image(reference: &str, id: &str) -> Image {
+        let id = format!("sha256:{id}");
+        Image { reference: reference.to_owned(), id, created_at: Timestamp::default(), digest: None }
+    }
+
+    #[test]
+    fn an_image_is_found_by_any_of_its_names() {
+        let images = [
+            image("docker.io/library/alpine:latest", "aa11"),
+            image("docker.io/library/alpine:3.18", "aa11"),
+            image("ghcr.io/a/b:1", "aa22"),
+        ];
+        for (text, count) in [
+            ("alpine", 2),
+            ("alpine:3.18", 2),
+            ("docker.io/library/alpine:latest", 2),
+            ("ghcr.io/a/b:1", 1),
+            ("sha256:aa11", 2),
+            ("aa2", 1),
+        ] {
+            assert_eq!(find(&images, text).unwrap().len(), count, "{text}");
+        }
+        assert_eq!(find(&images, "nope").unwrap_err().to_string(), "No such image: nope:latest");
+        assert_eq!(find(&images, "aa").unwrap_err().status(), 400);
+        assert_eq!(grouped(&images).len(), 2);
+    }
+
+    #[test]
+    fn reference_patterns() {
+        for (pattern, fit) in [
+            ("alpine", true),
+            ("alpine:3.18", true),
+            ("alpine:3*", true),
+            ("al*", true),
+            ("*:latest", false),
+            ("debian", false),
+            ("docker.io/library/alpine:3.18", true),
+        ] {
+            assert_eq!(fits(pattern, "docker.io/library/alpine:3.18"), fit, "{pattern}");
+        }
+        assert!(fits("*/b", "docker.io/a/b:1") && !fits("*", "docker.io/a/b:1"));
+    }
+}

@@ -1,0 +1,105 @@
+//! Every limit of the room, with its unit.
+
+use std::time::Duration;
+
+/// Connections at once, over all listeners; more wait in the kernel's queue.
+pub(super) const MAX_CONNECTIONS: usize = 1_024;
+/// Bytes of a request's line and headers together.
+pub(super) const MAX_HEADER_BYTES: usize = 64 * 1_024;
+/// Header lines of a request.
+pub(super) const MAX_HEADERS: usize = 128;
+/// Bytes of a request's body.
+pub(super) const MAX_BODY_BYTES: usize = 4 * 1_024 * 1_024;
+/// From the moment a connection could take a request until the request's header is complete: it ends connections that
+/// are idle as well as those that are slow on purpose.
+pub(super) const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a request's body may take to arrive.
+pub(super) const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a body that nobody wants is read, so that its sender sees the answer.
+pub(super) const BODY_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long `accept` rests after it failed (no file descriptors, for instance).
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Pieces of a streamed answer that wait for a slow client.
+pub(super) const STREAM_QUEUE: usize = 16;
+/// Bytes at which a piece of a streamed answer is sent.
+pub(super) const STREAM_PIECE_BYTES: usize = 32 * 1_024;
+/// Characters of a client's own request id that go into the log.
+pub(super) const MAX_CLIENT_REQUEST_ID: usize = 128;
+/// The reconcile loop counts as stalled when it gave no sign of life for so long.
+pub(super) const STALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// The oldest Docker API that is spoken: `1.24`.
+pub(super) const OLDEST_API_MINOR: u16 = 24;
+/// The newest Docker API that is spoken, and the one of paths without a version: `1.51`.
+pub(super) const NEWEST_API_MINOR: u16 = 51;
+/// Before this version, framed output is announced as a raw stream.
+pub(super) const MULTIPLEXED_SINCE_MINOR: u16 = 42;
+
+/// MB of a function: Lambda's least and most.
+pub(super) const MEMORY_MB: std::ops::RangeInclusive<u32> = 128..=10_240;
+/// Seconds of a function: Lambda's least and most.
+pub(super) const TIMEOUT_S: std::ops::RangeInclusive<u32> = 1..=900;
+/// MB of /tmp: Lambda's least and most.
+pub(super) const EPHEMERAL_STORAGE_MB: std::ops::RangeInclusive<u32> = 512..=10_240;
+/// Subnets of a function.
+pub(super) const MAX_SUBNETS: usize = 16;
+/// Security groups of a function.
+pub(super) const MAX_SECURITY_GROUPS: usize = 5;
+/// Bytes of a function's environment as compact JSON.
+pub(super) const MAX_FUNCTION_ENV_BYTES: usize = 4_096;
+/// Words of a function's entrypoint, and of its command.
+pub(super) const MAX_IMAGE_CONFIG_WORDS: usize = 1_500;
+/// Bytes of a function's entrypoint, command and working directory together.
+pub(super) const MAX_IMAGE_CONFIG_BYTES: usize = 16 * 1_024;
+/// Characters of a function's working directory.
+pub(super) const MAX_WORKING_DIR: usize = 1_000;
+/// Bytes of the payload of an asynchronous invocation: Lambda's 1 MB without a margin.
+pub(super) const MAX_EVENT_PAYLOAD_BYTES: usize = 1_000_000 - 16_000;
+/// Bytes of the payload of a synchronous invocation: Lambda's 6 MB without a margin.
+pub(super) const MAX_SYNC_PAYLOAD_BYTES: usize = 6_000_000 - 16_000;
+/// Characters of a container's name.
+pub(super) const MAX_NAME: usize = 255;
+/// Bytes of an image reference.
+pub(super) const MAX_REFERENCE_BYTES: usize = 512;
+/// Bytes of a compiled name filter.
+pub(super) const MAX_REGEX_BYTES: usize = 256 * 1_024;
+/// How often a random name is drawn before its number grows.
+pub(super) const NAME_DRAWS: u32 = 6;
+
+/// Streams that one question to CloudWatch Logs may name.
+pub(super) const MAX_STREAMS_PER_QUERY: usize = 100;
+/// Days whose streams are looked through while a run's stream is unknown: a run of 15 minutes, an event of 6 hours that
+/// waited for it, and an hour before touch two; the rest is for clocks that differ.
+pub(super) const MAX_STREAM_DAYS: usize = 3;
+/// How far before the invocation the day of a stream may lie: an environment may be older than its run.
+pub(super) const STREAM_DAY_MARGIN: Duration = Duration::from_secs(3_600);
+/// Log events that are held to be sorted before they are sent.
+pub(super) const MAX_SORTED_EVENTS: usize = 20_000;
+/// Lines that `tail` can ask for; more means all.
+pub(super) const MAX_TAIL_LINES: usize = 100_000;
+/// Ids of log events that a reader remembers, so that none is given twice.
+pub(super) const MAX_SEEN_EVENTS: usize = 100_000;
+/// Pages of one reading of the log.
+pub(super) const MAX_LOG_PAGES: usize = 10_000;
+/// How far clocks may differ: the log is read from so much before the container's creation.
+pub(super) const CLOCK_SLACK: Duration = Duration::from_secs(300);
+/// How far back a follower reads again, for lines that came late.
+pub(super) const FOLLOW_OVERLAP: Duration = Duration::from_secs(60);
+/// How often a follower asks while there is news.
+pub(super) const FOLLOW_INTERVAL: Duration = Duration::from_millis(1_000);
+/// How seldom a follower asks when there is none.
+pub(super) const FOLLOW_INTERVAL_MAX: Duration = Duration::from_secs(8);
+/// How often the rest of an ended run's log is asked for.
+pub(super) const REST_INTERVAL: Duration = Duration::from_millis(500);
+/// How long after the end of a run the rest of its log is waited for.
+pub(super) const REST_OF_LOG: Duration = Duration::from_secs(10);
+/// Failed readings in a row after which a follower gives up.
+pub(super) const MAX_FOLLOW_FAILURES: u32 = 8;
+/// Bytes of a run's lines that a follower remembers, to continue in the run's tail: more than a tail holds.
+pub(super) const MAX_REMEMBERED_BYTES: usize = 8 * 1_024;
+/// How long `wait` holds its answer for open streams of the container.
+pub(super) const STREAMS_BEFORE_WAIT: Duration = Duration::from_secs(15);
+/// Bytes of a function's answer that inspect shows.
+pub(super) const MAX_RESULT_BYTES: usize = 64 * 1_024;
+/// Events that are read from the store at once.
+pub(super) const EVENT_PAGE: u32 = 500;

@@ -1,0 +1,257 @@
+//! From log events to the program's own lines. PURE.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sockerless_bootstrap::protocol::{Marker, Stream, decode_line};
+
+use crate::aws::LogEvent;
+use crate::state::model::{Protocol, Run, Status};
+
+/// Characters of a request id, and where its dashes are.
+const REQUEST_ID: usize = 36;
+const DASHES: [usize; 4] = [8, 13, 18, 23];
+
+/// A line of the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    /// Which output.
+    pub(super) stream: Stream,
+    /// When, Unix milliseconds.
+    pub(super) at_ms: i64,
+    /// The text, with its newline if it had one.
+    pub(super) text: String,
+    /// The invocation that it belongs to, as far as the log tells.
+    pub(super) request_id: Option<String>,
+}
+
+/// A line that Lambda itself writes.
+#[derive(Debug, PartialEq, Eq)]
+enum Platform<'a> {
+    Start(&'a str),
+    End(&'a str),
+    Report(&'a str),
+    /// Time out, exit without an answer.
+    Failure(&'a str),
+    /// Around no particular invocation.
+    Init,
+}
+
+impl<'a> Platform<'a> {
+    fn parse(message: &'a str) -> Option<Self> {
+        if let Some(rest) = message.strip_prefix("START RequestId: ") {
+            return request_id(rest, " Version: ").map(Self::Start);
+        }
+        if let Some(rest) = message.strip_prefix("END RequestId: ") {
+            return request_id(rest, "").filter(|id| id.len() == rest.trim_end().len()).map(Self::End);
+        }
+        if let Some(rest) = message.strip_prefix("REPORT RequestId: ") {
+            return request_id(rest, "\t").map(Self::Report);
+        }
+        if let Some(rest) = message.strip_prefix("RequestId: ") {
+            return request_id(rest, " Error: ").map(Self::Failure);
+        }
+        if let Some((time, rest)) = message.split_once(' ') {
+            let is_time = time.len() >= 20 && time.starts_with(|c: char| c.is_ascii_digit()) && time.ends_with('Z');
+            if let Some(id) = request_id(rest, " Task timed out after ").filter(|_| is_time) {
+                return Some(Self::Failure(id));
+            }
+        }
+        let inits = ["INIT_START Runtime Version: ", "INIT_REPORT Init Duration: ", "EXTENSION\tName: "];
+        inits.iter().any(|init| message.starts_with(init)).then_some(Self::Init)
+    }
+}
+
+/// The request id at the beginning, if this follows it.
+fn request_id<'a>(text: &'a str, then: &str) -> Option<&'a str> {
+    let id = text.get(..REQUEST_ID)?;
+    let fits = id.bytes().enumerate().all(|(place, byte)| match DASHES.contains(&place) {
+        true => byte == b'-',
+        false => byte.is_ascii_alphanumeric(),
+    });
+    (fits && text.get(REQUEST_ID..)?.starts_with(then)).then_some(id)
+}
+
+/// What one log stream is in the middle of.
+#[derive(Debug, Default)]
+struct Place {
+    request_id: Option<String>,
+    after_failure: bool,
+}
+
+/// Tells the program's lines from the platform's, event by event in the order of the log.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    protocol: Protocol,
+    /// Request ids that are known to be this container's.
+    known: BTreeSet<String>,
+    /// Whether `known` is all there can be: then a line with another id is the program's, however it looks.
+    settled: bool,
+    places: HashMap<String, Place>,
+    reported: BTreeSet<String>,
+    exited: BTreeSet<String>,
+}
+
+impl Decoder {
+    pub(super) fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            known: BTreeSet::new(),
+            settled: false,
+            places: HashMap::new(),
+            reported: BTreeSet::new(),
+            exited: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in which invocations are known. `settled`: no other is under way.
+    pub(super) fn learn(&mut self, status: &Status, settled: bool) {
+        self.known.extend(status.past_request_ids.iter().cloned());
+        let run = status.run.as_ref();
+        self.known.extend(run.and_then(|run| run.request_id.clone()));
+        self.settled = settled && run.is_some_and(|run| run.request_id.is_some());
+    }
+
+    /// Whether the log showed the end of the run: nothing of the program comes after it.
+    pub(super) fn saw_end_of(&self, run: &Run) -> bool {
+        run.request_id.as_ref().is_some_and(|id| self.reported.contains(id))
+            || run.issued.as_ref().is_some_and(|issued| self.exited.contains(&issued.token))
+    }
+
+    /// The program's line in this event, if it is one.
+    pub(super) fn line(&mut self, event: &LogEvent) -> Option<Line> {
+        let message = event.message.strip_suffix('\n').unwrap_or(&event.message);
+        let place = self.places.entry(event.stream.clone()).or_default();
+        let is_after_failure = std::mem::take(&mut place.after_failure);
+        let is_ours =
+            |place: &Place, id: &str| place.request_id.as_deref() == Some(id) || self.known.contains(id);
+        match Platform::parse(message) {
+            Some(Platform::Start(id)) if !self.settled || self.known.contains(id) => {
+                place.request_id = Some(id.to_owned());
+                return None;
+            }
+            Some(Platform::Report(id)) if is_ours(place, id) => {
+                self.reported.insert(id.to_owned());
+                return None;
+            }
+            Some(Platform::End(id)) if is_ours(place, id) => return None,
+            Some(Platform::Failure(id)) if is_ours(place, id) => {
+                place.after_failure = true;
+                return None;
+            }
+            Some(Platform::Init) => return None,
+            _ if is_after_failure && is_error_type(message) => return None,
+            _ => {}
+        }
+        let request_id = place.request_id.clone();
+        let (stream, text, complete) = match self.protocol {
+            Protocol::Native => (Stream::Stdout, message, true),
+            Protocol::Bootstrap => match decode_line(message) {
+                Some(decoded) => decoded,
+                None => {
+                    if let Some(Marker::Exit { token, .. }) = Marker::parse(message) {
+                        self.exited.insert(token);
+                    }
+                    return None;
+                }
+            },
+        };
+        let end = if complete { "\n" } else { "" };
+        Some(Line { stream, at_ms: event.timestamp_ms, text: format!("{text}{end}"), request_id })
+    }
+}
+
+/// `Runtime.ExitError` and its like, alone on a line, as Lambda writes it under a failure.
+fn is_error_type(message: &str) -> bool {
+    message
+        .strip_prefix("Runtime.")
+        .is_some_and(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "6bc28136-xmpl-4365-b021-0ce6b2e64ab0";
+    const OTHER: &str = "00000000-0000-0000-0000-000000000000";
+
+    fn texts(protocol: Protocol, status: &Status, settled: bool, messages: &[&str]) -> Vec<(Stream, String)> {
+        let mut decoder = Decoder::new(protocol);
+        decoder.learn(status, settled);
+        let event = |message: &&str| LogEvent {
+            id: String::new(),
+            stream: "s".to_owned(),
+            timestamp_ms: 1,
+            ingestion_ms: 1,
+            message: (*message).to_owned(),
+        };
+        let lines = messages.iter().map(event).filter_map(|event| decoder.line(&event));
+        lines.map(|line| (line.stream, line.text)).collect()
+    }
+
+    #[test]
+    fn platform_lines_are_not_output() {
+        let messages = [
+            "INIT_START Runtime Version: python:3.12\tRuntime Version ARN: arn\n",
+            &format!("START RequestId: {ID} Version: $LATEST\n"),
+            "hello",
+            &format!("2026-11-23T01:00:00.123Z {ID} Task timed out after 3.00 seconds\n\n"),
+            &format!("RequestId: {ID} Error: Runtime exited with error: exit status 3"),
+            "Runtime.ExitError",
+            &format!("END RequestId: {ID}\n"),
+            &format!("REPORT RequestId: {ID}\tDuration: 10.51 ms\t"),
+        ];
+        let found = texts(Protocol::Native, &Status::default(), false, &messages);
+        assert_eq!(found, [(Stream::Stdout, "hello\n".to_owned())]);
+    }
+
+    #[test]
+    fn what_only_looks_like_a_platform_line_is_output() {
+        let status = Status { past_request_ids: vec![ID.to_owned()], ..Status::default() };
+        let messages = [
+            &format!("START RequestId: {ID} Version: $LATEST") as &str,
+            &format!("END RequestId: {OTHER}"),
+            &format!("REPORT RequestId: {OTHER}\tDuration: 1 ms"),
+            &format!("END RequestId: {ID} of my own"),
+            "START RequestId: nobody Version: 1",
+            "Runtime.ExitError",
+            "REPORT",
+        ];
+        let found = texts(Protocol::Native, &status, false, &messages);
+        assert_eq!(found.len(), 6, "{found:?}");
+    }
+
+    #[test]
+    fn a_start_of_a_foreign_invocation_is_output_once_all_are_known() {
+        let run: Run = serde_json::from_value(serde_json::json!({
+            "no": 1, "start": 1, "issued": null, "request_id": ID, "log_stream": null, "phase": "issued",
+            "second_runs": 0, "tail": null, "result": null, "report": null,
+        }))
+        .unwrap();
+        let status = Status { run: Some(run), ..Status::default() };
+        let foreign = format!("START RequestId: {OTHER} Version: 1");
+        assert_eq!(texts(Protocol::Native, &status, true, &[&foreign]).len(), 1);
+        assert_eq!(texts(Protocol::Native, &status, false, &[&foreign]).len(), 0);
+    }
+
+    #[test]
+    fn the_bootstraps_lines_are_decoded() {
+        let messages = [
+            "@sockerless:start t r",
+            "out",
+            "[stderr] err",
+            "[stdout+] half",
+            "[stdout] [stderr] no",
+            "",
+            "@sockerless:exit t 0 exited",
+        ];
+        let found = texts(Protocol::Bootstrap, &Status::default(), false, &messages);
+        let expected = [
+            (Stream::Stdout, "out\n"),
+            (Stream::Stderr, "err\n"),
+            (Stream::Stdout, "half"),
+            (Stream::Stdout, "[stderr] no\n"),
+            (Stream::Stdout, "\n"),
+        ];
+        assert_eq!(found, expected.map(|(stream, text)| (stream, text.to_owned())));
+    }
+}

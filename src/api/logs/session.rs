@@ -1,0 +1,427 @@
+//! Somebody listens to a container: from the first page to the end of its run's log.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sockerless_bootstrap::protocol::Stream;
+
+use super::super::call::Room;
+use super::super::error::ApiError;
+use super::super::limits;
+use super::super::reply::{Gone, Writer};
+use super::lines::{Decoder, Line};
+use super::output::{Output, Wanted};
+use super::queries::queries;
+use super::reading::{Reading, Seen};
+use crate::aws::{AwsError, LogEvent};
+use crate::clock::Timestamp;
+use crate::state::model::life::is_running;
+use crate::state::model::{Container, ContainerId, Run, RunPhase};
+use crate::state::{StateError, Watch};
+
+/// What is done with the lines that are there before a session begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::api) enum History {
+    /// Shown.
+    Shown,
+    /// Left out: only what comes from now on.
+    Skipped,
+}
+
+/// Why a session ends before its end.
+#[derive(Debug)]
+enum Stop {
+    /// The client has gone, or the daemon is being stopped.
+    Nobody,
+    /// AWS failed too often.
+    Aws(AwsError),
+    /// The store failed.
+    State(StateError),
+}
+
+impl From<Gone> for Stop {
+    fn from(Gone: Gone) -> Self {
+        Self::Nobody
+    }
+}
+
+impl From<AwsError> for Stop {
+    fn from(error: AwsError) -> Self {
+        Self::Aws(error)
+    }
+}
+
+impl From<StateError> for Stop {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+/// The first lines of one invocation, to find the place in the run's tail where CloudWatch's lines stop.
+#[derive(Debug, Default)]
+struct Remembered {
+    lines: Vec<(Stream, String)>,
+    bytes: usize,
+}
+
+/// One listener.
+pub(in crate::api) struct Session {
+    room: Arc<Room>,
+    /// As it was last seen.
+    container: Container,
+    /// Its row is gone, or is about to go.
+    is_gone: bool,
+    watch: Watch,
+    decoder: Decoder,
+    seen: Seen,
+    output: Output,
+    /// The pass that [`Session::begin`] has begun.
+    first: Option<(Reading, Vec<LogEvent>)>,
+    /// The newest event, Unix milliseconds.
+    newest_ms: Option<i64>,
+    history: History,
+    /// Invocations whose lines are not shown.
+    muted: BTreeSet<String>,
+    /// The starts that were wished before.
+    starts_before: u64,
+    remembered: HashMap<Option<String>, Remembered>,
+    /// Whether the rest of the log of a run that just ended is waited for.
+    pub(in crate::api) wait_for_the_rest: bool,
+}
+
+impl Session {
+    /// A session that has not read anything yet.
+    pub(in crate::api) fn new(
+        room: &Arc<Room>,
+        container: Container,
+        wanted: Wanted,
+        writer: Writer,
+        history: History,
+    ) -> Self {
+        let run = container.status.run.as_ref();
+        let ended = |run: &Run| matches!(run.phase, RunPhase::Exited(_));
+        let earlier = run.filter(|run| ended(run)).and_then(|run| run.request_id.clone());
+        let muted = match history {
+            History::Shown => BTreeSet::new(),
+            History::Skipped => container.status.past_request_ids.iter().cloned().chain(earlier).collect(),
+        };
+        Self {
+            watch: room.api.reader.watch(container.id),
+            decoder: Decoder::new(container.spec.config.function.protocol),
+            seen: Seen::default(),
+            output: Output::new(wanted, writer),
+            first: None,
+            newest_ms: None,
+            history,
+            muted,
+            starts_before: container.spec.starts,
+            remembered: HashMap::new(),
+            wait_for_the_rest: true,
+            is_gone: false,
+            room: room.clone(),
+            container,
+        }
+    }
+
+    /// The container.
+    pub(in crate::api) fn container_id(&self) -> ContainerId {
+        self.container.id
+    }
+
+    /// Reads the first lines, so that a refusal of AWS can still be told with a status. When AWS cannot be asked but
+    /// the whole log came with the run's answer, that is enough.
+    pub(in crate::api) async fn begin(&mut self) -> Result<(), ApiError> {
+        self.learn();
+        let mut reading = self.reading();
+        match reading.next(&*self.room.api.logs, &mut self.seen).await {
+            Ok(events) => self.first = events.map(|events| (reading, events)),
+            Err(error) if self.tail_is_whole() => {
+                tracing::warn!(container = %self.container.id, %error, "the log cannot be read; its tail is served");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Gives what there is, and the rest of a run that just ended.
+    pub(in crate::api) async fn complete(mut self) {
+        let given = async {
+            self.read_first().await?;
+            self.rest().await
+        }
+        .await;
+        self.end(given).await;
+    }
+
+    /// Stays until the run has ended and its log is complete.
+    pub(in crate::api) async fn follow(mut self) {
+        let stop = self.room.stop.clone();
+        let given = tokio::select! {
+            given = self.follow_to_the_end(0) => given,
+            () = stop.cancelled() => Err(Stop::Nobody),
+        };
+        self.end(given).await;
+    }
+
+    /// As `follow`; a container that is not running is waited for until its next run has ended.
+    pub(in crate::api) async fn attach(mut self) {
+        let stop = self.room.stop.clone();
+        let running = is_running(&self.container.spec, &self.container.status);
+        let more = u64::from(!running);
+        let given = tokio::select! {
+            given = self.follow_to_the_end(more) => given,
+            () = stop.cancelled() => Err(Stop::Nobody),
+        };
+        self.end(given).await;
+    }
+
+    async fn end(self, given: Result<(), Stop>) {
+        match given {
+            Ok(()) => self.output.finish().await,
+            // Broken off: whoever is still there sees that something is missing.
+            Err(Stop::Nobody) => {}
+            Err(Stop::Aws(error)) => {
+                tracing::warn!(container = %self.container.id, %error, aws_request_id = ?error.request_id, "a reader of the log was cut off");
+            }
+            Err(Stop::State(error)) => {
+                tracing::error!(container = %self.container.id, %error, "a reader of the log was cut off");
+            }
+        }
+    }
+
+    /// `more`: how many starts must still be wished before the end can come.
+    async fn follow_to_the_end(&mut self, more: u64) -> Result<(), Stop> {
+        self.read_first().await?;
+        self.output.release().await?;
+        let mut interval = limits::FOLLOW_INTERVAL;
+        let mut failures = 0;
+        self.refresh().await?;
+        while !self.has_ended(more) {
+            // A container that is not running writes nothing: then only a change is waited for.
+            let running = is_running(&self.container.spec, &self.container.status);
+            let changed = self.pause(if running { interval } else { Duration::MAX }).await?;
+            self.refresh().await?;
+            if self.has_ended(more) {
+                break;
+            }
+            match self.read_news().await {
+                Ok(any) => {
+                    failures = 0;
+                    let longer = (interval * 3 / 2).min(limits::FOLLOW_INTERVAL_MAX);
+                    interval = if any || changed { limits::FOLLOW_INTERVAL } else { longer };
+                }
+                Err(Stop::Aws(error)) if failures < limits::MAX_FOLLOW_FAILURES => {
+                    tracing::debug!(container = %self.container.id, %error, failures, "a reading of the log failed");
+                    (interval, failures) = (limits::FOLLOW_INTERVAL_MAX, failures + 1);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        if self.has_started(more) { self.rest().await } else { Ok(()) }
+    }
+
+    fn has_started(&self, more: u64) -> bool {
+        self.container.spec.starts >= self.starts_before.saturating_add(more)
+    }
+
+    fn has_ended(&self, more: u64) -> bool {
+        self.is_gone || (self.has_started(more) && !is_running(&self.container.spec, &self.container.status))
+    }
+
+    /// Waits for a change of the container (`true`), but not longer than this (`false`).
+    async fn pause(&mut self, longest: Duration) -> Result<bool, Stop> {
+        tokio::select! {
+            changed = self.watch.changed() => changed.map(|()| true).map_err(Stop::from),
+            () = self.output.gone() => Err(Stop::Nobody),
+            () = tokio::time::sleep(longest) => Ok(false),
+        }
+    }
+
+    /// What is still missing of a run that has ended: until its log is complete, or patience is at its end. Who ran out
+    /// of patience gets what there is.
+    async fn rest(&mut self) -> Result<(), Stop> {
+        let mut patience = None;
+        loop {
+            self.refresh().await?;
+            if is_running(&self.container.spec, &self.container.status) && !self.is_gone {
+                return Ok(());
+            }
+            let left = *patience.get_or_insert_with(|| self.patience());
+            // Judged by facts from before this reading: what they promise must be in it.
+            let was_complete = self.is_complete();
+            match self.read_news().await {
+                Err(Stop::Aws(error)) if self.tail_is_whole() || left > Duration::ZERO => {
+                    tracing::debug!(container = %self.container.id, %error, "the rest of a log could not be read");
+                }
+                Err(other) => return Err(other),
+                Ok(_) if was_complete => return Ok(()),
+                Ok(_) => {}
+            }
+            if self.is_complete() || self.finish_from_tail().await? || left.is_zero() {
+                return Ok(());
+            }
+            let pause = limits::REST_INTERVAL.min(left);
+            self.pause(pause).await?;
+            patience = Some(left.saturating_sub(pause));
+        }
+    }
+
+    /// How long the rest of the log is waited for: until some seconds after the end of the run.
+    fn patience(&self) -> Duration {
+        if !self.wait_for_the_rest {
+            return Duration::ZERO;
+        }
+        match self.container.status.run.as_ref().map(|run| &run.phase) {
+            Some(RunPhase::Exited(exit)) => {
+                let until = exit.finished_at.after(limits::REST_OF_LOG);
+                until.since(self.room.api.clock.now()).min(limits::REST_OF_LOG)
+            }
+            _ => limits::REST_OF_LOG,
+        }
+    }
+
+    /// Whether nothing more of the latest run can come.
+    fn is_complete(&self) -> bool {
+        let status = &self.container.status;
+        let Some(run) = &status.run else { return true };
+        let was_cut = run.tail.as_ref().is_some_and(|tail| !tail.complete);
+        run.issued.is_none()
+            || run.log_closed
+            || self.decoder.saw_end_of(run)
+            // The report of an answer can be there before the log's lines are.
+            || (run.report.is_some() && !was_cut && !self.tail_is_whole())
+    }
+
+    fn tail_is_whole(&self) -> bool {
+        let run = self.container.status.run.as_ref();
+        run.and_then(|run| run.tail.as_ref()).is_some_and(|tail| tail.complete)
+    }
+
+    /// Gives the rest of the latest run's lines from the tail that came with its answer. `false`: that is no help.
+    async fn finish_from_tail(&mut self) -> Result<bool, Stop> {
+        let logs_missing = self.container.status.logs_missing;
+        let Some(run) = &self.container.status.run else { return Ok(false) };
+        let usable = logs_missing || self.output.wanted().since.is_none();
+        let tail = run.tail.as_ref().filter(|tail| usable && (tail.complete || logs_missing));
+        let Some(tail) = tail else { return Ok(logs_missing) };
+        let RunPhase::Exited(exit) = &run.phase else { return Ok(false) };
+        let lines = tail_lines(&self.container, &tail.text, exit.finished_at);
+        let given = self.remembered.get(&run.request_id).map(|given| (given.lines.as_slice(), given.bytes));
+        let (given, bytes) = given.unwrap_or_default();
+        let is_prefix = bytes <= limits::MAX_REMEMBERED_BYTES
+            && given.len() <= lines.len()
+            && given.iter().zip(&lines).all(|(given, line)| given.0 == line.stream && given.1 == line.text);
+        if !is_prefix {
+            return Ok(logs_missing);
+        }
+        let missing: Vec<Line> = lines.into_iter().skip(given.len()).collect();
+        for line in missing {
+            self.give(line).await?;
+        }
+        self.output.flush().await?;
+        Ok(true)
+    }
+
+    /// Reads the container again; what is gone stays as it was last seen.
+    async fn refresh(&mut self) -> Result<(), Stop> {
+        match self.room.api.reader.container(&self.container.id).await? {
+            Some(container) => {
+                self.is_gone = container.is_removed();
+                self.container = container;
+            }
+            None => self.is_gone = true,
+        }
+        self.learn();
+        Ok(())
+    }
+
+    fn learn(&mut self) {
+        let running = is_running(&self.container.spec, &self.container.status);
+        self.decoder.learn(&self.container.status, !running && !self.is_gone);
+    }
+
+    fn reading(&self) -> Reading {
+        let created = self.container.created_at.before(limits::CLOCK_SLACK);
+        let wanted = self.output.wanted();
+        let start = wanted.since.map_or(created, |since| since.max(created));
+        let overlap = i64::try_from(limits::FOLLOW_OVERLAP.as_millis()).unwrap_or(i64::MAX);
+        let again = self.newest_ms.map_or(i64::MIN, |newest| newest.saturating_sub(overlap));
+        let from_ms = start.as_millis().max(again);
+        let until_ms = wanted.until.map(Timestamp::as_millis);
+        Reading::new(queries(&self.container, from_ms, until_ms, self.room.api.clock.now()))
+    }
+
+    /// What was there when the session began.
+    async fn read_first(&mut self) -> Result<(), Stop> {
+        let Some((mut reading, mut events)) = self.first.take() else { return Ok(()) };
+        let skips = self.history == History::Skipped;
+        let running = is_running(&self.container.spec, &self.container.status);
+        loop {
+            // Lines of a run that began after the session was opened are not history.
+            let is_history = |line: &Line, muted: &BTreeSet<String>| {
+                skips && (running || line.request_id.as_ref().is_none_or(|id| muted.contains(id)))
+            };
+            for event in events {
+                self.newest_ms = self.newest_ms.max(Some(event.timestamp_ms));
+                match self.decoder.line(&event) {
+                    Some(line) if is_history(&line, &self.muted) => self.remember(&line),
+                    Some(line) => self.give(line).await?,
+                    None => {}
+                }
+            }
+            self.output.flush().await?;
+            match reading.next(&*self.room.api.logs, &mut self.seen).await? {
+                Some(more) => events = more,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// What came since; `true`: something did.
+    async fn read_news(&mut self) -> Result<bool, Stop> {
+        let mut reading = self.reading();
+        let mut any = false;
+        while let Some(events) = reading.next(&*self.room.api.logs, &mut self.seen).await? {
+            for event in events {
+                self.newest_ms = self.newest_ms.max(Some(event.timestamp_ms));
+                if let Some(line) = self.decoder.line(&event) {
+                    any = true;
+                    self.give(line).await?;
+                }
+            }
+            self.output.flush().await?;
+        }
+        Ok(any)
+    }
+
+    async fn give(&mut self, line: Line) -> Result<(), Stop> {
+        if line.request_id.as_ref().is_some_and(|id| self.muted.contains(id)) {
+            return Ok(());
+        }
+        self.remember(&line);
+        Ok(self.output.push(line).await?)
+    }
+
+    fn remember(&mut self, line: &Line) {
+        let remembered = self.remembered.entry(line.request_id.clone()).or_default();
+        remembered.bytes = remembered.bytes.saturating_add(line.text.len());
+        if remembered.bytes <= limits::MAX_REMEMBERED_BYTES {
+            remembered.lines.push((line.stream, line.text.clone()));
+        }
+    }
+}
+
+/// The program's lines in the tail of a run's log. They have no times of their own.
+fn tail_lines(container: &Container, text: &str, at: Timestamp) -> Vec<Line> {
+    let mut decoder = Decoder::new(container.spec.config.function.protocol);
+    decoder.learn(&container.status, false);
+    let event = |message: &str| LogEvent {
+        id: String::new(),
+        stream: String::new(),
+        timestamp_ms: at.as_millis(),
+        ingestion_ms: 0,
+        message: message.to_owned(),
+    };
+    text.trim_end_matches('\n').split('\n').filter_map(|message| decoder.line(&event(message))).collect()
+}

@@ -1,0 +1,82 @@
+//! `/metrics` and the health checks on a listener of their own, which can be reached where the API must not be.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::error::ApiError;
+use super::listeners::{BindError, bind_tcp, serve_connections};
+use super::reply::{self, Reply};
+use super::{health, limits};
+use crate::clock::Clock;
+use crate::health::Health;
+
+/// Prometheus' text format.
+const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// How long a scrape may take to end when the daemon stops.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Renders the metrics.
+type Render = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// The metrics' listener, bound but not yet served.
+#[derive(Debug)]
+pub struct MetricsListener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl MetricsListener {
+    /// Binds the address.
+    pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let (listener, address) = bind_tcp(address).await?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it really listens: with the port that was chosen for port 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`.
+    pub async fn serve(self, render: Render, health: Health, clock: Clock, stop: CancellationToken) {
+        let answer = move |request: Request<Incoming>| {
+            let reply = answer(&request, &render, &health, &clock);
+            async move { Ok::<Reply, Infallible>(reply) }
+        };
+        let places = Arc::new(Semaphore::new(limits::MAX_CONNECTIONS));
+        serve_connections(&self.listener, answer, &places, &stop, DRAIN).await;
+    }
+}
+
+/// Serves `GET /metrics`, `/healthz` and `/readyz` at `address` until `stop`.
+pub async fn serve_metrics(
+    address: SocketAddr,
+    render: Render,
+    health: Health,
+    clock: Clock,
+    stop: CancellationToken,
+) -> Result<(), BindError> {
+    MetricsListener::bind(address).await?.serve(render, health, clock, stop).await;
+    Ok(())
+}
+
+fn answer(request: &Request<Incoming>, render: &Render, health: &Health, clock: &Clock) -> Reply {
+    if request.method() != Method::GET {
+        return ApiError::NoSuchPage.reply();
+    }
+    match request.uri().path() {
+        "/metrics" => reply::text(StatusCode::OK, METRICS_TEXT, render()),
+        "/healthz" => health::alive_reply(),
+        "/readyz" => health::ready_reply(health, clock.now()),
+        _ => ApiError::NoSuchPage.reply(),
+    }
+}

@@ -1,0 +1,210 @@
+//! From a request to its answer: version, route, handler, log line, metrics.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::{HeaderMap, HeaderValue, Method, Request, header};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+
+use super::call::{Answer, Call, Dialect, Room};
+use super::error::ApiError;
+use super::limits;
+use super::query::Query;
+use super::reply::{Body, Reply};
+use super::routes::{Action, Route, Routes, Spelling};
+use crate::clock::Stopwatch;
+use crate::config::DockerApi;
+use crate::telemetry;
+
+/// What the log and the metrics call a request that no route knows.
+const NO_ROUTE: &str = "none";
+
+/// Answers a request, and says so in the log and the metrics.
+pub(super) async fn answer(room: Arc<Room>, routes: &Routes, request: Request<Incoming>) -> Reply {
+    let stopwatch = Stopwatch::start();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let client_request_id = client_request_id(request.headers());
+    let (route, answered) = dispatch(room, routes, request).await;
+    let mut reply = answered.unwrap_or_else(|error| {
+        if error.status().is_server_error() && !matches!(error, ApiError::Unsupported(_) | ApiError::NotASwarmManager) {
+            tracing::error!(%method, path, %error, "a request failed");
+        }
+        error.reply()
+    });
+    add_headers(reply.headers_mut());
+    if method == Method::HEAD {
+        *reply.body_mut() = Body::Whole(None);
+    }
+    let template = route.map_or(NO_ROUTE, |route| route.template);
+    let status = reply.status().as_u16();
+    let elapsed = stopwatch.elapsed();
+    metrics::counter!(telemetry::HTTP_REQUESTS, "method" => verb(&method), "route" => template, "status" => status.to_string())
+        .increment(1);
+    metrics::histogram!(telemetry::HTTP_SECONDS, "route" => template).record(elapsed.as_secs_f64());
+    let duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    if route.is_some_and(|route| route.quiet) {
+        tracing::debug!(%method, path, route = template, status, duration_ms, client_request_id, "request");
+    } else {
+        tracing::info!(%method, path, route = template, status, duration_ms, client_request_id, "request");
+    }
+    reply
+}
+
+async fn dispatch(
+    room: Arc<Room>,
+    routes: &Routes,
+    mut request: Request<Incoming>,
+) -> (Option<&'static Route>, Result<Reply, ApiError>) {
+    let upgrade = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
+    let (parts, body) = request.into_parts();
+    let (target, api_minor) = match Target::parse(parts.uri.path()) {
+        Ok(target) => (target, target.api_minor.unwrap_or(limits::NEWEST_API_MINOR)),
+        Err(error) => return (None, Err(error)),
+    };
+    let Some((route, params)) = routes.find(&parts.method, target.spelling, target.path) else {
+        return (None, Err(ApiError::NoSuchPage));
+    };
+    let strict = room.api.config.docker_api == DockerApi::Strict;
+    let dialect = match target.spelling {
+        Spelling::Internal => Dialect::Internal,
+        Spelling::Docker if strict => Dialect::Internal,
+        Spelling::Docker => Dialect::Docker,
+    };
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let mut call = Call {
+        room,
+        dialect,
+        api_minor,
+        params: params.into_iter().map(|(name, value)| (name, decoded(&value))).collect(),
+        query: Query::parse(parts.uri.query().unwrap_or_default()),
+        body: Some(body),
+        upgrade,
+    };
+    let answered = match route.action {
+        Action::Handle(handler) => caught(handler(call)).await,
+        Action::Refuse(refusal) => {
+            call.drain().await;
+            Err(refusal.error())
+        }
+    };
+    (Some(route), answered)
+}
+
+/// A panic becomes an answer: it must not take the connection with it, on which other requests may wait.
+async fn caught(mut answer: Answer) -> Result<Reply, ApiError> {
+    std::future::poll_fn(|cx| {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx)));
+        polled.unwrap_or(Poll::Ready(Err(ApiError::Internal("a handler panicked; the daemon's log tells where"))))
+    })
+    .await
+}
+
+/// The headers of every answer, as Docker's.
+fn add_headers(headers: &mut HeaderMap) {
+    headers.insert("api-version", HeaderValue::from_static("1.51"));
+    headers.insert("docker-experimental", HeaderValue::from_static("false"));
+    headers.insert("ostype", HeaderValue::from_static("linux"));
+    headers.insert(header::SERVER, HeaderValue::from_static(concat!("Sockerless/", env!("CARGO_PKG_VERSION"), " (lambda)")));
+}
+
+/// A client's own name for its request: only what is safe in a log line.
+fn client_request_id(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("x-request-id").or_else(|| headers.get("x-client-request-id"))?.to_str().ok()?;
+    Some(text.chars().take(limits::MAX_CLIENT_REQUEST_ID).collect())
+}
+
+/// The method for the metrics: a client must not invent labels.
+fn verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
+}
+
+/// A path without its spelling and version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Target<'a> {
+    spelling: Spelling,
+    api_minor: Option<u16>,
+    path: &'a str,
+}
+
+impl<'a> Target<'a> {
+    fn parse(path: &'a str) -> Result<Self, ApiError> {
+        if let Some(rest) = path.strip_prefix("/internal/v1").filter(|rest| rest.starts_with('/')) {
+            return Ok(Self { spelling: Spelling::Internal, api_minor: None, path: rest });
+        }
+        let Some((version, rest)) = split_version(path) else {
+            return Ok(Self { spelling: Spelling::Docker, api_minor: None, path });
+        };
+        let (newest, oldest) = (limits::NEWEST_API_MINOR, limits::OLDEST_API_MINOR);
+        match version {
+            (1, minor) if (oldest..=newest).contains(&minor) => {
+                Ok(Self { spelling: Spelling::Docker, api_minor: Some(minor), path: rest })
+            }
+            (major, minor) if (major, minor) > (1, newest) => Err(ApiError::BadRequest(format!(
+                "client version {major}.{minor} is too new. Maximum supported API version is 1.{newest}"
+            ))),
+            (major, minor) => Err(ApiError::BadRequest(format!(
+                "client version {major}.{minor} is too old. Minimum supported API version is 1.{oldest}, please \
+                 upgrade your client to a newer version"
+            ))),
+        }
+    }
+}
+
+/// `/v1.51/rest` → `(1, 51)` and `/rest`.
+fn split_version(path: &str) -> Option<((u16, u16), &str)> {
+    let versioned = path.strip_prefix("/v")?;
+    let (version, _) = versioned.split_once('/')?;
+    let (major, minor) = version.split_once('.')?;
+    let rest = versioned.get(version.len()..)?;
+    Some(((major.parse().ok()?, minor.parse().ok()?), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets() {
+        for (path, spelling, api_minor, rest) in [
+            ("/info", Spelling::Docker, None, "/info"),
+            ("/v1.24/info", Spelling::Docker, Some(24), "/info"),
+            ("/v1.51/containers/x/json", Spelling::Docker, Some(51), "/containers/x/json"),
+            ("/internal/v1/info", Spelling::Internal, None, "/info"),
+            ("/internal/v10/info", Spelling::Docker, None, "/internal/v10/info"),
+            ("/version", Spelling::Docker, None, "/version"),
+            ("/volumes", Spelling::Docker, None, "/volumes"),
+        ] {
+            assert_eq!(Target::parse(path).unwrap(), Target { spelling, api_minor, path: rest }, "{path}");
+        }
+    }
+
+    #[test]
+    fn versions_outside_are_refused_in_dockers_words() {
+        assert_eq!(
+            Target::parse("/v9.99/info").unwrap_err().to_string(),
+            "client version 9.99 is too new. Maximum supported API version is 1.51"
+        );
+        assert_eq!(
+            Target::parse("/v1.12/info").unwrap_err().to_string(),
+            "client version 1.12 is too old. Minimum supported API version is 1.24, please upgrade your client to a \
+             newer version"
+        );
+        assert!(Target::parse("/v1.52/info").is_err() && Target::parse("/v0.99/info").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_answer() {
+        let answered = caught(Box::pin(async { panic!("oops") })).await;
+        assert_eq!(answered.unwrap_err().status(), 500);
+    }
+}
