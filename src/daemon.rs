@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ApiContext, BindError, Listeners, MetricsListener, serve_metrics};
+use crate::api::{ApiContext, BindError, Listeners, MetricsListener};
 use crate::aws::{Cloud, CloudSettings};
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
@@ -166,15 +166,20 @@ impl Daemon {
             health: health.clone(),
             config: Arc::clone(&config),
         });
-        let context =
-            ApiContext { reader: store.reader(), wishes: store.wishes(), logs: Arc::new(cloud), clock, health, config };
+        let context = ApiContext {
+            reader: store.reader(),
+            wishes: store.wishes(),
+            logs: Arc::new(cloud),
+            clock: clock.clone(),
+            health: health.clone(),
+            config,
+        };
         Ok(Self {
             addresses,
             drain,
             reconciler: Part::spawn("reconciler", |stop| reconciler.run(stop, drain)),
-            metrics: metrics.map(|listener| {
-                Part::spawn("metrics listener", |stop| serve_metrics(listener, render, context.clone(), stop))
-            }),
+            metrics: metrics
+                .map(|listener| Part::spawn("metrics listener", |stop| listener.serve(render, health, clock, stop))),
             api: Part::spawn("API", |stop| listeners.serve(context, stop, drain)),
             store,
             #[cfg(feature = "sandbox")]

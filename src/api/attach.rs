@@ -29,12 +29,8 @@ pub(super) async fn attach(mut call: Call) -> Result<Reply, ApiError> {
     }
     let container = containers::read_named(&call).await?;
     let tty = container.spec.config.tty;
-    let wanted = Wanted {
-        stdout: call.query.flag("stdout"),
-        stderr: call.query.flag("stderr"),
-        bare: tty,
-        ..Wanted::default()
-    };
+    let wanted =
+        Wanted { stdout: call.query.flag("stdout"), stderr: call.query.flag("stderr"), bare: tty, ..Wanted::default() };
     let body = begin(&call, container, wanted).await?;
     match (call.upgrade.take(), body) {
         (Some(upgrade), Body::Stream(pieces)) => {

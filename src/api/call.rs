@@ -95,9 +95,7 @@ impl Call {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| ApiError::BadRequest(format!("invalid JSON: {error}")))
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| ApiError::BadRequest(format!("invalid JSON: {error}")))
     }
 
     /// Reads and drops a body that nobody wants, as far as it is small and quick: a client that is still sending when

@@ -30,7 +30,9 @@ pub(super) enum ApiError {
     #[error("{0}")]
     Conflict(String),
     /// The name of a new container is taken.
-    #[error("Conflict. The container name \"/{name}\" is already in use by container \"{by}\". You have to remove (or rename) that container to be able to reuse that name.")]
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{by}\". You have to remove (or rename) that container to be able to reuse that name."
+    )]
     NameInUse {
         /// The name, without the slash.
         name: String,
@@ -41,7 +43,9 @@ pub(super) enum ApiError {
     #[error("{0}")]
     Unsupported(String),
     /// Docker's answer to everything about swarms.
-    #[error("This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.")]
+    #[error(
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again."
+    )]
     NotASwarmManager,
     /// The body is larger than the limit.
     #[error("the request's body is larger than {0} bytes")]
@@ -92,9 +96,7 @@ impl ApiError {
     pub(super) fn resolving(text: &str, error: ResolveError) -> Self {
         match error {
             ResolveError::NotFound => Self::NoSuchContainer(text.to_owned()),
-            ResolveError::Ambiguous => {
-                Self::BadRequest(format!("Multiple IDs found with provided prefix: {text}"))
-            }
+            ResolveError::Ambiguous => Self::BadRequest(format!("Multiple IDs found with provided prefix: {text}")),
             ResolveError::State(error) => Self::State(error),
         }
     }
@@ -121,9 +123,10 @@ fn aws_status(kind: AwsErrorKind) -> StatusCode {
         AwsErrorKind::NotFound => StatusCode::NOT_FOUND,
         AwsErrorKind::Conflict => StatusCode::CONFLICT,
         AwsErrorKind::Throttled => StatusCode::TOO_MANY_REQUESTS,
-        AwsErrorKind::InvalidParameter | AwsErrorKind::TooLarge | AwsErrorKind::RoleNotReady | AwsErrorKind::Refused => {
-            StatusCode::BAD_REQUEST
-        }
+        AwsErrorKind::InvalidParameter
+        | AwsErrorKind::TooLarge
+        | AwsErrorKind::RoleNotReady
+        | AwsErrorKind::Refused => StatusCode::BAD_REQUEST,
         AwsErrorKind::Credentials | AwsErrorKind::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
         AwsErrorKind::ServiceError | AwsErrorKind::EnvironmentNotReady => StatusCode::BAD_GATEWAY,
         AwsErrorKind::NoAnswer | AwsErrorKind::Malformed => StatusCode::INTERNAL_SERVER_ERROR,

@@ -16,8 +16,20 @@ use crate::state::{Event, EventKind, StateError};
 
 /// The filters of events. Those about things that are never here match nothing.
 const FILTERS: &[&str] = &[
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
-    "service", "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 /// Streams events.
@@ -44,12 +56,7 @@ pub(super) async fn stream(call: Call) -> Result<Reply, ApiError> {
 }
 
 /// `false`: the client has gone.
-async fn stream_events(
-    room: &Arc<Room>,
-    wanted: &Wanted,
-    mut after: i64,
-    writer: &Writer,
-) -> Result<bool, StateError> {
+async fn stream_events(room: &Arc<Room>, wanted: &Wanted, mut after: i64, writer: &Writer) -> Result<bool, StateError> {
     let reader = &room.api.reader;
     let mut news = reader.watch_events();
     let now = room.api.clock.now();
@@ -101,7 +108,9 @@ impl Wanted {
             && filters.any("scope", |wanted| wanted == "local")
             && filters.any("event", |wanted| event.action == wanted || event.action.starts_with(&format!("{wanted}:")))
             && filters.any("container", |wanted| {
-                is_container && !wanted.is_empty() && (event.actor_id.starts_with(wanted) || attribute("name") == wanted)
+                is_container
+                    && !wanted.is_empty()
+                    && (event.actor_id.starts_with(wanted) || attribute("name") == wanted)
             })
             && filters.any("image", |wanted| is_image(wanted, image))
             && filters.labels(&event.attributes)

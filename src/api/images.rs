@@ -236,12 +236,7 @@ pub(super) async fn remove(call: Call) -> Result<Reply, ApiError> {
     Ok(reply::ok(&Value::Array(answer)))
 }
 
-fn refuse_while_used(
-    text: &str,
-    to_remove: &[&Image],
-    containers: &[Container],
-    force: bool,
-) -> Result<(), ApiError> {
+fn refuse_while_used(text: &str, to_remove: &[&Image], containers: &[Container], force: bool) -> Result<(), ApiError> {
     for user in users(to_remove, containers) {
         let short = user.id.to_string().chars().take(12).collect::<String>();
         if is_running(&user.spec, &user.status) {

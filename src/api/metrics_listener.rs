@@ -46,7 +46,7 @@ impl MetricsListener {
         self.address
     }
 
-    /// Serves until `stop`.
+    /// Serves `GET /metrics`, `/healthz` and `/readyz` until `stop`.
     pub async fn serve(self, render: Render, health: Health, clock: Clock, stop: CancellationToken) {
         let answer = move |request: Request<Incoming>| {
             let reply = answer(&request, &render, &health, &clock);
@@ -55,18 +55,6 @@ impl MetricsListener {
         let places = Arc::new(Semaphore::new(limits::MAX_CONNECTIONS));
         serve_connections(&self.listener, answer, &places, &stop, DRAIN).await;
     }
-}
-
-/// Serves `GET /metrics`, `/healthz` and `/readyz` at `address` until `stop`.
-pub async fn serve_metrics(
-    address: SocketAddr,
-    render: Render,
-    health: Health,
-    clock: Clock,
-    stop: CancellationToken,
-) -> Result<(), BindError> {
-    MetricsListener::bind(address).await?.serve(render, health, clock, stop).await;
-    Ok(())
 }
 
 fn answer(request: &Request<Incoming>, render: &Render, health: &Health, clock: &Clock) -> Reply {

@@ -11,6 +11,7 @@
 mod admit;
 mod attach;
 mod call;
+pub mod client;
 mod containers;
 mod error;
 mod events;
@@ -38,7 +39,7 @@ mod wire;
 use std::sync::Arc;
 
 pub use listeners::{BindError, Listeners};
-pub use metrics_listener::{MetricsListener, serve_metrics};
+pub use metrics_listener::MetricsListener;
 
 use crate::aws::ReadLogs;
 use crate::clock::Clock;

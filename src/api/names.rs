@@ -8,10 +8,10 @@ const ADJECTIVES: &[&str] = &[
     "amber", "awake", "bold", "brave", "bright", "brisk", "calm", "candid", "careful", "cheery", "clear", "clever",
     "cosy", "crisp", "curious", "daring", "deep", "eager", "early", "easy", "fair", "fleet", "fond", "frank", "free",
     "fresh", "gentle", "glad", "golden", "grand", "green", "happy", "hardy", "hazel", "honest", "humble", "jolly",
-    "keen", "kind", "light", "lively", "lucid", "lucky", "mellow", "merry", "mild", "neat", "nimble", "noble", "patient",
-    "plain", "prompt", "proud", "quick", "quiet", "ready", "rosy", "sharp", "silver", "simple", "smooth", "snug",
-    "sober", "solid", "spry", "steady", "still", "sturdy", "subtle", "sunny", "swift", "tidy", "upbeat", "vivid", "warm",
-    "wise", "witty", "young", "zesty",
+    "keen", "kind", "light", "lively", "lucid", "lucky", "mellow", "merry", "mild", "neat", "nimble", "noble",
+    "patient", "plain", "prompt", "proud", "quick", "quiet", "ready", "rosy", "sharp", "silver", "simple", "smooth",
+    "snug", "sober", "solid", "spry", "steady", "still", "sturdy", "subtle", "sunny", "swift", "tidy", "upbeat",
+    "vivid", "warm", "wise", "witty", "young", "zesty",
 ];
 
 const NOUNS: &[&str] = &[

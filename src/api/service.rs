@@ -107,7 +107,10 @@ fn add_headers(headers: &mut HeaderMap) {
     headers.insert("api-version", HeaderValue::from_static("1.51"));
     headers.insert("docker-experimental", HeaderValue::from_static("false"));
     headers.insert("ostype", HeaderValue::from_static("linux"));
-    headers.insert(header::SERVER, HeaderValue::from_static(concat!("Sockerless/", env!("CARGO_PKG_VERSION"), " (lambda)")));
+    headers.insert(
+        header::SERVER,
+        HeaderValue::from_static(concat!("Sockerless/", env!("CARGO_PKG_VERSION"), " (lambda)")),
+    );
 }
 
 /// A client's own name for its request: only what is safe in a log line.

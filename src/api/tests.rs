@@ -49,6 +49,7 @@ pub(super) fn container(name: &str) -> Container {
         created_at: Timestamp::from_secs(1_000),
         spec: Spec::new(config),
         status: Status::default(),
+        due_at: None,
         revision: 0,
     }
 }

@@ -10,9 +10,7 @@ use super::super::error::ApiError;
 use super::super::limits;
 use super::bad;
 use crate::config::Config;
-use crate::state::model::{
-    Architecture, ContainerConfig, DeletionPolicy, FunctionSettings, InvocationKind, Protocol,
-};
+use crate::state::model::{Architecture, ContainerConfig, DeletionPolicy, FunctionSettings, InvocationKind, Protocol};
 
 const PREFIX: &str = "sockerless.lambda.";
 const BYTES_PER_MB: i64 = 1_024 * 1_024;

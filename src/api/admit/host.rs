@@ -23,7 +23,9 @@ pub(super) fn refuse_what_cannot_be(
     for (place, fields) in [("", given), ("HostConfig.", host)] {
         for (field, reason) in REFUSED {
             if fields.get(*field).is_some_and(is_set) {
-                return Err(ApiError::Unsupported(format!("{place}{field}: this backend (lambda) does not support {reason}")));
+                return Err(ApiError::Unsupported(format!(
+                    "{place}{field}: this backend (lambda) does not support {reason}"
+                )));
             }
         }
     }
@@ -107,8 +109,16 @@ const IGNORED: &[(&[&str], &str)] = &[
     (&["PortBindings", "PublishAllPorts"], "Published ports are ignored: nothing can connect to a function."),
     (
         &[
-            "CpuShares", "NanoCpus", "CpuPeriod", "CpuQuota", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetCpus",
-            "CpusetMems", "CpuCount", "CpuPercent",
+            "CpuShares",
+            "NanoCpus",
+            "CpuPeriod",
+            "CpuQuota",
+            "CpuRealtimePeriod",
+            "CpuRealtimeRuntime",
+            "CpusetCpus",
+            "CpusetMems",
+            "CpuCount",
+            "CpuPercent",
         ],
         "CPU settings are ignored: Lambda gives processors in proportion to the memory, one for each 1,769 MB.",
     ),
@@ -118,8 +128,15 @@ const IGNORED: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "BlkioWeight", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps",
-            "BlkioDeviceWriteIOps", "StorageOpt", "IOMaximumBandwidth", "IOMaximumIOps",
+            "BlkioWeight",
+            "BlkioWeightDevice",
+            "BlkioDeviceReadBps",
+            "BlkioDeviceReadIOps",
+            "BlkioDeviceWriteBps",
+            "BlkioDeviceWriteIOps",
+            "StorageOpt",
+            "IOMaximumBandwidth",
+            "IOMaximumIOps",
         ],
         "Disk settings are ignored; the size of /tmp is the label sockerless.lambda.ephemeral-storage.",
     ),
@@ -140,14 +157,19 @@ const IGNORED: &[(&[&str], &str)] = &[
 ];
 
 /// Says what is ignored.
-pub(super) fn warn_of_what_is_ignored(given: &Map<String, Value>, host: &Map<String, Value>, warnings: &mut Vec<String>) {
+pub(super) fn warn_of_what_is_ignored(
+    given: &Map<String, Value>,
+    host: &Map<String, Value>,
+    warnings: &mut Vec<String>,
+) {
     for (fields, warning) in IGNORED {
         if fields.iter().any(|field| [given, host].iter().any(|map| map.get(*field).is_some_and(is_set))) {
             warnings.push((*warning).to_owned());
         }
     }
     let check = given.get("Healthcheck").and_then(|check| check.get("Test")).and_then(Value::as_array);
-    let is_check = |test: &Vec<Value>| test.first().and_then(Value::as_str).is_some_and(|kind| !matches!(kind, "" | "NONE"));
+    let is_check =
+        |test: &Vec<Value>| test.first().and_then(Value::as_str).is_some_and(|kind| !matches!(kind, "" | "NONE"));
     if check.is_some_and(is_check) {
         warnings.push("The health check is ignored: nothing can be run beside the program.".to_owned());
     }
@@ -173,7 +195,9 @@ pub(super) fn restart_policy(host: &Map<String, Value>, warnings: &mut Vec<Strin
             if max != 0 {
                 return Err(bad("invalid restart policy: maximum retry count can only be used with 'on-failure'"));
             }
-            warnings.push(format!("The restart policy {name} is ignored: a function runs to its end; on-failure is possible."));
+            warnings.push(format!(
+                "The restart policy {name} is ignored: a function runs to its end; on-failure is possible."
+            ));
             RestartPolicy::No
         }
         unknown => {

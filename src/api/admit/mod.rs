@@ -172,7 +172,9 @@ fn check_payload(size: usize, what: &str, function: &FunctionSettings) -> Result
         InvocationKind::Event => (limits::MAX_EVENT_PAYLOAD_BYTES, "Event"),
     };
     if size > limit {
-        return Err(bad(format!("{what}: {size} bytes are more than the {limit} that an invocation of type {kind} takes")));
+        return Err(bad(format!(
+            "{what}: {size} bytes are more than the {limit} that an invocation of type {kind} takes"
+        )));
     }
     Ok(())
 }

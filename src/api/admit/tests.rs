@@ -60,12 +60,8 @@ fn warnings(body: Value) -> Vec<String> {
 
 /// What docker CLI 28 sends for `docker run alpine sleep 1`.
 fn cli_body() -> Value {
-    json!({
-        "Hostname": "", "Domainname": "", "User": "", "AttachStdin": false, "AttachStdout": true,
-        "AttachStderr": true, "Tty": false, "OpenStdin": false, "StdinOnce": false, "Env": null,
-        "Cmd": ["sleep", "1"], "Image": "alpine", "Volumes": {}, "WorkingDir": "", "Entrypoint": null,
-        "OnBuild": null, "Labels": {},
-        "HostConfig": {
+    // As text: the macro for JSON does not take so many members.
+    let host_config = r#"{
             "Binds": null, "ContainerIDFile": "", "LogConfig": {"Type": "", "Config": {}}, "NetworkMode": "default",
             "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": true,
             "VolumeDriver": "", "VolumesFrom": null, "ConsoleSize": [0, 0], "CapAdd": null, "CapDrop": null,
@@ -78,7 +74,13 @@ fn cli_body() -> Value {
             "MemorySwap": 0, "MemorySwappiness": -1, "OomKillDisable": false, "PidsLimit": 0, "Ulimits": [],
             "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
             "MaskedPaths": null, "ReadonlyPaths": null
-        },
+}"#;
+    json!({
+        "Hostname": "", "Domainname": "", "User": "", "AttachStdin": false, "AttachStdout": true,
+        "AttachStderr": true, "Tty": false, "OpenStdin": false, "StdinOnce": false, "Env": null,
+        "Cmd": ["sleep", "1"], "Image": "alpine", "Volumes": {}, "WorkingDir": "", "Entrypoint": null,
+        "OnBuild": null, "Labels": {},
+        "HostConfig": serde_json::from_str::<Value>(host_config).unwrap(),
         "NetworkingConfig": {"EndpointsConfig": {"default": {"IPAMConfig": null}}}
     })
 }
@@ -265,9 +267,8 @@ fn images_outside_the_sandbox_must_be_in_private_ecr() {
 #[test]
 fn what_lambda_cannot_do_is_refused() {
     let host = |host: Value| refused(json!({"Image": "a", "HostConfig": host}));
-    let no_bind = |path: &str| {
-        (400, format!("invalid mount config for type \"bind\": bind source path does not exist: {path}"))
-    };
+    let no_bind =
+        |path: &str| (400, format!("invalid mount config for type \"bind\": bind source path does not exist: {path}"));
     assert_eq!(host(json!({"Binds": ["/nope/x:/x:ro"]})), no_bind("/nope/x"));
     assert_eq!(host(json!({"Mounts": [{"Type": "bind", "Source": "/tmp", "Target": "/x"}]})), no_bind("/tmp"));
     for refused in [
@@ -325,9 +326,7 @@ fn what_is_harmless_is_a_warning() {
 
 #[test]
 fn restart_policies() {
-    let policy = |name: &str, max: i64| {
-        json!({"Image": "a", "HostConfig": {"RestartPolicy": {"Name": name, "MaximumRetryCount": max}}})
-    };
+    let policy = |name: &str, max: i64| json!({"Image": "a", "HostConfig": {"RestartPolicy": {"Name": name, "MaximumRetryCount": max}}});
     assert_eq!(admitted(policy("on-failure", 3)).restart, RestartPolicy::OnFailure { max: 3 });
     assert_eq!(admitted(policy("", 0)).restart, RestartPolicy::No);
     assert_eq!(admitted(policy("always", 0)).restart, RestartPolicy::No);
@@ -355,9 +354,7 @@ fn the_environment_with_the_bootstrap() {
 
 #[test]
 fn the_environment_of_a_native_image() {
-    let native = |env: Value, cmd: Value| {
-        json!({"Image": "a", "Env": env, "Entrypoint": cmd, "Labels": {"sockerless.lambda.protocol": "native"}})
-    };
+    let native = |env: Value, cmd: Value| json!({"Image": "a", "Env": env, "Entrypoint": cmd, "Labels": {"sockerless.lambda.protocol": "native"}});
     admitted(native(json!(["AB=1", "AB=2"]), json!(null)));
     for (env, word) in [
         (json!(["AWS_REGION=x"]), "reserved"),

@@ -22,7 +22,8 @@ pub(in crate::api) async fn create(mut call: Call) -> Result<Reply, ApiError> {
     let mut body = call.json().await?.ok_or_else(no_body)?;
     let name = call.query.get("name").map(names::checked).transpose()?.map(str::to_owned);
     name_image_of_id(&call, &mut body).await?;
-    let platform = call.query.get("platform").or_else(|| body.get("Platform")?.as_str()).filter(|text| !text.is_empty());
+    let platform =
+        call.query.get("platform").or_else(|| body.get("Platform")?.as_str()).filter(|text| !text.is_empty());
     let admitted = admit(&body, platform, &call.api().config)?;
     images::record(call.api(), &admitted.reference, "pull").await?;
     let id = match name {

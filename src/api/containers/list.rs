@@ -15,8 +15,22 @@ use crate::state::model::life::{Life, life};
 
 /// The filters of the list. Those about things that a function never has match what they match in Docker there.
 const FILTERS: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
-    "network", "publish", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 const STATES: &[&str] = &["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 
@@ -30,8 +44,7 @@ pub(in crate::api) async fn list(call: Call) -> Result<Reply, ApiError> {
     let images = api.reader.images().await?;
     let ends = [call.query.get("before"), call.query.get("since")];
     let wanted = Wanted::new(&filters, &containers, &images, all, ends)?;
-    let ids: HashMap<&str, &str> =
-        images.iter().map(|image| (image.reference.as_str(), image.id.as_str())).collect();
+    let ids: HashMap<&str, &str> = images.iter().map(|image| (image.reference.as_str(), image.id.as_str())).collect();
     let now = api.clock.now();
     let item = |container: &Container| {
         let reference = images::canonical(&container.spec.config.image).unwrap_or_default();

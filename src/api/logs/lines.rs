@@ -122,8 +122,7 @@ impl Decoder {
         let message = event.message.strip_suffix('\n').unwrap_or(&event.message);
         let place = self.places.entry(event.stream.clone()).or_default();
         let is_after_failure = std::mem::take(&mut place.after_failure);
-        let is_ours =
-            |place: &Place, id: &str| place.request_id.as_deref() == Some(id) || self.known.contains(id);
+        let is_ours = |place: &Place, id: &str| place.request_id.as_deref() == Some(id) || self.known.contains(id);
         match Platform::parse(message) {
             Some(Platform::Start(id)) if !self.settled || self.known.contains(id) => {
                 place.request_id = Some(id.to_owned());

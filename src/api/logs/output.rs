@@ -148,8 +148,11 @@ mod tests {
     #[tokio::test]
     async fn only_what_is_wanted_as_it_is_wanted() {
         let both = Wanted { stdout: true, stderr: true, bare: true, ..Wanted::default() };
-        let lines =
-            [line(Stream::Stdout, 1_000, "a\n"), line(Stream::Stderr, 2_000, "b\n"), line(Stream::Stdout, 3_000, "c\n")];
+        let lines = [
+            line(Stream::Stdout, 1_000, "a\n"),
+            line(Stream::Stderr, 2_000, "b\n"),
+            line(Stream::Stdout, 3_000, "c\n"),
+        ];
         assert_eq!(shown(both, &lines).await, b"a\nb\nc\n");
         assert_eq!(shown(Wanted { tail: Some(2), ..both }, &lines).await, b"b\nc\n");
         assert_eq!(shown(Wanted { tail: Some(0), ..both }, &lines).await, b"");

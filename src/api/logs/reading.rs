@@ -44,7 +44,11 @@ impl Reading {
 
     /// The next new events, sorted by time; `None`: that was all. Only as many are held as the limit says, so the
     /// order of a very long log is CloudWatch's own from one batch to the next.
-    pub(super) async fn next(&mut self, logs: &dyn ReadLogs, seen: &mut Seen) -> Result<Option<Vec<LogEvent>>, AwsError> {
+    pub(super) async fn next(
+        &mut self,
+        logs: &dyn ReadLogs,
+        seen: &mut Seen,
+    ) -> Result<Option<Vec<LogEvent>>, AwsError> {
         let mut events: Vec<LogEvent> = Vec::new();
         while events.len() < limits::MAX_SORTED_EVENTS && self.pages_left > 0 {
             let Some(query) = self.queries.pop_front() else { break };

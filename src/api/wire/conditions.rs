@@ -131,7 +131,9 @@ fn invoked(container: &Container) -> Value {
     let (holds, reason, message) = match run.map(|run| &run.phase) {
         _ if spec.starts == 0 => (false, "NotStarted", "no start is wished"),
         _ if again(spec, status).is_some() => (false, "Again", "the run has ended and is repeated"),
-        _ if is_waiting_to_be_issued(spec, status) => (false, "Waiting", "the start waits for its function or its turn"),
+        _ if is_waiting_to_be_issued(spec, status) => {
+            (false, "Waiting", "the start waits for its function or its turn")
+        }
         None => (false, "Cancelled", "the start was cancelled before it was issued"),
         Some(RunPhase::Refused) => (false, "Refused", "Lambda refused the invocation: nothing ran"),
         Some(RunPhase::Issued) => (true, "Issued", "the invocation was sent; Lambda has not answered yet"),

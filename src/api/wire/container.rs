@@ -7,7 +7,7 @@ use super::state::{state, status_text, status_word};
 use crate::api::shape;
 use crate::clock::Timestamp;
 use crate::state::model::life::life;
-use crate::state::model::{ContainerConfig, Container, RestartPolicy};
+use crate::state::model::{Container, ContainerConfig, RestartPolicy};
 
 /// What Docker calls the way file systems are kept; here there is none on this machine.
 const DRIVER: &str = "lambda";

@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::tests::{container, ended, exit, issued_run};
-use crate::state::model::{Cause, RunPhase, Run};
+use crate::state::model::{Cause, Run, RunPhase};
 
 /// Answers of a real daemon 29.7.2 in API 1.51.
 const REAL: &str = include_str!("real_inspect.json");
@@ -65,13 +65,15 @@ fn states_in_dockers_words() {
     assert_eq!((&state["Running"], text.as_str()), (&json!(true), "Up 10 seconds"));
     assert_eq!(state["StartedAt"], "1970-01-01T00:19:00.000000000Z");
 
-    waiting.status.run =
-        Some(Run { phase: RunPhase::Running { since: Timestamp::from_secs(1_147) }, ..issued_run(1) });
+    waiting.status.run = Some(Run { phase: RunPhase::Running { since: Timestamp::from_secs(1_147) }, ..issued_run(1) });
     let (state, text) = shown(&waiting);
     assert_eq!((&state["StartedAt"], text.as_str()), (&json!("1970-01-01T00:19:07.000000000Z"), "Up 3 seconds"));
 
     let (state, text) = shown(&ended("a", 1, exit(3, Cause::Exited)));
-    assert_eq!((&state["ExitCode"], &state["Error"], text.as_str()), (&json!(3), &json!(""), "Exited (3) 2 minutes ago"));
+    assert_eq!(
+        (&state["ExitCode"], &state["Error"], text.as_str()),
+        (&json!(3), &json!(""), "Exited (3) 2 minutes ago")
+    );
 
     let (state, _) = shown(&ended("a", 1, exit(137, Cause::OutOfMemory)));
     assert_eq!((&state["OOMKilled"], &state["Error"]), (&json!(true), &json!("OutOfMemory")));
