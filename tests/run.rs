@@ -167,7 +167,9 @@ fn two_runs_at_once_share_one_database() {
 #[test]
 fn an_interrupt_leaves_a_state_that_the_next_start_tidies() {
     let home = Home::new();
-    let marker = home.0.path().join("started");
+    // Programs have a /tmp of their own.
+    let shared = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let marker = shared.path().join("started");
     let script = format!("touch {}; sleep 2", marker.display());
     let child = home.command(&["run", "--sandbox", "host", "sh", "-c", &script]).spawn().unwrap();
     until("the program has started", || Path::exists(&marker));

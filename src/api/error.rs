@@ -58,7 +58,7 @@ pub(super) enum ApiError {
     Terminal(Failure),
     /// AWS failed while logs were read.
     #[error("{0}")]
-    Aws(#[from] AwsError),
+    Aws(Box<AwsError>),
     /// The store failed.
     #[error("{0}")]
     State(#[from] StateError),
@@ -117,6 +117,12 @@ fn failure_status(kind: FailureKind) -> StatusCode {
 }
 
 /// The status of an AWS failure that we met ourselves.
+impl From<AwsError> for ApiError {
+    fn from(error: AwsError) -> Self {
+        Self::Aws(Box::new(error))
+    }
+}
+
 fn aws_status(kind: AwsErrorKind) -> StatusCode {
     match kind {
         AwsErrorKind::AccessDenied => StatusCode::FORBIDDEN,

@@ -21,10 +21,10 @@ impl Seen {
             return false;
         }
         self.order.push_back(id);
-        if self.order.len() > limits::MAX_SEEN_EVENTS {
-            if let Some(oldest) = self.order.pop_front() {
-                self.ids.remove(&oldest);
-            }
+        if self.order.len() > limits::MAX_SEEN_EVENTS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
         }
         true
     }

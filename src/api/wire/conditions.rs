@@ -87,11 +87,11 @@ fn condition(kind: &str, holds: bool, reason: &str, message: &str) -> Value {
 fn conditions(container: &Container) -> Vec<Value> {
     let status = &container.status;
     let mut list = vec![function_ready(container), invoked(container), run_started(container)];
-    if let Known::Is(function) = &status.function {
-        if !function.drift.is_empty() {
-            let message = format!("not as wanted: {}", function.drift.join(", "));
-            list.push(condition("Drifted", true, "SettingsDiffer", &message));
-        }
+    if let Known::Is(function) = &status.function
+        && !function.drift.is_empty()
+    {
+        let message = format!("not as wanted: {}", function.drift.join(", "));
+        list.push(condition("Drifted", true, "SettingsDiffer", &message));
     }
     if status.logs_missing {
         let message = "an answer came, but no line of the run appeared in the log: the role may not write logs";
