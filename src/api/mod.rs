@@ -4,7 +4,7 @@
 //! they may watch, but never act: nothing here calls AWS, but for reading logs through [`ReadLogs`].
 //!
 //! Two spellings of one API are served on every listener: `/internal/v1/…`, whose promises are kept to the letter, and
-//! Docker's own `/…` and `/v1.NN/…`, which does what Docker's clients need. [`routes`] has the one table of both.
+//! Docker's own `/…` and `/v1.NN/…`, which does what Docker's clients need. `routes` has the one table of both.
 //!
 //! Pure files, without clock, store or network: `admit`, `wire`, `query`, `stream`, `logs::lines`.
 
