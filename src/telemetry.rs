@@ -71,7 +71,7 @@ metrics_table! {
     SECOND_RUNS, Counter, "sockerless_second_runs_total", "Runs that Lambda was seen to run once more.";
     CONTAINERS, Gauge, "sockerless_containers", "Containers by state (created, running, restarting, exited, removing).";
     DRIFT_FOUND, Counter, "sockerless_drift_found_total", "Functions found changed or missing, by kind (changed, missing).";
-    DRIFT_MENDED, Counter, "sockerless_drift_mended_total", "Functions put back as wanted, by kind (changed, missing).";
+    DRIFT_MENDED, Counter, "sockerless_drift_mended_total", "Functions put back as wanted, by kind (changed).";
     ORPHANS, Gauge, "sockerless_orphans", "Functions of this instance without a container, seen by the last sweep.";
     ORPHANS_DELETED, Counter, "sockerless_orphans_deleted_total", "Orphaned functions that were deleted.";
     FOREIGN_FUNCTIONS, Gauge, "sockerless_foreign_functions", "Functions with our prefix that belong to other instances, seen by the last sweep.";

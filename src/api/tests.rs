@@ -14,6 +14,7 @@ use crate::state::model::{
 pub(super) fn container(name: &str) -> Container {
     let config = ContainerConfig {
         image: "alpine".to_owned(),
+        image_reference: "docker.io/library/alpine:latest".to_owned(),
         image_uri: "alpine:latest".to_owned(),
         entrypoint: None,
         cmd: Some(vec!["sh".to_owned(), "-c".to_owned(), "echo hi; exit 2".to_owned()]),

@@ -3,7 +3,7 @@
 use super::learn;
 use crate::clock::Timestamp;
 use crate::state::model::life::{self, Life};
-use crate::state::model::{Cause, Container, Exit, InvocationKind, Run, RunPhase, Status};
+use crate::state::model::{Cause, Container, Exit, InvocationKind, Known, Run, RunPhase, Status};
 use crate::state::{ContainerEvent, FactWrite};
 use crate::telemetry;
 
@@ -48,11 +48,25 @@ pub(super) fn observe_change(before: &Status, after: &Status) {
             metrics::counter!(telemetry::UNKNOWN_OUTCOMES).increment(1);
         }
     }
+    match (has_drift(before), has_drift(after)) {
+        (false, true) => metrics::counter!(telemetry::DRIFT_FOUND, "kind" => "changed").increment(1),
+        (true, false) if matches!(after.function, Known::Is(_)) => {
+            metrics::counter!(telemetry::DRIFT_MENDED, "kind" => "changed").increment(1);
+        }
+        _ => {}
+    }
+    if matches!(before.function, Known::Is(_)) && after.missing_since.is_some() {
+        metrics::counter!(telemetry::DRIFT_FOUND, "kind" => "missing").increment(1);
+    }
     let second_runs = |status: &Status| status.run.as_ref().map_or((0, 0), |run| (run.no, run.second_runs));
     let ((run_before, before), (run_after, after)) = (second_runs(before), second_runs(after));
     if run_before == run_after && after > before {
         metrics::counter!(telemetry::SECOND_RUNS).increment(u64::from(after - before));
     }
+}
+
+fn has_drift(status: &Status) -> bool {
+    matches!(&status.function, Known::Is(function) if !function.drift.is_empty())
 }
 
 /// The run that has an end now and had none before.

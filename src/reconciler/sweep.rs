@@ -150,7 +150,6 @@ impl Shared {
                 status
             })
             .await?;
-            metrics::counter!(telemetry::DRIFT_FOUND, "kind" => "changed").increment(1);
             self.kick(*id, self.clock.now(), Priority::Housekeeping).await;
         }
         for id in &findings.missing {

@@ -13,7 +13,7 @@ use super::queue::Priority;
 use super::record::{self, fact_write, observe_change};
 use super::shared::Shared;
 use crate::clock::Timestamp;
-use crate::state::model::{Container, ContainerId, life};
+use crate::state::model::{Container, ContainerId, Known, Status, life};
 use crate::state::{InvokePermit, Issue, StateError, Written};
 use crate::telemetry;
 
@@ -168,6 +168,9 @@ impl Shared {
         if had_run && life::unsettled_run(&decision.status).is_none() {
             self.give_slot_back(&stored.id).await;
         }
+        if let Some(digest) = new_digest(&stored.status, &decision.status) {
+            self.facts.set_image_digest(&stored.spec.config.image_reference, digest).await?;
+        }
         if decision.status.logs_missing && !stored.status.logs_missing {
             self.set_role_logs(&stored.spec.config.function.role_arn, false).await?;
         }
@@ -224,6 +227,17 @@ fn due_at(decision: &Decision, now: Timestamp) -> Option<Timestamp> {
         }
         _ => Some(now),
     }
+}
+
+/// The digest that Lambda has resolved an image to since.
+fn new_digest<'a>(before: &Status, after: &'a Status) -> Option<&'a str> {
+    let resolved = |status: &'a Status| match &status.function {
+        Known::Is(function) => function.resolved_image.as_deref(),
+        Known::Absent | Known::Maybe => None,
+    };
+    let digest = resolved(after)?;
+    let known = matches!(&before.function, Known::Is(function) if function.resolved_image.as_deref() == Some(digest));
+    (!known).then_some(digest)
 }
 
 /// What follows from a committed decision.

@@ -11,4 +11,5 @@
 mod docker;
 mod lives;
 mod support;
+mod sweep;
 mod whose;

@@ -1,7 +1,7 @@
 //! The real binary, its sandbox, and a client: what the tests of the daemon need.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -103,12 +103,16 @@ pub(crate) fn sandbox_state(endpoint: &str) -> Value {
 
 /// One HTTP exchange on a connection of its own.
 pub(crate) fn http(endpoint: &str, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+    exchange(endpoint, method, path, "", body)
+}
+
+fn exchange(endpoint: &str, method: &str, path: &str, headers: &str, body: &str) -> std::io::Result<(u16, String)> {
     let address = endpoint.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(address)?;
     let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -179,4 +183,114 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
 /// How many lines a file has; a missing one has none.
 pub(crate) fn lines(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+/// A sandbox that stands for AWS itself, shared by several daemons.
+pub(crate) struct Aws {
+    child: Child,
+    pub(crate) endpoint: String,
+}
+
+impl Aws {
+    pub(crate) fn start(home: &Home) -> Self {
+        let mut child = home.command(&["sandbox"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let endpoint = lines.find_map(|line| line.unwrap().strip_prefix("export AWS_ENDPOINT_URL=").map(str::to_owned));
+        Self { child, endpoint: endpoint.unwrap() }
+    }
+
+    /// What it holds.
+    pub(crate) fn state(&self) -> Value {
+        sandbox_state(&self.endpoint)
+    }
+
+    /// A call of Lambda by hand.
+    pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let authorization =
+            "Authorization: AWS4-HMAC-SHA256 Credential=sandbox/20260101/us-east-1/lambda/aws4_request\r\n";
+        exchange(&self.endpoint, method, path, authorization, body).unwrap()
+    }
+}
+
+impl Drop for Aws {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A daemon that believes in a real account, whose endpoint happens to be on this machine.
+pub(crate) struct Account {
+    child: Child,
+    metrics: String,
+    socket: PathBuf,
+}
+
+impl Account {
+    pub(crate) fn start(home: &Home, endpoint: &str, key: &str, args: &[&str]) -> Self {
+        let metrics = free_address();
+        let socket = home.directory().join("api.sock");
+        std::fs::create_dir_all(home.directory()).unwrap();
+        let child = home
+            .command(&["--region", "us-east-1", "--role-arn", "arn:aws:iam::000000000000:role/job"])
+            .args(["--endpoint-url", endpoint, "--metrics-listen", &metrics])
+            .args(["--image-registry", "000000000000.dkr.ecr.us-east-1.amazonaws.com"])
+            .arg("--database")
+            .arg(home.database())
+            .arg("--listen")
+            .arg(format!("unix://{}", socket.display()))
+            .args(args)
+            .env("AWS_ACCESS_KEY_ID", key)
+            .env("AWS_SECRET_ACCESS_KEY", "sandbox")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, metrics, socket }
+    }
+
+    /// What /readyz says, with its status.
+    pub(crate) fn ready(&self) -> Option<(u16, Value)> {
+        let (status, body) = http(&self.metrics, "GET", "/readyz", "").ok()?;
+        Some((status, serde_json::from_str(&body).ok()?))
+    }
+
+    pub(crate) async fn until_ready(&self) {
+        until("it is ready", async || self.ready().filter(|(status, _)| *status == 200)).await;
+    }
+
+    /// What /metrics says.
+    pub(crate) fn metrics(&self) -> String {
+        http(&self.metrics, "GET", "/metrics", "").unwrap().1
+    }
+
+    /// Waits for a problem of this name, and gives its reason.
+    pub(crate) async fn until_problem(&self, name: &str) -> String {
+        until(name, async || {
+            let (status, body) = self.ready()?;
+            (status == 503 && body.to_string().contains(name)).then(|| body.to_string())
+        })
+        .await
+    }
+
+    pub(crate) fn docker(&self) -> Docker {
+        Docker::connect_with_unix(self.socket.to_str().unwrap(), 120, bollard::API_DEFAULT_VERSION).unwrap()
+    }
+
+    pub(crate) fn stop(mut self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }

@@ -1,109 +1,12 @@
 //! Whose database, socket and AWS account is this?
 
 use std::net::TcpListener;
-use std::process::Stdio;
-
-use serde_json::Value;
 
 use crate::docker::{create, start, wait};
-use crate::support::{Home, http, sandbox_state, until};
-
-/// A sandbox that stands for AWS itself, shared by several daemons.
-struct Aws {
-    child: std::process::Child,
-    endpoint: String,
-}
-
-impl Aws {
-    fn start(home: &Home) -> Self {
-        use std::io::{BufRead as _, BufReader};
-        let mut child = home.command(&["sandbox"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let endpoint = lines.find_map(|line| line.unwrap().strip_prefix("export AWS_ENDPOINT_URL=").map(str::to_owned));
-        Self { child, endpoint: endpoint.unwrap() }
-    }
-}
-
-impl Drop for Aws {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A daemon that believes in a real account, whose endpoint happens to be on this machine.
-struct Account {
-    child: std::process::Child,
-    metrics: String,
-    socket: std::path::PathBuf,
-}
-
-impl Account {
-    fn start(home: &Home, endpoint: &str, key: &str, args: &[&str]) -> Self {
-        let metrics = free_address();
-        let socket = home.directory().join("api.sock");
-        std::fs::create_dir_all(home.directory()).unwrap();
-        let child = home
-            .command(&["--region", "us-east-1", "--role-arn", "arn:aws:iam::000000000000:role/job"])
-            .args(["--endpoint-url", endpoint, "--metrics-listen", &metrics])
-            .args(["--image-registry", "000000000000.dkr.ecr.us-east-1.amazonaws.com"])
-            .arg("--database")
-            .arg(home.database())
-            .arg("--listen")
-            .arg(format!("unix://{}", socket.display()))
-            .args(args)
-            .env("AWS_ACCESS_KEY_ID", key)
-            .env("AWS_SECRET_ACCESS_KEY", "sandbox")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self { child, metrics, socket }
-    }
-
-    /// What /readyz says, with its status.
-    fn ready(&self) -> Option<(u16, Value)> {
-        let (status, body) = http(&self.metrics, "GET", "/readyz", "").ok()?;
-        Some((status, serde_json::from_str(&body).ok()?))
-    }
-
-    async fn until_ready(&self) {
-        until("it is ready", async || self.ready().filter(|(status, _)| *status == 200)).await;
-    }
-
-    /// Waits for a problem of this name, and gives its reason.
-    async fn until_problem(&self, name: &str) -> String {
-        until(name, async || {
-            let (status, body) = self.ready()?;
-            (status == 503 && body.to_string().contains(name)).then(|| body.to_string())
-        })
-        .await
-    }
-
-    fn docker(&self) -> bollard::Docker {
-        bollard::Docker::connect_with_unix(self.socket.to_str().unwrap(), 120, bollard::API_DEFAULT_VERSION).unwrap()
-    }
-
-    fn stop(mut self) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
+use crate::support::{Account, Aws, Home, free_address, until};
 
 fn functions(aws: &Aws) -> usize {
-    sandbox_state(&aws.endpoint)["functions"].as_array().unwrap().len()
+    aws.state()["functions"].as_array().unwrap().len()
 }
 
 /// With region, role and credentials the same binary needs no sandbox: the SDK is pointed at another endpoint, that is all.
@@ -154,7 +57,7 @@ async fn a_copied_database_changes_nothing_until_it_is_adopted() {
     let adopted = Account::start(&copy, &aws.endpoint, "sandbox", &["--adopt"]);
     adopted.until_ready().await;
     until("the adopted database cleans up", async || (functions(&aws) == 0).then_some(())).await;
-    let invoked = &sandbox_state(&aws.endpoint)["invocations"];
+    let invoked = &aws.state()["invocations"];
     assert!(invoked.as_array().unwrap().is_empty(), "nothing of before the adoption is run: {invoked}");
     adopted.stop();
 }

@@ -72,7 +72,8 @@ pub(crate) fn new(n: u8, name: &str) -> NewContainer {
 
 pub(crate) fn config() -> ContainerConfig {
     serde_json::from_value(json!({
-        "image": "alpine", "image_uri": "123.dkr.ecr.eu-west-1.amazonaws.com/alpine:latest",
+        "image": "alpine", "image_reference": "docker.io/library/alpine:latest",
+        "image_uri": "123.dkr.ecr.eu-west-1.amazonaws.com/alpine:latest",
         "entrypoint": null, "cmd": ["true"], "env": ["A=b"], "working_dir": null, "labels": {"team": "blue"},
         "tty": false, "auto_remove": false, "restart": "no",
         "function": {

@@ -28,8 +28,6 @@ const TOKEN_CHARS: usize = 32;
 pub(super) struct Admitted {
     /// What is recorded.
     pub(super) config: ContainerConfig,
-    /// The image's long name.
-    pub(super) reference: String,
     /// What the client should know.
     pub(super) warnings: Vec<String>,
 }
@@ -58,6 +56,7 @@ pub(super) fn admit(body: &Value, platform: Option<&str>, config: &Config) -> Re
     let function = function::settings(&host, &labels, platform, config)?;
     let admitted = ContainerConfig {
         image: image.to_owned(),
+        image_reference: reference.canonical(),
         image_uri,
         entrypoint: entrypoint(&given),
         cmd: words(&given, "Cmd").filter(|cmd| !cmd.is_empty()),
@@ -72,7 +71,7 @@ pub(super) fn admit(body: &Value, platform: Option<&str>, config: &Config) -> Re
         docker_host_config: Value::Object(shape::known(shape::HOST_CONFIG, &host)),
     };
     check_sizes(&admitted)?;
-    Ok(Admitted { config: admitted, reference: reference.canonical(), warnings })
+    Ok(Admitted { config: admitted, warnings })
 }
 
 fn bad(message: impl Into<String>) -> ApiError {

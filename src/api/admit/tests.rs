@@ -89,7 +89,7 @@ fn cli_body() -> Value {
 fn what_the_docker_cli_sends_is_taken_without_a_warning() {
     let admitted = admit(&cli_body(), None, &config()).unwrap();
     assert!(admitted.warnings.is_empty(), "{:?}", admitted.warnings);
-    assert_eq!(admitted.reference, "docker.io/library/alpine:latest");
+    assert_eq!(admitted.config.image_reference, "docker.io/library/alpine:latest");
     let config = admitted.config;
     assert_eq!((config.image.as_str(), config.image_uri.as_str()), ("alpine", "alpine:latest"));
     assert_eq!(config.cmd, Some(vec!["sleep".to_owned(), "1".to_owned()]));

@@ -25,7 +25,7 @@ pub(in crate::api) async fn create(mut call: Call) -> Result<Reply, ApiError> {
     let platform =
         call.query.get("platform").or_else(|| body.get("Platform")?.as_str()).filter(|text| !text.is_empty());
     let admitted = admit(&body, platform, &call.api().config)?;
-    images::record(call.api(), &admitted.reference, "pull").await?;
+    images::record(call.api(), &admitted.config.image_reference, "pull").await?;
     let id = match name {
         Some(name) => match record(&call, name.clone(), admitted.config).await? {
             Ok(id) => id,

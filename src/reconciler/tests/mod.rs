@@ -50,6 +50,7 @@ pub(super) fn settings() -> FunctionSettings {
 pub(super) fn config() -> ContainerConfig {
     ContainerConfig {
         image: "host".into(),
+        image_reference: "docker.io/library/host:latest".into(),
         image_uri: "host:latest".into(),
         entrypoint: None,
         cmd: Some(vec!["true".into()]),

@@ -39,6 +39,8 @@ impl Spec {
 pub struct ContainerConfig {
     /// The image as the client named it.
     pub image: String,
+    /// The image as the store lists it: with registry, path and tag.
+    pub image_reference: String,
     /// The image as Lambda is told.
     pub image_uri: String,
     /// Docker's `Entrypoint`; `None`: the image's.
