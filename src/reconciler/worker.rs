@@ -12,12 +12,13 @@ use super::plan::{Action, Decision, Moment, plan};
 use super::queue::Priority;
 use super::record::{self, fact_write, observe_change};
 use super::shared::Shared;
+use crate::clock::Timestamp;
 use crate::state::model::{Container, ContainerId, life};
 use crate::state::{InvokePermit, Issue, StateError, Written};
 use crate::telemetry;
 
 /// Steps of one container in a row, at most; then others have their turn.
-const MAX_STEPS: u32 = 24;
+pub(super) const MAX_STEPS: u32 = 24;
 
 /// What is left to do for a container after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(super) enum Next {
     /// Nothing, until something happens.
     Idle,
     /// Look again then.
-    At(crate::clock::Timestamp, Priority),
+    At(Timestamp, Priority),
 }
 
 /// What a turn did, for the metrics of the loop.
@@ -96,11 +97,7 @@ impl Shared {
         decision: Decision,
     ) -> Result<Option<Step>, StateError> {
         let now = self.clock.now();
-        let due_at = match &decision.action {
-            Action::Wait { until } => *until,
-            Action::AwaitSlot | Action::Invoke { .. } => None,
-            _ => Some(now),
-        };
+        let due_at = due_at(&decision.action, now);
         tracing::debug!(container = %stored.id, action = decision.action.name(), because = decision.because, "planned");
         let write = fact_write(stored, &decision.status, due_at, now);
         if let Action::Invoke { .. } = decision.action {
@@ -211,6 +208,15 @@ impl Shared {
             "an action on AWS failed"
         );
         true
+    }
+}
+
+/// When a container is looked at again if nothing comes of the action: after a crash, for example.
+pub(super) fn due_at(action: &Action, now: Timestamp) -> Option<Timestamp> {
+    match action {
+        Action::Wait { until } => *until,
+        Action::AwaitSlot | Action::Invoke { .. } => None,
+        _ => Some(now),
     }
 }
 
