@@ -216,8 +216,9 @@ impl Daemon {
 
     /// Stops in order.
     pub async fn stop(self) {
-        self.api.stop(self.drain).await;
-        self.reconciler.stop(self.drain).await;
+        // Both at once, so that one limit holds for the whole: a wish that comes in meanwhile is durable, and the next
+        // start takes it up.
+        tokio::join!(self.api.stop(self.drain), self.reconciler.stop(self.drain));
         if let Some(metrics) = self.metrics {
             metrics.stop(Duration::ZERO).await;
         }

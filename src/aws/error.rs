@@ -48,7 +48,7 @@ where
 }
 
 /// By the code first, since AWS gives some of them with surprising statuses; by the status otherwise.
-fn kind_of_answer(status: u16, code: Option<&str>, message: &str) -> AwsErrorKind {
+pub(crate) fn kind_of_answer(status: u16, code: Option<&str>, message: &str) -> AwsErrorKind {
     if let Some(kind) = code.and_then(|code| kind_of_code(code.strip_suffix("Exception").unwrap_or(code), message)) {
         return kind;
     }

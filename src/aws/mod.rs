@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 use gates::Gates;
 
+#[cfg(all(test, feature = "sandbox"))]
+pub(crate) use error::kind_of_answer;
 pub use limits::Lane;
 pub use types::{
     AwsError, AwsErrorKind, FunctionDescription, FunctionPage, FunctionShape, InvokeReply, InvokeRequest, LogEvent,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::absorb::{Outcome, absorb, outcome_of};
 use super::learn::{Evidence, RunAnswer, learn};
-use super::names;
+use super::names::{self, Identity};
 use super::plan::Action;
 use super::shared::Shared;
 use crate::aws::{AwsError, AwsErrorKind, FunctionDescription, InvokeReply, InvokeRequest};
@@ -31,6 +31,11 @@ pub(super) struct News {
 }
 
 impl News {
+    /// What became of `action`. `jitter` is in 0..1.
+    pub(super) fn new(action: Action, outcome: Outcome, evidence: Option<Evidence>, jitter: f64) -> Self {
+        Self { action, outcome, evidence, jitter }
+    }
+
     /// The facts with the news.
     pub(super) fn fold(&self, now: Timestamp, spec: &Spec, status: Status) -> Status {
         let status = absorb(now, self.jitter, status, &self.action, &self.outcome);
@@ -77,19 +82,13 @@ impl Shared {
     }
 
     fn news(&self, action: Action, outcome: Outcome, evidence: Option<Evidence>) -> News {
-        News { action, outcome, evidence, jitter: jitter() }
+        News::new(action, outcome, evidence, jitter())
     }
 
     async fn act(&self, container: &Container, action: &Action) -> Result<(Action, Option<Evidence>), AwsError> {
         if let Some(name) = action.changes() {
             let seen = self.look(container, name).await?;
-            let go_on = match (&seen, action) {
-                // A list that showed drift may have been old.
-                (Evidence::Function(function), Action::UpdateFunction { .. }) => !function.drift.is_empty(),
-                (Evidence::Function(_), _) => true,
-                _ => false,
-            };
-            if !go_on {
+            if !may_change(action, &seen) {
                 return Ok((Action::GetFunction { name: name.to_owned() }, Some(seen)));
             }
         }
@@ -97,7 +96,7 @@ impl Shared {
             Action::GetFunction { name } => Some(self.look(container, name).await?),
             Action::CreateFunction { .. } => {
                 let description = self.cloud.create_function(&self.identity.new_function(container)).await?;
-                Some(Evidence::Function(self.function(&description, container)))
+                Some(Evidence::Function(function(&description, container, self.clock.now())))
             }
             Action::PutEventInvokeConfig { name } => {
                 let age = container.spec.config.function.event_age_s;
@@ -126,41 +125,14 @@ impl Shared {
         } else {
             self.cloud.update_function_configuration(name, &wanted).await?
         };
-        let mut function = self.function(&description, container);
-        // What AWS will not change stays as it is until the next sweep sees it: no endless mending.
-        function.drift.retain(|field| (field == names::CODE_FIELD) != code);
-        Ok(Evidence::Function(function))
+        Ok(updated(&description, container, code, self.clock.now()))
     }
 
     async fn look(&self, container: &Container, name: &str) -> Result<Evidence, AwsError> {
         match self.cloud.get_function(name).await {
-            Ok(description) => {
-                let tags = description.tags.clone().unwrap_or_default();
-                if !self.identity.owns(&tags, &container.id) {
-                    return Ok(Evidence::ForeignFunction { name: name.to_owned() });
-                }
-                Ok(Evidence::Function(self.function(&description, container)))
-            }
+            Ok(description) => Ok(sight(&self.identity, &description, container, self.clock.now())),
             Err(error) if error.kind == AwsErrorKind::NotFound => Ok(Evidence::NoFunction),
             Err(error) => Err(error),
-        }
-    }
-
-    /// A function as the facts have it.
-    pub(super) fn function(&self, description: &FunctionDescription, container: &Container) -> Function {
-        let mut drift = names::drift(&names::shape(&container.spec.config), &description.shape);
-        if description.shape.image_uri.is_none() {
-            drift.retain(|field| field != names::CODE_FIELD);
-        }
-        Function {
-            name: description.name.clone(),
-            arn: description.arn.clone(),
-            state: function_state(description),
-            updating: description.updating,
-            drift,
-            event_config: false,
-            resolved_image: description.resolved_image_uri.clone(),
-            seen_at: self.clock.now(),
         }
     }
 
@@ -189,7 +161,63 @@ impl Shared {
     }
 }
 
-fn run_answer(run_no: u64, reply: InvokeReply) -> RunAnswer {
+/// What a function that was looked at proves: whether it is this container's, by its tags, and what it is like.
+pub(super) fn sight(
+    identity: &Identity,
+    description: &FunctionDescription,
+    container: &Container,
+    now: Timestamp,
+) -> Evidence {
+    let tags = description.tags.clone().unwrap_or_default();
+    if !identity.owns(&tags, &container.id) {
+        return Evidence::ForeignFunction { name: description.name.clone() };
+    }
+    Evidence::Function(function(description, container, now))
+}
+
+/// Whether an action that changes a function may go on after the look at it.
+pub(super) fn may_change(action: &Action, seen: &Evidence) -> bool {
+    match (seen, action) {
+        // A list that showed drift may have been old.
+        (Evidence::Function(function), Action::UpdateFunction { .. }) => !function.drift.is_empty(),
+        (Evidence::Function(_), _) => true,
+        _ => false,
+    }
+}
+
+/// What an update of the image (`code`) or of the other settings has left.
+pub(super) fn updated(
+    description: &FunctionDescription,
+    container: &Container,
+    code: bool,
+    now: Timestamp,
+) -> Evidence {
+    let mut function = function(description, container, now);
+    // What AWS will not change stays as it is until the next sweep sees it: no endless mending.
+    function.drift.retain(|field| (field == names::CODE_FIELD) != code);
+    Evidence::Function(function)
+}
+
+/// A function as the facts have it.
+pub(super) fn function(description: &FunctionDescription, container: &Container, now: Timestamp) -> Function {
+    let mut drift = names::drift(&names::shape(&container.spec.config), &description.shape);
+    if description.shape.image_uri.is_none() {
+        drift.retain(|field| field != names::CODE_FIELD);
+    }
+    Function {
+        name: description.name.clone(),
+        arn: description.arn.clone(),
+        state: function_state(description),
+        updating: description.updating,
+        drift,
+        event_config: false,
+        resolved_image: description.resolved_image_uri.clone(),
+        seen_at: now,
+    }
+}
+
+/// What the reply to a RequestResponse invocation proves.
+pub(super) fn run_answer(run_no: u64, reply: InvokeReply) -> RunAnswer {
     RunAnswer {
         run_no,
         request_id: reply.request_id,
@@ -199,7 +227,8 @@ fn run_answer(run_no: u64, reply: InvokeReply) -> RunAnswer {
     }
 }
 
-fn invoke_request(container: &Container) -> Option<InvokeRequest> {
+/// The invocation of the run that was issued.
+pub(super) fn invoke_request(container: &Container) -> Option<InvokeRequest> {
     let issued = container.status.run.as_ref()?.issued.as_ref()?;
     let settings = &container.spec.config.function;
     let asynchronous = issued.kind == InvocationKind::Event;

@@ -34,7 +34,7 @@ impl Shared {
                 .fold_in(id, |container| news.fold(self.clock.now(), &container.spec, container.status.clone()))
                 .await
             {
-                Ok(()) | Err(StateError::Closed) => return,
+                Ok(_) | Err(StateError::Closed) => return,
                 Err(error) => {
                     tracing::error!(container = %id, %error, attempt, action = run_no(news), "an outcome could not be recorded");
                     tokio::time::sleep(RECORD_PAUSE).await;
@@ -43,22 +43,23 @@ impl Shared {
         }
     }
 
-    /// Folds something into a container's facts, against all other writers, and wakes what waits for a slot.
+    /// Folds something into a container's facts, against all other writers, and wakes what waits for a slot. Returns
+    /// whether anything was new.
     pub(super) async fn fold_in(
         &self,
         id: &ContainerId,
         fold: impl Fn(&Container) -> crate::state::model::Status,
-    ) -> Result<(), StateError> {
+    ) -> Result<bool, StateError> {
         loop {
-            let Some(container) = self.reader.container(id).await? else { return Ok(()) };
+            let Some(container) = self.reader.container(id).await? else { return Ok(false) };
             let status = fold(&container);
             if status == container.status {
-                return Ok(());
+                return Ok(false);
             }
             let now = self.clock.now();
             match self.facts.write(fact_write(&container, &status, Some(now), now)).await? {
                 Written::Stale => {}
-                Written::Gone => return Ok(()),
+                Written::Gone => return Ok(false),
                 Written::At(_) => {
                     observe_change(&container.status, &status);
                     let settled =
@@ -66,7 +67,7 @@ impl Shared {
                     if settled {
                         self.give_slot_back(id).await;
                     }
-                    return Ok(());
+                    return Ok(true);
                 }
             }
         }

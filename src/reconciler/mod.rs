@@ -33,11 +33,12 @@ mod tests;
 mod verdict;
 mod worker;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -63,6 +64,8 @@ const MAX_WORKERS: usize = 32;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// When AWS cannot be reached at the start.
 const CLAIM_PAUSE: Schedule = Schedule { first: Duration::from_secs(1), most: Duration::from_secs(30) };
+/// After a worker ended in a panic.
+const PANIC_PAUSE: Duration = Duration::from_secs(60);
 /// After a failure of the store.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -100,15 +103,7 @@ impl Reconciler {
     /// `drain`. While AWS is not reachable, or the claim is lost, nothing is changed and the problem is told.
     pub async fn run(self, stop: CancellationToken, drain: Duration) {
         let Some(instance) = self.claim(&stop).await else { return };
-        let (kicks, kicked) = mpsc::channel(KICKS);
-        let shared = match self.shared(&instance, kicks).await {
-            Ok(shared) => shared,
-            Err(error) => {
-                tracing::error!(%error, "the store cannot be read");
-                self.parts.health.fail(Check::Store, error.to_string());
-                return;
-            }
-        };
+        let Some((shared, kicked)) = self.begin(&instance, &stop).await else { return };
         let lost = CancellationToken::new();
         let background = TaskTracker::new();
         background.spawn(shared.clone().follow_logs(stop.child_token()));
@@ -120,6 +115,7 @@ impl Reconciler {
             queue: Queue::default(),
             kicked,
             workers: JoinSet::new(),
+            keys: HashMap::new(),
             halt: halt.clone(),
             census: Census::default(),
         };
@@ -132,6 +128,25 @@ impl Reconciler {
         control.drain(drain).await;
         if lost.is_cancelled() {
             self.idle(&stop).await;
+        }
+    }
+
+    /// Reads what all tasks share, as long as it takes. `None`: stopped before, or the store is closed.
+    async fn begin(&self, instance: &Instance, stop: &CancellationToken) -> Option<(Shared, mpsc::Receiver<Kick>)> {
+        loop {
+            let (kicks, kicked) = mpsc::channel(KICKS);
+            match self.shared(instance, kicks).await {
+                Ok(shared) => return Some((shared, kicked)),
+                Err(StateError::Closed) => return None,
+                Err(error) => {
+                    tracing::error!(%error, "the store cannot be read");
+                    self.parts.health.fail(Check::Store, error.to_string());
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = self.beat_for(STORE_PAUSE) => {}
+            }
         }
     }
 
@@ -256,6 +271,8 @@ struct Loop {
     feed: WishFeed,
     kicked: mpsc::Receiver<Kick>,
     workers: JoinSet<(ContainerId, Result<Turn, StateError>)>,
+    /// Who works on what, should a worker end in a panic.
+    keys: HashMap<task::Id, ContainerId>,
     halt: CancellationToken,
     census: Census,
 }
@@ -286,7 +303,7 @@ impl Loop {
             let wake = self.queue.next_due().unwrap_or(resync_at).min(resync_at).min(now.after(HEARTBEAT));
             let wake = if self.workers.len() < MAX_WORKERS { wake } else { now.after(HEARTBEAT) };
             tokio::select! {
-                Some(done) = self.workers.join_next() => self.take_back(done),
+                Some(done) = self.workers.join_next_with_id() => self.take_back(done),
                 Some(kick) = self.kicked.recv() => self.push(kick.id, kick.due, kick.priority),
                 wished = self.feed.next() => match wished {
                     Ok(wished) => self.wished(wished).await,
@@ -345,30 +362,39 @@ impl Loop {
             };
             let shared = Shared { cloud: self.shared.cloud.lane(lane), ..self.shared.clone() };
             let halt = self.halt.clone();
-            self.workers.spawn(async move {
+            let worker = self.workers.spawn(async move {
                 let started = shared.clock.now();
                 let turn = shared.reconcile(id, &halt).await;
                 metrics::histogram!(telemetry::RECONCILE_SECONDS, "controller" => "container")
                     .record(shared.clock.now().since(started));
                 (id, turn)
             });
+            self.keys.insert(worker.id(), id);
         }
         metrics::gauge!(telemetry::RUNS_IN_FLIGHT).set(count(self.shared.slots.held()));
         metrics::gauge!(telemetry::QUEUE_DEPTH, "name" => "container").set(count(self.queue.len()));
         metrics::gauge!(telemetry::ACTIVE_WORKERS, "controller" => "container").set(count(self.queue.working()));
     }
 
-    fn take_back(&mut self, done: Result<(ContainerId, Result<Turn, StateError>), tokio::task::JoinError>) {
+    fn take_back(&mut self, done: Result<(task::Id, (ContainerId, Result<Turn, StateError>)), JoinError>) {
         let (id, turn) = match done {
-            Ok(done) => done,
+            Ok((task, done)) => {
+                self.keys.remove(&task);
+                done
+            }
             Err(error) => {
-                // A bug. Its key stays out of the queue until the next start: nothing is done twice.
-                tracing::error!(%error, "a worker ended in a panic");
-                self.shared.health.fail(Check::Reconciler, "a worker ended in a panic: see the log");
+                // A bug. Every act has its intent committed, so looking again is safe.
+                let Some(id) = self.keys.remove(&error.id()) else { return };
+                tracing::error!(container = %id, %error, "a worker ended in a panic");
+                self.queue.done(id);
+                self.queue.push(id, self.now().after(PANIC_PAUSE), Priority::Housekeeping);
                 return;
             }
         };
         self.queue.done(id);
+        if let Some(next) = self.shared.slots.next() {
+            self.queue.push(next, self.now(), Priority::User);
+        }
         let result = match turn {
             Ok(turn) => {
                 self.shared.health.pass(Check::Store);

@@ -4,12 +4,14 @@
 //! - `read_through` of a group moves only over what was read to the last page, late lines included: a run is called
 //!   unknown by it, never by the clock alone.
 //! - What was read is in the facts before `read_through` moves.
+//! - A line that could not be told to a run yet is learned again by the next pass: nothing is remembered as done, because
+//!   learning twice changes nothing.
 //!
 //! # Caveats
 //! - Lines may be [`DELIVERY_SLACK`] late and clocks [`CLOCK_SKEW`] apart, so every deep pass reads that far back again;
 //!   between two deep passes, quick ones read the last seconds only.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -23,28 +25,44 @@ use super::shared::Shared;
 use crate::aws::{AwsError, LogEvent, LogQuery};
 use crate::clock::Timestamp;
 use crate::state::StateError;
-use crate::state::model::{Container, ContainerId};
+use crate::state::model::{Container, ContainerId, Status};
 use crate::telemetry;
 
 /// Time between two questions while runs are under way.
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
 /// Time between two passes that read back over late lines.
 const DEEP_EVERY: Duration = Duration::from_secs(30);
 /// How far a quick pass reads back.
 const QUICK_WINDOW: Duration = Duration::from_secs(20);
 /// Pages of one pass, at most: 10,000 events each. A pass that needs more does not count as read to the end.
-const MAX_PAGES: u32 = 500;
-/// Events of one group that are remembered as learned.
-const MAX_LEARNED: usize = 200_000;
+pub(super) const MAX_PAGES: u32 = 500;
 /// When CloudWatch fails.
-const PAUSE: Schedule = Schedule { first: Duration::from_secs(1), most: Duration::from_secs(30) };
+pub(super) const PAUSE: Schedule = Schedule { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 
 /// What the informer remembers of a log group.
 #[derive(Debug, Default)]
-struct Group {
+pub(super) struct Group {
     last_pass: Option<Timestamp>,
     last_deep: Option<Timestamp>,
-    learned: HashSet<String>,
+}
+
+impl Group {
+    /// A pass that began at `now` has ended; `complete`: it came to the last page. Returns how far the group is read
+    /// now, if that has moved.
+    pub(super) fn passed(
+        &mut self,
+        pass: Pass,
+        now: Timestamp,
+        complete: bool,
+        read_through: Timestamp,
+    ) -> Option<Timestamp> {
+        self.last_pass = Some(now);
+        if !(pass.deep && complete) {
+            return None;
+        }
+        self.last_deep = Some(now);
+        Some(now.before(DELIVERY_SLACK).max(read_through))
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -108,17 +126,11 @@ impl Shared {
         let now = self.clock.now();
         let read_through = self.knowledge().read_through.get(name).copied().unwrap_or_default();
         let pass = Pass::choose(now, containers, group, read_through);
-        let complete = self.read_pass(name, containers, group, pass.from).await?;
+        let complete = self.read_pass(name, containers, pass.from).await?;
         self.note_success();
-        group.last_pass = Some(now);
-        if pass.deep && complete {
-            group.last_deep = Some(now);
-            let through = now.before(DELIVERY_SLACK).max(read_through);
+        if let Some(through) = group.passed(pass, now, complete, read_through) {
             self.facts.set_log_progress(name, through).await?;
             self.knowledge().read_through.insert(name.to_owned(), through);
-            if group.learned.len() > MAX_LEARNED {
-                group.learned.clear();
-            }
         }
         let through = self.knowledge().read_through.get(name).copied().unwrap_or_default();
         metrics::gauge!(telemetry::INFORMER_LAG).set(now.since(through).saturating_sub(DELIVERY_SLACK).as_secs_f64());
@@ -126,23 +138,12 @@ impl Shared {
     }
 
     /// Reads a group from a time on. Returns whether the last page was reached.
-    async fn read_pass(
-        &self,
-        name: &str,
-        containers: &[Container],
-        group: &mut Group,
-        from: Timestamp,
-    ) -> Result<bool, InformerError> {
+    async fn read_pass(&self, name: &str, containers: &[Container], from: Timestamp) -> Result<bool, InformerError> {
         let owners = owners(containers);
-        let mut query = LogQuery {
-            group: name.to_owned(),
-            start_ms: Some(from.as_millis().max(0)),
-            pattern: Some(lines::pattern()),
-            ..LogQuery::default()
-        };
+        let mut query = question(name, from);
         for _ in 0..MAX_PAGES {
             let page = self.cloud.filter_log_events(query.clone()).await?;
-            self.learn_page(&owners, group, page.events).await?;
+            self.learn_page(&owners, page.events).await?;
             match page.next_token {
                 Some(token) => query.next_token = Some(token),
                 None => return Ok(true),
@@ -153,65 +154,74 @@ impl Shared {
     }
 
     /// Folds a page's lines into the facts of the containers that they belong to.
-    async fn learn_page(
-        &self,
-        owners: &HashMap<String, Owner>,
-        group: &mut Group,
-        mut events: Vec<LogEvent>,
-    ) -> Result<(), StateError> {
-        events.sort_by_key(|event| (event.timestamp_ms, event.ingestion_ms));
-        let mut news: BTreeMap<ContainerId, (Vec<Evidence>, Vec<String>)> = BTreeMap::new();
-        for event in events {
-            let Some(owner) = function_of(&event.stream).and_then(|name| owners.get(name)) else { continue };
-            if group.learned.contains(&event.id) {
-                continue;
-            }
-            let at = Timestamp::from_millis(event.timestamp_ms);
-            if let Some(says) = lines::parse(&event.message, at) {
-                let entry = news.entry(owner.id).or_default();
-                entry.0.push(Evidence::Line(Line { stream: event.stream, at, says }));
-                entry.1.push(event.id);
-            }
-        }
-        for (id, (evidence, ids)) in news {
+    async fn learn_page(&self, owners: &HashMap<String, Owner>, events: Vec<LogEvent>) -> Result<(), StateError> {
+        for (id, news) in page_news(owners, events) {
             let now = self.clock.now();
-            self.fold_in(&id, |container| {
-                evidence.iter().fold(container.status.clone(), |status, e| learn(now, &container.spec, status, e))
-            })
-            .await?;
-            group.learned.extend(ids);
-            self.kick(id, now, Priority::Retry).await;
-        }
-        for role in self.roles_seen_again(owners, group) {
-            self.set_role_logs(&role, true).await?;
+            if self.fold_in(&id, |container| news.fold(now, container)).await? {
+                self.kick(id, now, Priority::Retry).await;
+            }
+            self.role_has_logs(&id, owners).await?;
         }
         Ok(())
     }
 
-    /// Roles that were thought not to write logs, and have.
-    fn roles_seen_again(&self, owners: &HashMap<String, Owner>, group: &Group) -> Vec<String> {
-        if group.learned.is_empty() {
-            return Vec::new();
+    /// A line of a container was seen: its role can write logs, whatever was thought before.
+    async fn role_has_logs(&self, id: &ContainerId, owners: &HashMap<String, Owner>) -> Result<(), StateError> {
+        let Some(owner) = owners.values().find(|owner| owner.id == *id) else { return Ok(()) };
+        if self.knowledge().roles_without_logs.contains(&owner.role_arn) {
+            self.set_role_logs(&owner.role_arn, true).await?;
         }
-        let knowledge = self.knowledge();
-        owners
-            .values()
-            .map(|owner| &owner.role_arn)
-            .filter(|role| knowledge.roles_without_logs.contains(*role))
-            .cloned()
-            .collect()
+        Ok(())
     }
+}
+
+/// The question for the lines of runs, from a time on.
+pub(super) fn question(group: &str, from: Timestamp) -> LogQuery {
+    LogQuery {
+        group: group.to_owned(),
+        start_ms: Some(from.as_millis().max(0)),
+        pattern: Some(lines::pattern()),
+        ..LogQuery::default()
+    }
+}
+
+/// What a page says about one container.
+#[derive(Debug, Default)]
+pub(super) struct PageNews {
+    evidence: Vec<Evidence>,
+}
+
+impl PageNews {
+    /// The facts with the news.
+    pub(super) fn fold(&self, now: Timestamp, container: &Container) -> Status {
+        self.evidence.iter().fold(container.status.clone(), |status, e| learn(now, &container.spec, status, e))
+    }
+}
+
+/// What is new on a page, by container, in the order of the lines' times.
+pub(super) fn page_news(owners: &HashMap<String, Owner>, mut events: Vec<LogEvent>) -> BTreeMap<ContainerId, PageNews> {
+    events.sort_by_key(|event| (event.timestamp_ms, event.ingestion_ms));
+    let mut news: BTreeMap<ContainerId, PageNews> = BTreeMap::new();
+    for event in events {
+        let Some(owner) = function_of(&event.stream).and_then(|name| owners.get(name)) else { continue };
+        let at = Timestamp::from_millis(event.timestamp_ms);
+        if let Some(says) = lines::parse(&event.message, at) {
+            let entry = news.entry(owner.id).or_default();
+            entry.evidence.push(Evidence::Line(Line { stream: event.stream, at, says }));
+        }
+    }
+    news
 }
 
 /// What a pass reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Pass {
-    from: Timestamp,
-    deep: bool,
+pub(super) struct Pass {
+    pub(super) from: Timestamp,
+    pub(super) deep: bool,
 }
 
 impl Pass {
-    fn choose(now: Timestamp, containers: &[Container], group: &Group, read_through: Timestamp) -> Self {
+    pub(super) fn choose(now: Timestamp, containers: &[Container], group: &Group, read_through: Timestamp) -> Self {
         let issued = |container: &Container| {
             container.status.run.as_ref().and_then(|run| run.issued.as_ref()).map(|issued| (issued.at, issued.deadline))
         };
@@ -232,12 +242,13 @@ impl Pass {
 
 /// Whose function it is.
 #[derive(Clone, Debug)]
-struct Owner {
+pub(super) struct Owner {
     id: ContainerId,
     role_arn: String,
 }
 
-fn owners(containers: &[Container]) -> HashMap<String, Owner> {
+/// Whose lines those of each function are.
+pub(super) fn owners(containers: &[Container]) -> HashMap<String, Owner> {
     containers
         .iter()
         .filter_map(|container| {

@@ -228,7 +228,9 @@ impl Planner<'_> {
             None
         };
         let Some(why) = why else {
-            let until = issued.deadline.after(DELIVERY_SLACK).max(self.moment.now.after(EVIDENCE_POLL));
+            let settled_by = run.report.map_or(issued.deadline, |report| report.at.after(DELIVERY_SLACK));
+            let until = settled_by.min(issued.deadline).after(DELIVERY_SLACK);
+            let until = until.max(self.moment.now.after(EVIDENCE_POLL));
             return wait("the run has no end yet", status, Some(until));
         };
         if let Some(run) = status.run.as_mut() {

@@ -61,6 +61,13 @@ impl Slots {
         if inner.holders.remove(id) && inner.holders.len() < self.most { inner.waiting.pop_front() } else { None }
     }
 
+    /// The next container in the line that may go on, if a slot is free. One that was told so and did not take the slot
+    /// has left the line: whoever sees its turn end asks again.
+    pub(crate) fn next(&self) -> Option<ContainerId> {
+        let mut inner = self.lock();
+        if inner.holders.len() < self.most { inner.waiting.pop_front() } else { None }
+    }
+
     /// How many runs are under way.
     pub(crate) fn held(&self) -> usize {
         self.lock().holders.len()
@@ -98,6 +105,18 @@ mod tests {
     fn a_slot_that_came_free_meanwhile_is_not_missed() {
         let slots = Slots::new(1);
         assert_eq!(slots.wait(id(1)), Some(id(1)));
+    }
+
+    #[test]
+    fn one_that_does_not_take_its_slot_does_not_stop_the_line() {
+        let slots = Slots::new(1);
+        assert!(slots.take(id(1)));
+        slots.wait(id(2));
+        slots.wait(id(3));
+        assert_eq!(slots.free(&id(1)), Some(id(2)));
+        assert_eq!(slots.next(), Some(id(3)));
+        assert!(slots.take(id(3)));
+        assert_eq!(slots.next(), None);
     }
 
     #[test]

@@ -9,16 +9,17 @@
 //! A list can be old, so what it shows of a known function is only a reason to look at that function.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::claim;
-use super::names::{self, Owner};
+use super::names::{self, Identity, Owner};
 use super::queue::Priority;
 use super::shared::Shared;
 use crate::aws::{AwsError, AwsErrorKind, FunctionDescription, Lane};
 use crate::clock::Timestamp;
-use crate::state::model::{Container, ContainerId, Known};
+use crate::state::model::{Container, ContainerId, Known, Status};
 use crate::state::{Sighting, StateError};
 use crate::telemetry;
 
@@ -46,13 +47,13 @@ pub(super) enum SweepError {
 
 /// What the list and the rows tell together. PURE.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Findings {
+pub(super) struct Findings {
     /// Functions that are ours by name and have no row.
-    orphans: BTreeSet<String>,
+    pub(super) orphans: BTreeSet<String>,
     /// Functions that differ from what is wanted, by AWS's field names.
-    changed: BTreeMap<ContainerId, Vec<String>>,
+    pub(super) changed: BTreeMap<ContainerId, Vec<String>>,
     /// Containers whose function should be there and is not in the list.
-    missing: BTreeSet<ContainerId>,
+    pub(super) missing: BTreeSet<ContainerId>,
     /// How many functions belong to other instances.
     foreign: usize,
 }
@@ -89,7 +90,7 @@ impl Shared {
         let listed = self.list_all().await?;
         self.note_success();
         let rows = self.facts.all().await?;
-        let findings = self.judge(&listed, &rows, started);
+        let findings = judge(&self.identity, &listed, &rows, started);
         metrics::gauge!(telemetry::FOREIGN_FUNCTIONS).set(count(findings.foreign));
         metrics::gauge!(telemetry::ORPHANS).set(count(findings.orphans.len()));
         self.correct(&findings).await?;
@@ -111,56 +112,14 @@ impl Shared {
         }
     }
 
-    fn judge(&self, listed: &[FunctionDescription], rows: &[Container], started: Timestamp) -> Findings {
-        let mut by_name: BTreeMap<String, &Container> =
-            rows.iter().map(|row| (self.identity.function_name(&row.id, row.status.incarnation), row)).collect();
-        let mut findings = Findings::default();
-        for function in listed {
-            match (self.identity.owner(&function.name), by_name.remove(&function.name)) {
-                (Owner::Ours { .. }, None) => {
-                    findings.orphans.insert(function.name.clone());
-                }
-                (Owner::Ours { .. }, Some(row)) => {
-                    let drift = names::drift(&names::shape(&row.spec.config), &function.shape);
-                    if !drift.is_empty() {
-                        findings.changed.insert(row.id, drift);
-                    }
-                }
-                (Owner::OtherInstance, _) => findings.foreign += 1,
-                (Owner::Stranger, _) => {}
-            }
-        }
-        for row in by_name.values() {
-            let is_older = row.status.create_sent_at.is_none_or(|sent| sent < started);
-            if is_older && matches!(row.status.function, Known::Is(_)) {
-                findings.missing.insert(row.id);
-            }
-        }
-        findings
-    }
-
     /// Notes what is not as wanted and lets the plan mend it.
     async fn correct(&self, findings: &Findings) -> Result<(), StateError> {
         for (id, drift) in &findings.changed {
-            self.fold_in(id, |container| {
-                let mut status = container.status.clone();
-                if let Known::Is(function) = &mut status.function {
-                    function.drift.clone_from(drift);
-                }
-                status
-            })
-            .await?;
+            self.fold_in(id, |container| with_drift(container, drift)).await?;
             self.kick(*id, self.clock.now(), Priority::Housekeeping).await;
         }
         for id in &findings.missing {
-            self.fold_in(id, |container| {
-                let mut status = container.status.clone();
-                if matches!(status.function, Known::Is(_)) {
-                    status.function = Known::Maybe;
-                }
-                status
-            })
-            .await?;
+            self.fold_in(id, with_doubt).await?;
             metrics::counter!(telemetry::DRIFT_FOUND, "kind" => "missing").increment(1);
             self.kick(*id, self.clock.now(), Priority::Housekeeping).await;
         }
@@ -169,9 +128,7 @@ impl Shared {
 
     async fn delete_orphans(&self, rows: &[Container]) -> Result<(), SweepError> {
         let now = self.clock.now();
-        let ripe = |sighting: &Sighting| {
-            sighting.times >= MIN_SIGHTINGS && now.since(sighting.first_seen) >= self.config.gc_grace
-        };
+        let ripe = |sighting: &Sighting| is_ripe(sighting, now, self.config.gc_grace);
         let ids: BTreeSet<ContainerId> = rows.iter().map(|row| row.id).collect();
         let sightings = self.facts.sightings().await?;
         for sighting in sightings.iter().filter(|sighting| ripe(sighting)).take(MAX_DELETIONS) {
@@ -187,7 +144,7 @@ impl Shared {
             Err(error) if error.kind == AwsErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        if let Some(reason) = self.reason_to_keep(&function, ids) {
+        if let Some(reason) = reason_to_keep(&self.identity, self.horizon, &function, ids) {
             tracing::warn!(function = name, reason, "a function without a container is not deleted");
             return Ok(());
         }
@@ -200,25 +157,88 @@ impl Shared {
             }
         }
     }
+}
 
-    fn reason_to_keep(&self, function: &FunctionDescription, ids: &BTreeSet<ContainerId>) -> Option<&'static str> {
-        let Some(tags) = &function.tags else { return Some("its tags are not known") };
-        let Some(id) = tags.get(names::TAG_CONTAINER).and_then(|id| id.parse::<ContainerId>().ok()) else {
-            return Some("it has no tag with its container");
-        };
-        if !self.identity.owns(tags, &id) {
-            return Some("its tags do not say that it is ours");
+/// What the list and the rows, which were read after it, tell together. PURE, as all below.
+pub(super) fn judge(
+    identity: &Identity,
+    listed: &[FunctionDescription],
+    rows: &[Container],
+    started: Timestamp,
+) -> Findings {
+    let mut by_name: BTreeMap<String, &Container> =
+        rows.iter().map(|row| (identity.function_name(&row.id, row.status.incarnation), row)).collect();
+    let mut findings = Findings::default();
+    for function in listed {
+        match (identity.owner(&function.name), by_name.remove(&function.name)) {
+            (Owner::Ours { .. }, None) => {
+                findings.orphans.insert(function.name.clone());
+            }
+            (Owner::Ours { .. }, Some(row)) => {
+                let drift = names::drift(&names::shape(&row.spec.config), &function.shape);
+                if !drift.is_empty() {
+                    findings.changed.insert(row.id, drift);
+                }
+            }
+            (Owner::OtherInstance, _) => findings.foreign += 1,
+            (Owner::Stranger, _) => {}
         }
-        if ids.contains(&id) && self.identity.owner(&function.name) != Owner::Stranger {
-            // The container has had this function before: whatever keeps its row will decide.
-            return Some("its container still exists");
+    }
+    for row in by_name.values() {
+        let is_older = row.status.create_sent_at.is_none_or(|sent| sent < started);
+        if is_older && matches!(row.status.function, Known::Is(_)) {
+            findings.missing.insert(row.id);
         }
-        let created = tags.get(names::TAG_CREATED).and_then(|secs| secs.parse().ok()).map(Timestamp::from_secs);
-        match (self.horizon, created) {
-            (Some(horizon), Some(created)) if created <= horizon => None,
-            (Some(_), _) => Some("it is newer than the restored database"),
-            (None, _) => None,
-        }
+    }
+    findings
+}
+
+/// The facts of a container whose function was listed with other settings than wanted.
+pub(super) fn with_drift(container: &Container, drift: &[String]) -> Status {
+    let mut status = container.status.clone();
+    if let Known::Is(function) = &mut status.function {
+        function.drift = drift.to_vec();
+    }
+    status
+}
+
+/// The facts of a container whose function was not listed.
+pub(super) fn with_doubt(container: &Container) -> Status {
+    let mut status = container.status.clone();
+    if matches!(status.function, Known::Is(_)) {
+        status.function = Known::Maybe;
+    }
+    status
+}
+
+/// Whether an orphan was seen often and long enough to be deleted.
+pub(super) fn is_ripe(sighting: &Sighting, now: Timestamp, grace: Duration) -> bool {
+    sighting.times >= MIN_SIGHTINGS && now.since(sighting.first_seen) >= grace
+}
+
+/// Why a function that looked like an orphan is not deleted after all. `ids`: the containers that have a row.
+pub(super) fn reason_to_keep(
+    identity: &Identity,
+    horizon: Option<Timestamp>,
+    function: &FunctionDescription,
+    ids: &BTreeSet<ContainerId>,
+) -> Option<&'static str> {
+    let Some(tags) = &function.tags else { return Some("its tags are not known") };
+    let Some(id) = tags.get(names::TAG_CONTAINER).and_then(|id| id.parse::<ContainerId>().ok()) else {
+        return Some("it has no tag with its container");
+    };
+    if !identity.owns(tags, &id) {
+        return Some("its tags do not say that it is ours");
+    }
+    if ids.contains(&id) && identity.owner(&function.name) != Owner::Stranger {
+        // The container has had this function before: whatever keeps its row will decide.
+        return Some("its container still exists");
+    }
+    let created = tags.get(names::TAG_CREATED).and_then(|secs| secs.parse().ok()).map(Timestamp::from_secs);
+    match (horizon, created) {
+        (Some(horizon), Some(created)) if created <= horizon => None,
+        (Some(_), _) => Some("it is newer than the restored database"),
+        (None, _) => None,
     }
 }
 

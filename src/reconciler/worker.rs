@@ -218,7 +218,7 @@ impl Shared {
 }
 
 /// When the container must be looked at again if this process ends now.
-fn due_at(decision: &Decision, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn due_at(decision: &Decision, now: Timestamp) -> Option<Timestamp> {
     match &decision.action {
         Action::Wait { until } => *until,
         Action::Invoke { .. } => {

@@ -1,14 +1,14 @@
-//! What a wish does to a container: the admission of start, stop and removal. PURE.
+//! What a wish does to a container, and which facts are taken: the admission of every write. PURE.
 //!
 //! Judged inside the writer's transaction, where nothing can change between the look and the write.
 
 use super::model::life::{self, Life};
 use super::model::{Container, Failure, FailureKind};
-use super::records::{Cancelled, Removed, Started};
+use super::records::{Cancelled, FactWrite, Removed, Started};
 use crate::clock::Timestamp;
 
 /// Wants one more run.
-pub(super) fn start(container: &mut Container, now: Timestamp) -> Started {
+pub(crate) fn start(container: &mut Container, now: Timestamp) -> Started {
     let Container { spec, status, .. } = container;
     if life::is_running(spec, status) {
         return Started::AlreadyRunning;
@@ -23,7 +23,7 @@ pub(super) fn start(container: &mut Container, now: Timestamp) -> Started {
 }
 
 /// Wants the current start no more. An issued run goes on; the wish is kept for what might follow it.
-pub(super) fn cancel(container: &mut Container, now: Timestamp) -> Cancelled {
+pub(crate) fn cancel(container: &mut Container, now: Timestamp) -> Cancelled {
     let Container { spec, status, .. } = container;
     if !life::is_running(spec, status) {
         return Cancelled::NotRunning;
@@ -38,7 +38,7 @@ pub(super) fn cancel(container: &mut Container, now: Timestamp) -> Cancelled {
 }
 
 /// Wants it gone.
-pub(super) fn remove(container: &mut Container, force: bool, now: Timestamp) -> Removed {
+pub(crate) fn remove(container: &mut Container, force: bool, now: Timestamp) -> Removed {
     let Container { spec, status, .. } = container;
     match life::life(spec, status) {
         Life::Running { .. } | Life::Restarting(_) if !force => Removed::Running,
@@ -50,8 +50,25 @@ pub(super) fn remove(container: &mut Container, force: bool, now: Timestamp) -> 
     }
 }
 
-/// Only another container can do better.
-fn is_for_good(failure: &Failure) -> bool {
+/// Whether facts are taken: they were made from the latest ones, and if they remove the container by themselves for the
+/// first time, they know of every wish.
+pub(crate) fn facts(container: &Container, write: &FactWrite) -> bool {
+    let removes = write.status.auto_removed.is_some() && !container.is_removed();
+    let knows_the_wish = write.status.observed_generation >= container.spec.generation;
+    container.revision == write.revision && (!removes || knows_the_wish)
+}
+
+/// Whether the intent to invoke is taken: it was made from the latest facts and for the latest wish, and no other run
+/// is unsettled.
+pub(crate) fn issue(container: &Container, write: &FactWrite, generation: u64) -> bool {
+    container.revision == write.revision
+        && container.spec.generation == generation
+        && !container.is_removed()
+        && life::unsettled_run(&container.status).is_none()
+}
+
+/// Whether only a new container can help after this failure.
+pub(crate) fn is_for_good(failure: &Failure) -> bool {
     failure.terminal_for.is_some() && matches!(failure.kind, FailureKind::InvalidParameter | FailureKind::TooLarge)
 }
 

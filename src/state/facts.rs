@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sqlx::sqlite::SqlitePool;
 
+use super::admit;
 use super::changes::{Hub, WishFeed};
 use super::images::SetImageDigest;
 use super::instance::{Adopt, NextEpoch};
@@ -195,9 +196,7 @@ impl Command for Write {
     async fn apply(self, tx: &mut Tx<'_>) -> Result<Written> {
         let Self(write) = self;
         let Some(container) = tx.container(&write.id).await? else { return Ok(Written::Gone) };
-        let removes = write.status.auto_removed.is_some() && !container.is_removed();
-        let knows_the_wish = write.status.observed_generation >= container.spec.generation;
-        if container.revision != write.revision || (removes && !knows_the_wish) {
+        if !admit::facts(&container, &write) {
             return Ok(Written::Stale);
         }
         tx.save_facts(container, write).await.map(Written::At)
@@ -218,8 +217,7 @@ impl Command for IssueRun {
             return Err(StateError::Misuse("an intent to invoke without an issued run"));
         };
         let Some(container) = tx.container(&write.id).await? else { return Ok(Issue::Gone) };
-        let fresh = container.revision == write.revision && container.spec.generation == generation;
-        if !fresh || container.is_removed() || unsettled_run(&container.status).is_some() {
+        if !admit::issue(&container, &write, generation) {
             return Ok(Issue::Stale);
         }
         let id = container.id;

@@ -9,7 +9,7 @@
 
 pub mod model;
 
-mod admit;
+pub(crate) mod admit;
 mod changes;
 mod events;
 mod facts;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
+use super::admit::is_for_good;
 use super::model::Container;
 use super::model::life::{KILLED, Life, NOT_THE_PROGRAM, life};
 use super::records::Tombstone;
@@ -21,7 +22,10 @@ const TOMBSTONES_KEPT: i64 = 10_000;
 /// What will be remembered of a container that is removed now.
 pub(super) fn of(container: &Container, at: Timestamp) -> Tombstone {
     let (exit_code, error) = match life(&container.spec, &container.status) {
-        Life::Created => (0, None),
+        Life::Created => match container.status.retry.failure.as_ref().filter(|failure| is_for_good(failure)) {
+            Some(failure) => (NOT_THE_PROGRAM, Some(failure.message.clone())),
+            None => (0, None),
+        },
         Life::Running { .. } | Life::Restarting(_) => (KILLED, None),
         Life::Exited(exit) => (exit.code, (exit.code == NOT_THE_PROGRAM).then_some(exit.message)),
     };

@@ -111,6 +111,12 @@ impl Command for Start {
             tx.save_wish(&container).await?;
             tx.plain_event(&container, "start", self.now).await?;
         }
+        if matches!(started, Started::Refused(_)) && container.spec.config.auto_remove {
+            // It will never run, so it removes itself now: whoever waits for that must not wait for ever.
+            admit::remove(&mut container, false, self.now);
+            tx.save_wish(&container).await?;
+            tx.bury(&container, self.now).await?;
+        }
         Ok(started)
     }
 }
