@@ -92,7 +92,8 @@ fn config(docker_api: DockerApi) -> Config {
 /// The API, serving.
 pub(crate) struct Api {
     directory: tempfile::TempDir,
-    store: Store,
+    /// Open as long as requests are answered.
+    _store: Store,
     facts: Facts,
     pub(crate) reader: Reader,
     pub(crate) logs: Arc<Logs>,
@@ -127,7 +128,7 @@ impl Api {
         };
         tokio::spawn(listeners.serve(context, stop.clone(), Duration::from_secs(1)));
         let (facts, reader, address) = (store.facts(), store.reader(), tcp.unwrap());
-        Self { directory, store, facts, reader, logs, health, address, stop }
+        Self { directory, _store: store, facts, reader, logs, health, address, stop }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -255,8 +256,6 @@ impl Api {
 impl Drop for Api {
     fn drop(&mut self) {
         self.stop.cancel();
-        // The store must outlive every request.
-        let _ = &self.store;
     }
 }
 
