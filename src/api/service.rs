@@ -87,7 +87,7 @@ async fn dispatch(
         Action::Handle(handler) => caught(handler(call)).await,
         Action::Refuse(refusal) => {
             call.drain().await;
-            Err(refusal.error())
+            Err(if call.is_internal() { refusal.internally() } else { refusal }.error())
         }
     };
     (Some(route), answered)

@@ -12,6 +12,15 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// The internal API's words for the same refusal.
+    pub(super) fn internally(self) -> Self {
+        match self {
+            NETWORKS => NETWORKS_INTERNAL,
+            VOLUMES => VOLUMES_INTERNAL,
+            other => other,
+        }
+    }
+
     /// The error that says it.
     pub(super) fn error(self) -> ApiError {
         match self {

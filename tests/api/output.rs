@@ -1,0 +1,150 @@
+//! The program's output: `logs` and `attach`.
+
+use serde_json::json;
+use sockerless_lambda::clock::Clock;
+
+use crate::support::{Api, REQUEST_ID, plain};
+
+const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
+const RAW: &str = "application/vnd.docker.raw-stream";
+
+fn frame(stream: u8, text: &str) -> Vec<u8> {
+    let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+    [&[stream, 0, 0, 0], &length[..], text.as_bytes()].concat()
+}
+
+/// What a run prints, one line a second, as the log has it; gives the time of the first line of the program.
+fn print_a_run(api: &Api) -> i64 {
+    let begin = Clock::real().now().as_millis() / 1_000 * 1_000;
+    for (second, message) in [
+        (0, format!("START RequestId: {REQUEST_ID} Version: $LATEST\n")),
+        (0, format!("@sockerless:start token {REQUEST_ID}")),
+        (0, "first".to_owned()),
+        (1, "[stderr] second".to_owned()),
+        (2, "third".to_owned()),
+        (3, "@sockerless:exit token 0 exited".to_owned()),
+        (3, format!("END RequestId: {REQUEST_ID}\n")),
+        (
+            3,
+            format!(
+                "REPORT RequestId: {REQUEST_ID}\tDuration: 1.00 ms\tBilled Duration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 1 MB\t\n"
+            ),
+        ),
+    ] {
+        api.logs.put(begin + second * 1_000, &message);
+    }
+    begin
+}
+
+#[tokio::test]
+async fn frames_with_every_parameter() {
+    let api = Api::new().await;
+    let id = api.ended("one", &plain(), 0).await;
+    let begin = print_a_run(&api);
+    let second = begin / 1_000 + 1;
+    let (first, middle, last) = (frame(1, "first\n"), frame(2, "second\n"), frame(1, "third\n"));
+    let all = [first.clone(), middle.clone(), last.clone()].concat();
+    for (query, expected) in [
+        ("stdout=1&stderr=1".to_owned(), all.clone()),
+        ("stdout=1".to_owned(), [first.clone(), last.clone()].concat()),
+        ("stderr=True&stdout=0".to_owned(), middle.clone()),
+        ("stdout=1&stderr=1&tail=2".to_owned(), [middle.clone(), last.clone()].concat()),
+        ("stdout=1&stderr=1&tail=0".to_owned(), Vec::new()),
+        ("stdout=1&stderr=1&tail=all".to_owned(), all.clone()),
+        ("stdout=1&stderr=1&tail=-1".to_owned(), all.clone()),
+        ("stdout=1&stderr=1&tail=x".to_owned(), all.clone()),
+        (format!("stdout=1&stderr=1&since={second}"), [middle.clone(), last.clone()].concat()),
+        (format!("stdout=1&stderr=1&since={second}.500000000"), last.clone()),
+        (format!("stdout=1&stderr=1&until={second}"), [first.clone(), middle.clone()].concat()),
+        ("stdout=1&stderr=1&follow=1".to_owned(), all.clone()),
+    ] {
+        for prefix in ["", "/internal/v1"] {
+            let answer = api.get(&format!("{prefix}/containers/{id}/logs?{query}")).await;
+            assert_eq!((answer.status, answer.header("content-type")), (200, Some(MULTIPLEXED)), "{query}");
+            assert_eq!(answer.body, expected, "{prefix} {query}: {}", answer.text());
+        }
+    }
+    let timed = api.get(&format!("/containers/{id}/logs?stdout=1&timestamps=1&tail=1")).await.text();
+    let text = timed.get(8..).unwrap();
+    assert!(text.get(19..31) == Some(".000000000Z ") && text.ends_with(" third\n"), "{timed:?}");
+    let old = api.get(&format!("/v1.41/containers/{id}/logs?stdout=1&stderr=1")).await;
+    assert_eq!((old.header("content-type"), &old.body), (Some(RAW), &all), "framed all the same");
+}
+
+#[tokio::test]
+async fn a_terminal_has_no_frames_and_who_never_ran_no_output() {
+    let api = Api::new().await;
+    api.create("never", &plain()).await;
+    for path in ["/containers/never/logs?stdout=1&follow=1", "/internal/v1/containers/never/logs?stdout=1"] {
+        let answer = api.get(path).await;
+        assert_eq!((answer.status, answer.body.as_slice()), (200, &b""[..]), "{path}");
+    }
+    api.ended("tty", &json!({ "Image": "alpine", "Tty": true }), 0).await;
+    print_a_run(&api);
+    let answer = api.get("/containers/tty/logs?stdout=1&stderr=1").await;
+    assert_eq!((answer.header("content-type"), answer.text().as_str()), (Some(RAW), "first\nsecond\nthird\n"));
+}
+
+#[tokio::test]
+async fn follow_stays_until_the_run_has_ended_and_wait_comes_after() {
+    let api = Api::new().await;
+    let id = api.running("one", &plain()).await;
+    let path = format!("/containers/{id}/logs?stdout=1&stderr=1&follow=1");
+    let mut follow = api.send("GET", &path, "Connection: close\r\n", "").await;
+    assert!(follow.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(follow.is_silent().await);
+    // The internal API never follows.
+    assert_eq!(api.get(&format!("/internal/v1{path}")).await.body, b"");
+    api.exit_before_its_log(&id, 0).await;
+    let path = format!("/containers/{id}/wait");
+    let mut wait = api.send("POST", &path, "Connection: close\r\n", "").await;
+    wait.head().await;
+    assert!(follow.is_silent().await && wait.is_silent().await, "the log is not complete");
+    print_a_run(&api);
+    let body = follow.all().await.body;
+    assert_eq!(body, [frame(1, "first\n"), frame(2, "second\n"), frame(1, "third\n")].concat());
+    assert_eq!(wait.all().await.text(), "{\"StatusCode\":0}\n");
+}
+
+/// The bytes that take the connection over, then the output.
+#[tokio::test]
+async fn attach_takes_the_connection_over() {
+    let api = Api::new().await;
+    let ended = api.ended("over", &plain(), 0).await;
+    print_a_run(&api);
+    let output = [frame(1, "first\n"), frame(2, "second\n"), frame(1, "third\n")].concat();
+    for (version, kind) in [("", MULTIPLEXED), ("/v1.41", RAW)] {
+        let path = format!("{version}/containers/{ended}/attach?logs=1&stdout=1&stderr=1");
+        let mut attach = api.send("POST", &path, "Connection: Upgrade\r\nUpgrade: tcp\r\n", "").await;
+        let bytes = attach.rest().await;
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&bytes[..end]);
+        assert!(head.starts_with("HTTP/1.1 101 UPGRADED\r\n"), "{head}");
+        for header in ["Connection: Upgrade", "Upgrade: tcp", &format!("Content-Type: {kind}")] {
+            assert!(head.lines().any(|line| line == header), "{header} in {head}");
+        }
+        assert_eq!(&bytes[end + 4..], output);
+    }
+    let mut plain = api.send("POST", &format!("/containers/{ended}/attach?logs=1&stdout=1&stderr=1"), "", "").await;
+    let answer = plain.all().await;
+    assert_eq!((answer.status, answer.header("content-type"), &answer.body), (200, Some(RAW), &output));
+    assert_eq!(api.post("/containers/over/resize?h=1&w=1").await.status, 200);
+}
+
+#[tokio::test]
+async fn attach_before_the_start_sees_the_run_and_drops_input() {
+    let api = Api::new().await;
+    let id = api.create("one", &plain()).await;
+    let path = format!("/containers/{id}/attach?stream=1&stdin=1&stdout=1&stderr=1");
+    let mut attach = api.send_locally("POST", &path, "Connection: Upgrade\r\nUpgrade: tcp\r\n", "").await;
+    assert!(attach.head().await.starts_with("HTTP/1.1 101 UPGRADED"));
+    attach.write("typed for nobody").await;
+    assert_eq!(api.get(&format!("/containers/{id}/json")).await.json()["State"]["Status"], "created");
+    assert_eq!(api.post(&format!("/containers/{id}/start")).await.status, 204);
+    api.issue(&id).await;
+    attach.forget();
+    assert!(attach.is_silent().await);
+    api.exit_before_its_log(&id, 0).await;
+    print_a_run(&api);
+    assert_eq!(attach.rest().await, [frame(1, "first\n"), frame(2, "second\n"), frame(1, "third\n")].concat());
+}

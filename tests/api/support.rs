@@ -1,0 +1,412 @@
+//! The API on both kinds of socket over a real store, with logs and facts that a test writes by hand.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sockerless_lambda::api::{ApiContext, Listeners};
+use sockerless_lambda::aws::{LogEvent, LogPage, LogQuery, ReadLogs, ReadLogsFuture};
+use sockerless_lambda::clock::Clock;
+use sockerless_lambda::config::{Config, DockerApi, Listen, LogFormat};
+use sockerless_lambda::health::Health;
+use sockerless_lambda::state::model::{
+    Architecture, Cause, Container, ContainerId, Exit, InvocationKind, Issued, Protocol, Report, Run, RunPhase,
+    UnknownOutcome,
+};
+use sockerless_lambda::state::{ContainerEvent, FactWrite, Facts, Issue, Reader, Store, StoreOptions, Written};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+/// How long a test waits for something that must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The invocation of every run that is issued here.
+pub(crate) const REQUEST_ID: &str = "11111111-2222-3333-4444-555555555555";
+/// The log stream of every run that is issued here.
+pub(crate) const STREAM: &str = "2026/11/23/function[1]abc";
+
+/// CloudWatch Logs as the API sees it: the events that a test has put there.
+#[derive(Debug, Default)]
+pub(crate) struct Logs(Mutex<Vec<LogEvent>>);
+
+impl Logs {
+    pub(crate) fn put(&self, timestamp_ms: i64, message: &str) {
+        let mut events = self.0.lock().unwrap();
+        let id = events.len().to_string();
+        let message = message.to_owned();
+        events.push(LogEvent { id, stream: STREAM.to_owned(), timestamp_ms, ingestion_ms: timestamp_ms, message });
+    }
+}
+
+impl ReadLogs for Logs {
+    fn read(&self, query: LogQuery) -> ReadLogsFuture<'_> {
+        let is_asked = |event: &&LogEvent| {
+            (query.streams.is_empty() || query.streams.contains(&event.stream))
+                && query.stream_prefix.as_ref().is_none_or(|prefix| event.stream.starts_with(prefix))
+                && query.start_ms.is_none_or(|start| event.timestamp_ms >= start)
+                && query.end_ms.is_none_or(|end| event.timestamp_ms <= end)
+        };
+        let events = self.0.lock().unwrap().iter().filter(is_asked).cloned().collect();
+        Box::pin(async move { Ok(LogPage { events, next_token: None }) })
+    }
+}
+
+fn config(docker_api: DockerApi) -> Config {
+    Config {
+        region: "eu-west-1".to_owned(),
+        role_arn: "arn:aws:iam::123456789012:role/r".to_owned(),
+        log_group: "/sockerless".to_owned(),
+        log_retention_days: None,
+        memory_size: 1_024,
+        timeout: 300,
+        subnet_ids: Vec::new(),
+        security_group_ids: Vec::new(),
+        architecture: Architecture::X86_64,
+        ephemeral_storage: 512,
+        invocation_type: InvocationKind::RequestResponse,
+        event_age: 60,
+        protocol: Protocol::Bootstrap,
+        unknown_outcome: UnknownOutcome::Fail,
+        image_registry: None,
+        max_running: 10,
+        api_share: 0.5,
+        function_prefix: "skls".to_owned(),
+        endpoint_url: None,
+        docker_api,
+        listen: Vec::new(),
+        database: PathBuf::from("/unused"),
+        metrics_listen: None,
+        log_level: "info".to_owned(),
+        log_format: LogFormat::Text,
+        resync_interval: Duration::from_secs(60),
+        gc_interval: Duration::from_secs(60),
+        gc_grace: Duration::from_secs(60),
+        drain_timeout: Duration::from_secs(1),
+        sandbox: true,
+        adopt: false,
+    }
+}
+
+/// The API, serving.
+pub(crate) struct Api {
+    directory: tempfile::TempDir,
+    /// Open as long as requests are answered.
+    _store: Store,
+    facts: Facts,
+    pub(crate) reader: Reader,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) health: Health,
+    pub(crate) address: SocketAddr,
+    stop: CancellationToken,
+}
+
+impl Api {
+    pub(crate) async fn new() -> Self {
+        Self::spelled(DockerApi::Compatible).await
+    }
+
+    pub(crate) async fn spelled(docker_api: DockerApi) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions { path: directory.path().join("state.db"), read_only: false };
+        let store = Store::open(&options).await.unwrap();
+        let (logs, health, stop) = (Arc::<Logs>::default(), Health::default(), CancellationToken::new());
+        let listen = [Listen::Unix(directory.path().join("docker.sock")), Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into())];
+        let listeners = Listeners::bind(&listen).await.unwrap();
+        let tcp = listeners.addresses().into_iter().find_map(|listen| match listen {
+            Listen::Tcp(address) => Some(address),
+            Listen::Unix(_) => None,
+        });
+        let context = ApiContext {
+            reader: store.reader(),
+            wishes: store.wishes(),
+            logs: logs.clone(),
+            clock: Clock::real(),
+            health: health.clone(),
+            config: Arc::new(config(docker_api)),
+        };
+        tokio::spawn(listeners.serve(context, stop.clone(), Duration::from_secs(1)));
+        let (facts, reader, address) = (store.facts(), store.reader(), tcp.unwrap());
+        Self { directory, _store: store, facts, reader, logs, health, address, stop }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("docker.sock")
+    }
+
+    /// One request on a connection of its own, and its whole answer.
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        let mut connection = self.send(method, path, "Connection: close\r\n", body).await;
+        connection.all().await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "").await
+    }
+
+    pub(crate) async fn post(&self, path: &str) -> Answer {
+        self.ask("POST", path, "").await
+    }
+
+    /// Sends a request over TCP; the answer is still to be read.
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Connection {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        Connection::new(stream, &request(method, path, headers, body)).await
+    }
+
+    /// As `send`, over the Unix socket.
+    pub(crate) async fn send_locally(&self, method: &str, path: &str, headers: &str, body: &str) -> Connection {
+        let stream = UnixStream::connect(self.socket()).await.unwrap();
+        Connection::new(stream, &request(method, path, headers, body)).await
+    }
+
+    /// A new container; gives its id.
+    pub(crate) async fn create(&self, name: &str, body: &Value) -> String {
+        let answer = self.ask("POST", &format!("/containers/create?name={name}"), &body.to_string()).await;
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        answer.json()["Id"].as_str().unwrap().to_owned()
+    }
+
+    /// A new container that was started and whose run is under way.
+    pub(crate) async fn running(&self, name: &str, body: &Value) -> String {
+        let id = self.create(name, body).await;
+        assert_eq!(self.post(&format!("/containers/{id}/start")).await.status, 204);
+        self.issue(&id).await;
+        id
+    }
+
+    /// As `running`, and the run has ended.
+    pub(crate) async fn ended(&self, name: &str, body: &Value, code: u8) -> String {
+        let id = self.running(name, body).await;
+        self.exit(&id, code).await;
+        id
+    }
+
+    pub(crate) async fn container(&self, id: &str) -> Container {
+        let id: ContainerId = id.parse().unwrap();
+        self.reader.container(&id).await.unwrap().unwrap()
+    }
+
+    /// The fact that the latest start was issued, and that its program runs.
+    pub(crate) async fn issue(&self, id: &str) {
+        let container = self.container(id).await;
+        let now = Clock::real().now();
+        let issued = Issued {
+            token: "token".to_owned(),
+            kind: InvocationKind::RequestResponse,
+            function_name: "function".to_owned(),
+            at: now,
+            deadline: now.after(Duration::from_secs(300)),
+        };
+        let mut write = facts_of(&container);
+        write.status.run = Some(Run {
+            no: container.spec.starts,
+            start: container.spec.starts,
+            issued: Some(issued),
+            request_id: Some(REQUEST_ID.to_owned()),
+            log_stream: Some(STREAM.to_owned()),
+            phase: RunPhase::Running { since: now },
+            starts_seen: Vec::new(),
+            second_runs: 0,
+            tail: None,
+            result: None,
+            report: None,
+            log_closed: false,
+        });
+        let issue = self.facts.issue(write, container.spec.generation).await.unwrap();
+        assert!(matches!(issue, Issue::Granted(..)), "{issue:?}");
+    }
+
+    /// The fact that the run has ended, with the event that belongs to it; its log is complete.
+    pub(crate) async fn exit(&self, id: &str, code: u8) {
+        self.end(id, code, true).await;
+    }
+
+    /// As `exit`, but the log's end was not seen yet.
+    pub(crate) async fn exit_before_its_log(&self, id: &str, code: u8) {
+        self.end(id, code, false).await;
+    }
+
+    async fn end(&self, id: &str, code: u8, reported: bool) {
+        let now = Clock::real().now();
+        self.note(id, |write| {
+            let run = write.status.run.as_mut().unwrap();
+            let (cause, message) = (Cause::Exited, String::new());
+            run.phase = RunPhase::Exited(Exit { code, cause, message, started_at: Some(now), finished_at: now });
+            run.report = reported.then(|| Report { at: now, memory_mb: 1_024, ..Report::default() });
+            let attributes = vec![("exitCode", code.to_string())];
+            write.events.push(ContainerEvent { at: now, action: "die", attributes });
+        })
+        .await;
+    }
+
+    /// The fact that the container was removed after its run, as `--rm` asks.
+    pub(crate) async fn auto_remove(&self, id: &str) {
+        self.note(id, |write| write.status.auto_removed = Some(Clock::real().now())).await;
+    }
+
+    async fn note(&self, id: &str, change: impl FnOnce(&mut FactWrite)) {
+        let mut write = facts_of(&self.container(id).await);
+        change(&mut write);
+        assert!(matches!(self.facts.write(write).await.unwrap(), Written::At(_)));
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn facts_of(container: &Container) -> FactWrite {
+    let mut status = container.status.clone();
+    status.observed_generation = container.spec.generation;
+    let (id, revision) = (container.id, container.revision);
+    FactWrite { id, revision, status, due_at: None, watched: false, events: Vec::new() }
+}
+
+fn request(method: &str, path: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+}
+
+/// What a connection is made of.
+trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Io for T {}
+
+/// A connection on which a request was sent.
+pub(crate) struct Connection {
+    io: Box<dyn Io>,
+    read: Vec<u8>,
+}
+
+impl Connection {
+    async fn new(io: impl Io + 'static, bytes: &str) -> Self {
+        let mut io: Box<dyn Io> = Box::new(io);
+        // A server that refuses early closes its side early: its answer counts.
+        let _ = io.write_all(bytes.as_bytes()).await;
+        Self { io, read: Vec::new() }
+    }
+
+    /// Sends more.
+    pub(crate) async fn write(&mut self, bytes: &str) {
+        self.io.write_all(bytes.as_bytes()).await.unwrap();
+    }
+
+    /// Reads until the text has come, and gives everything that has.
+    pub(crate) async fn until(&mut self, text: &str) -> String {
+        let reading = async {
+            let mut piece = [0; 4_096];
+            while !String::from_utf8_lossy(&self.read).contains(text) {
+                let count = self.io.read(&mut piece).await.unwrap();
+                assert!(count > 0, "closed before {text:?}: {:?}", String::from_utf8_lossy(&self.read));
+                self.read.extend_from_slice(piece.get(..count).unwrap());
+            }
+        };
+        let come = tokio::time::timeout(PATIENCE, reading).await;
+        let read = String::from_utf8_lossy(&self.read).into_owned();
+        assert!(come.is_ok(), "{text:?} never came, but {read:?}");
+        read
+    }
+
+    /// The head of the answer.
+    pub(crate) async fn head(&mut self) -> String {
+        let read = self.until("\r\n\r\n").await;
+        read.split_once("\r\n\r\n").unwrap().0.to_owned()
+    }
+
+    /// Forgets what was read.
+    pub(crate) fn forget(&mut self) {
+        self.read.clear();
+    }
+
+    /// Everything until the other side closes.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        let closed = tokio::time::timeout(PATIENCE, self.io.read_to_end(&mut self.read)).await;
+        assert!(closed.is_ok(), "the connection stays open");
+        closed.unwrap().unwrap();
+        std::mem::take(&mut self.read)
+    }
+
+    /// The whole answer of a connection that closes after it.
+    pub(crate) async fn all(&mut self) -> Answer {
+        Answer::parse(&self.rest().await)
+    }
+
+    /// Whether nothing more comes: the answer is still being waited for. Only what has been sent before counts.
+    pub(crate) async fn is_silent(&mut self) -> bool {
+        let before = self.read.len();
+        let reading = self.io.read_buf(&mut self.read);
+        let came = tokio::time::timeout(Duration::from_millis(100), reading).await;
+        came.is_err() && self.read.len() == before
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    fn parse(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        let body = &bytes[end + 4..];
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        Self { status, head, body: if chunked { dechunk(body) } else { body.to_vec() } }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    /// The status, and the message of an error, which is sent as Docker's clients need it.
+    pub(crate) fn error(&self) -> (u16, String) {
+        assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.head);
+        let body = self.json();
+        let message = body["message"].as_str().unwrap().to_owned();
+        assert_eq!(body, json!({ "message": message }), "nothing but the message");
+        (self.status, message)
+    }
+}
+
+fn dechunk(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let end = body.windows(2).position(|two| two == b"\r\n").unwrap();
+        let size = usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap(), 16).unwrap();
+        if size == 0 {
+            return whole;
+        }
+        whole.extend_from_slice(&body[end + 2..end + 2 + size]);
+        body = &body[end + 4 + size..];
+    }
+}
+
+/// A body of `create` that nothing is wrong with.
+pub(crate) fn plain() -> Value {
+    json!({ "Image": "alpine", "Cmd": ["true"], "Labels": { "team": "blue" } })
+}
+
+/// `filters=` for a query.
+pub(crate) fn filters(filters: &Value) -> String {
+    let text: String =
+        form_urlencoded::Serializer::new(String::new()).append_pair("filters", &filters.to_string()).finish();
+    text
+}
