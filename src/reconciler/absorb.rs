@@ -57,6 +57,12 @@ pub(crate) fn outcome_of(action: &Action, error: AwsError) -> Outcome {
 /// The facts after an action. `jitter` is in 0..1.
 #[must_use]
 pub(crate) fn absorb(now: Timestamp, jitter: f64, mut status: Status, action: &Action, outcome: &Outcome) -> Status {
+    if let Action::Invoke { run_no } = action
+        && status.run.as_ref().is_none_or(|run| run.no != *run_no)
+    {
+        // The log was faster, and the next run may be under way: this one's late answer must not be taken for its own.
+        return status;
+    }
     match outcome {
         Outcome::Done | Outcome::Accepted { .. } => absorb_success(now, &mut status, action, outcome),
         Outcome::Refused(error) => {

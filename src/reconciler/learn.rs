@@ -16,7 +16,7 @@ use super::lines::{Line, ReportStatus, Says};
 use super::verdict::{self, End};
 use crate::clock::Timestamp;
 use crate::state::model::{
-    Cause, Failure, FailureKind, Function, FunctionState, InvocationKind, Known, LogTail, Protocol, Retry, Run,
+    Cause, Failure, FailureKind, Function, FunctionState, InvocationKind, Known, LogTail, Protocol, Report, Retry, Run,
     RunPhase, Spec, Status,
 };
 
@@ -72,7 +72,7 @@ pub(crate) fn learn(now: Timestamp, spec: &Spec, mut status: Status, evidence: &
         Evidence::NoFunction => learn_absence(now, &mut status),
         Evidence::ForeignFunction { name } => learn_foreign(now, &mut status, name),
         Evidence::Answer(answer) => learn_answer(now, spec, &mut status, answer),
-        Evidence::Line(line) => learn_line(spec, &mut status, line),
+        Evidence::Line(line) => learn_line(now, spec, &mut status, line),
     }
     status
 }
@@ -160,7 +160,7 @@ pub(crate) fn settle(run: &mut Run, end: End, fallback_start: Option<Timestamp>,
     run.phase = RunPhase::Exited(end.at(started_at, finished_at));
 }
 
-fn learn_line(spec: &Spec, status: &mut Status, line: &Line) {
+fn learn_line(now: Timestamp, spec: &Spec, status: &mut Status, line: &Line) {
     let protocol = spec.config.function.protocol;
     let past = &status.past_request_ids;
     let Some(run) = status.run.as_mut() else { return };
@@ -184,7 +184,8 @@ fn learn_line(spec: &Spec, status: &mut Status, line: &Line) {
         }
         Says::Report { report, status, .. } => {
             learn_report(run, protocol, line.at, status);
-            run.report = Some(*report);
+            let seen_at = run.report.map_or(now, |known| known.seen_at);
+            run.report = Some(Report { seen_at, ..*report });
             run.log_closed = true;
             mark_out_of_memory(run);
         }

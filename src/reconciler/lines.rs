@@ -78,7 +78,7 @@ pub(crate) fn pattern() -> String {
 
 /// Reads a line. `None`: it says nothing about a run.
 #[must_use]
-pub(crate) fn parse(message: &str, at: Timestamp) -> Option<Says> {
+pub(crate) fn parse(message: &str) -> Option<Says> {
     let line = message.trim_end_matches(['\n', '\r']);
     if line.starts_with(MARKER) {
         return Marker::parse(line).map(Says::Marker);
@@ -87,7 +87,7 @@ pub(crate) fn parse(message: &str, at: Timestamp) -> Option<Says> {
         return Some(Says::Start { request_id: first_word(rest)? });
     }
     if let Some(rest) = line.strip_prefix("REPORT RequestId: ") {
-        return parse_report(rest, at);
+        return parse_report(rest);
     }
     if let Some(rest) = line.strip_prefix("RequestId: ") {
         let (request_id, detail) = rest.split_once(" Error: Runtime exited")?;
@@ -107,10 +107,10 @@ fn parse_timed_out(line: &str) -> Option<Says> {
         .map(|request_id| Says::TimedOut { request_id })
 }
 
-fn parse_report(rest: &str, at: Timestamp) -> Option<Says> {
+fn parse_report(rest: &str) -> Option<Says> {
     let mut fields = rest.split('\t').map(str::trim);
     let request_id = request_id_of(fields.next()?)?;
-    let mut report = Report { at, ..Report::default() };
+    let mut report = Report::default();
     let (mut status, mut error_type) = (None, String::new());
     for field in fields {
         let Some((name, value)) = field.split_once(": ") else { continue };
@@ -152,7 +152,7 @@ mod tests {
     const ID: &str = "6bc28136-xmpl-4365-b021-0ce6b2e64ab0";
 
     fn read(line: &str) -> Option<Says> {
-        parse(line, Timestamp::from_millis(7))
+        parse(line)
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
             "REPORT RequestId: {ID}\tDuration: 10.51 ms\tBilled Duration: 11 ms\tMemory Size: 128 MB\tMax Memory Used: 40 MB\tInit Duration: 84.00 ms\t\n"
         );
         let numbers = Report {
-            at: Timestamp::from_millis(7),
+            seen_at: Timestamp::default(),
             duration_ms: 10.51,
             billed_ms: 11.0,
             init_ms: Some(84.0),

@@ -264,13 +264,16 @@ impl Reconciler {
     }
 }
 
+/// A worker's last word.
+type WorkerDone = (ContainerId, Result<Turn, StateError>);
+
 /// The loop: the queue, and the tasks that work on what it gives out.
 struct Loop {
     shared: Shared,
     queue: Queue<ContainerId>,
     feed: WishFeed,
     kicked: mpsc::Receiver<Kick>,
-    workers: JoinSet<(ContainerId, Result<Turn, StateError>)>,
+    workers: JoinSet<WorkerDone>,
     /// Who works on what, should a worker end in a panic.
     keys: HashMap<task::Id, ContainerId>,
     halt: CancellationToken,
@@ -376,7 +379,7 @@ impl Loop {
         metrics::gauge!(telemetry::ACTIVE_WORKERS, "controller" => "container").set(count(self.queue.working()));
     }
 
-    fn take_back(&mut self, done: Result<(task::Id, (ContainerId, Result<Turn, StateError>)), JoinError>) {
+    fn take_back(&mut self, done: Result<(task::Id, WorkerDone), JoinError>) {
         let (id, turn) = match done {
             Ok((task, done)) => {
                 self.keys.remove(&task);

@@ -204,8 +204,8 @@ pub(super) fn page_news(owners: &HashMap<String, Owner>, mut events: Vec<LogEven
     let mut news: BTreeMap<ContainerId, PageNews> = BTreeMap::new();
     for event in events {
         let Some(owner) = function_of(&event.stream).and_then(|name| owners.get(name)) else { continue };
-        let at = Timestamp::from_millis(event.timestamp_ms);
-        if let Some(says) = lines::parse(&event.message, at) {
+        if let Some(says) = lines::parse(&event.message) {
+            let at = Timestamp::from_millis(event.timestamp_ms);
             let entry = news.entry(owner.id).or_default();
             entry.evidence.push(Evidence::Line(Line { stream: event.stream, at, says }));
         }

@@ -219,7 +219,7 @@ impl Planner<'_> {
     fn follow(&self, run: Run, mut status: Status) -> Decision {
         let Some(issued) = run.issued.clone() else { return wait("the run was never issued", status, None) };
         let read = self.observed.read_through;
-        let reported = run.report.filter(|report| read >= report.at.after(DELIVERY_SLACK));
+        let reported = run.report.filter(|report| read >= report.seen_at);
         let why = if reported.is_some() {
             Some("the log has no exit line of the bootstrap")
         } else if read >= issued.deadline {
@@ -228,7 +228,7 @@ impl Planner<'_> {
             None
         };
         let Some(why) = why else {
-            let settled_by = run.report.map_or(issued.deadline, |report| report.at.after(DELIVERY_SLACK));
+            let settled_by = run.report.map_or(issued.deadline, |report| report.seen_at);
             let until = settled_by.min(issued.deadline).after(DELIVERY_SLACK);
             let until = until.max(self.moment.now.after(EVIDENCE_POLL));
             return wait("the run has no end yet", status, Some(until));

@@ -230,7 +230,12 @@ pub(super) fn reason_to_keep(
     if !identity.owns(tags, &id) {
         return Some("its tags do not say that it is ours");
     }
-    if ids.contains(&id) && identity.owner(&function.name) != Owner::Stranger {
+    let named_after_it =
+        matches!(identity.owner(&function.name), Owner::Ours { id_prefix } if id.to_string().starts_with(&id_prefix));
+    if !named_after_it {
+        return Some("its name and its tags do not agree");
+    }
+    if ids.contains(&id) {
         // The container has had this function before: whatever keeps its row will decide.
         return Some("its container still exists");
     }

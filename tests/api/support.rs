@@ -234,7 +234,7 @@ impl Api {
             let run = write.status.run.as_mut().unwrap();
             let (cause, message) = (Cause::Exited, String::new());
             run.phase = RunPhase::Exited(Exit { code, cause, message, started_at: Some(now), finished_at: now });
-            run.report = reported.then(|| Report { at: now, memory_mb: 1_024, ..Report::default() });
+            run.report = reported.then(|| Report { seen_at: now, memory_mb: 1_024, ..Report::default() });
             let attributes = vec![("exitCode", code.to_string())];
             write.events.push(ContainerEvent { at: now, action: "die", attributes });
         })

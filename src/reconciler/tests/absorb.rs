@@ -27,6 +27,23 @@ fn word(outcome: &Outcome) -> &'static str {
 }
 
 #[test]
+fn a_late_answer_is_not_taken_for_the_next_runs() {
+    let mut story = Story::running(InvocationKind::Event, Protocol::Bootstrap);
+    story.container.status.run.as_mut().unwrap().no = 2;
+    let before = story.container.status.clone();
+    let invoke = Action::Invoke { run_no: 1 };
+    for outcome in [
+        Outcome::Accepted { request_id: Some(REQUEST.into()) },
+        Outcome::Refused(error(AwsErrorKind::Throttled)),
+        Outcome::Terminal(error(AwsErrorKind::AccessDenied)),
+        Outcome::Unknown(error(AwsErrorKind::NoAnswer)),
+    ] {
+        story.absorb(&invoke, &outcome);
+        assert_eq!(story.container.status, before, "{outcome:?}");
+    }
+}
+
+#[test]
 fn what_an_error_means() {
     use AwsErrorKind::{
         AccessDenied, Conflict, Credentials, EnvironmentNotReady, InvalidParameter, Malformed, NoAnswer, NotFound,

@@ -3,6 +3,8 @@
 mod absorb;
 mod learn;
 mod plan;
+#[cfg(feature = "sandbox")]
+mod stories;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -162,7 +164,7 @@ impl Story {
     }
 
     pub(super) fn line_at(&mut self, stream: &str, at: Timestamp, message: &str) {
-        let says = lines::parse(message, at).unwrap_or_else(|| panic!("no evidence: {message:?}"));
+        let says = lines::parse(message).unwrap_or_else(|| panic!("no evidence: {message:?}"));
         self.learn(&Evidence::Line(Line { stream: stream.into(), at, says }));
     }
 

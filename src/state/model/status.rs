@@ -206,9 +206,8 @@ pub struct LogTail {
 /// The numbers of a REPORT line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// When, by AWS's clock.
-    #[serde(default)]
-    pub at: Timestamp,
+    /// When it was first read, by our clock.
+    pub seen_at: Timestamp,
     /// Milliseconds the handler took.
     pub duration_ms: f64,
     /// Milliseconds that are paid for.

@@ -1,20 +1,17 @@
 //! The daemon of a story: its store, which survives a crash, and the worker, step by step as the real one goes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use super::Act;
 use super::calendar::{Calendar, Happening};
 use super::ledger::{Ledger, short};
 use super::rng::Rng;
 use super::watch::Informer;
-use super::world::{self, Arrival, Aws};
-use crate::aws::{AwsError, AwsErrorKind};
+use super::world::Aws;
 use crate::clock::Timestamp;
-use crate::reconciler::absorb::{Outcome, outcome_of};
-use crate::reconciler::execute::{self, News};
-use crate::reconciler::learn::{self, Evidence};
-use crate::reconciler::names::{self, Identity};
+use crate::reconciler::execute::News;
+use crate::reconciler::learn::{self};
+use crate::reconciler::names::Identity;
 use crate::reconciler::plan::{Action, Decision, Moment, Observed, plan};
 use crate::reconciler::queue::{Priority, Queue};
 use crate::reconciler::record::fact_write;
@@ -22,22 +19,20 @@ use crate::reconciler::slots::Slots;
 use crate::reconciler::worker::due_at;
 use crate::state::model::{Container, ContainerId, RunPhase, Status, life};
 use crate::state::{FactWrite, Sighting, admit};
-use sockerless_sandbox::model::{Request, Response, Ticket, Transport};
+use sockerless_sandbox::model::{Ticket, Transport};
 
 /// Steps of one turn, at most; the real worker gives others a turn after as many.
 const MAX_STEPS: u32 = 24;
-/// A control-plane call is given up after this time.
-const CALL_MS: i64 = 30_000;
 
-/// Where a daemon may crash.
+/// Before what a daemon may crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Point {
     /// The decision is committed and its call is not sent.
-    BeforeTheCall,
+    Call,
     /// AWS has taken the call, and its answer is not seen.
-    BeforeTheAnswer,
+    Answer,
     /// The answer is seen and not recorded.
-    BeforeTheRecord,
+    Record,
 }
 
 /// What survives a crash.
@@ -52,18 +47,18 @@ pub(super) struct Store {
 /// A call under way for an action.
 #[derive(Clone, Debug)]
 pub(super) struct Flight {
-    container: Container,
-    action: Action,
+    pub(super) container: Container,
+    pub(super) action: Action,
     /// The function was seen to be ours: now it is changed.
-    looked: bool,
+    pub(super) looked: bool,
 }
 
 /// The answer to an invocation is still to come.
 pub(super) struct Waiting {
-    flight: Flight,
-    transport: Transport,
-    request_id: String,
-    sent_ms: i64,
+    pub(super) flight: Flight,
+    pub(super) transport: Transport,
+    pub(super) request_id: String,
+    pub(super) sent_ms: i64,
 }
 
 /// What does not survive a crash.
@@ -95,7 +90,7 @@ pub(super) struct Daemon {
     pub(super) crashes: Vec<(Point, u32)>,
     /// Plan wrongly: issue an issued run again after a crash.
     pub(super) sabotage: bool,
-    boots: u64,
+    pub(super) boots: u64,
 }
 
 /// The pieces that a daemon is put together from.
@@ -189,7 +184,7 @@ impl Daemon {
         self.process.is_some() && self.boots == boot
     }
 
-    fn crashes_at(&mut self, point: Point) -> bool {
+    pub(super) fn crashes_at(&mut self, point: Point) -> bool {
         let Some(index) = self.crashes.iter().position(|(at, _)| *at == point) else { return false };
         self.crashes[index].1 -= 1;
         if self.crashes[index].1 > 0 {
@@ -244,7 +239,7 @@ impl Daemon {
     }
 
     /// Takes one container as many steps as can be taken now.
-    fn turn(&mut self, id: ContainerId, mut news: Option<News>) {
+    pub(super) fn turn(&mut self, id: ContainerId, mut news: Option<News>) {
         for _ in 0..MAX_STEPS {
             let Some(stored) = self.store.rows.get(&id).cloned() else {
                 self.give_slot_back(id);
@@ -400,20 +395,17 @@ impl Daemon {
     }
 
     /// Folds something into a container's facts as they are now.
-    pub(super) fn fold_in(&mut self, id: ContainerId, fold: impl Fn(Timestamp, &Container) -> Status) {
+    /// Returns whether that has changed them.
+    pub(super) fn fold_in(&mut self, id: ContainerId, fold: impl Fn(Timestamp, &Container) -> Status) -> bool {
         let now = self.now();
-        let Some(stored) = self.store.rows.get(&id).cloned() else { return };
+        let Some(stored) = self.store.rows.get(&id).cloned() else { return false };
         let status = fold(now, &stored);
-        if status == stored.status {
-            return;
-        }
         // Nobody else writes between the look and the commit, unless the facts are refused for a wish.
-        if self.write(fact_write(&stored, &status, Some(now), now)) {
-            let settled = life::unsettled_run(&stored.status).is_some() && life::unsettled_run(&status).is_none();
-            if settled {
-                self.give_slot_back(id);
-            }
+        let changed = status != stored.status && self.write(fact_write(&stored, &status, Some(now), now));
+        if changed && life::unsettled_run(&stored.status).is_some() && life::unsettled_run(&status).is_none() {
+            self.give_slot_back(id);
         }
+        changed
     }
 
     fn give_slot_back(&mut self, id: ContainerId) {
@@ -427,175 +419,9 @@ impl Daemon {
         if let Some((at, priority)) = next {
             process.queue.push(id, at, priority);
         }
-    }
-
-    /// The call waits for its turn within the quota, and goes.
-    fn depart(&mut self, flight: Box<Flight>) {
-        let gate = if self.rng.one_in(8) { self.rng.between(100, 5_000) } else { self.rng.between(0, 5) };
-        let boot = self.boots;
-        self.later(gate, Happening::Send(boot, flight));
-    }
-
-    /// The call goes out.
-    pub(super) fn send(&mut self, boot: u64, flight: Box<Flight>) {
-        let Some(request) = self.request(&flight) else { return };
-        if self.crashes_at(Point::BeforeTheCall) {
-            return;
+        if let Some(next) = process.slots.next() {
+            self.kick(next, Priority::User);
         }
-        let is_look = matches!(request, Request::GetFunction(_));
-        if !is_look {
-            self.ledger.mutations += 1;
-            let hurts = !matches!(request, Request::CreateFunction(_))
-                && request.resource().is_some_and(|name| self.ledger.foreign.contains(name));
-            self.ledger.promise(5, !hurts, || format!("{:?} on a foreign function", request.operation()));
-        }
-        let (arrival, taken) = self.aws.call(&request, &mut self.rng);
-        self.note(format!("{} {:?} taken: {taken:?}", short(flight.container.id), request.operation()));
-        if let (Action::Invoke { .. }, Some(request_id)) = (&flight.action, taken.as_ref()) {
-            self.ledger.taken(&flight.container, request_id);
-        }
-        if self.crashes_at(Point::BeforeTheAnswer) {
-            return;
-        }
-        match arrival {
-            Arrival::After(late, answer) if late >= CALL_MS => {
-                let late = world::failure(request.operation(), AwsErrorKind::NoAnswer, "no answer in time");
-                drop(answer);
-                self.later(CALL_MS, Happening::Back(boot, flight, Err(late)));
-            }
-            Arrival::After(late, answer) => {
-                let latency = self.rng.between(1, 80);
-                self.later(late + latency, Happening::Back(boot, flight, answer));
-            }
-            Arrival::AtTheEnd(ticket, transport, request_id) => {
-                let sent_ms = self.now_ms();
-                self.waiting.insert(ticket, Waiting { flight: *flight, transport, request_id, sent_ms });
-            }
-        }
-    }
-
-    /// Invocations have ended: their answers are on the way.
-    pub(super) fn collect(&mut self) {
-        let boot = self.boots;
-        for (ticket, (at, result)) in self.aws.ended() {
-            let Some(waiting) = self.waiting.remove(&ticket) else { continue };
-            let Waiting { flight, transport, request_id, sent_ms } = waiting;
-            let operation = sockerless_sandbox::model::Operation::Invoke;
-            let late = if let Transport::Late(ms) = transport { i64::try_from(ms).unwrap() } else { 0 };
-            let lost = || Err(world::failure(operation, AwsErrorKind::NoAnswer, "the connection is closed"));
-            let patience = execute::invoke_request(&flight.container).map_or(Duration::ZERO, |r| r.answer_within);
-            let in_time = at + late - sent_ms < i64::try_from(patience.as_millis()).unwrap();
-            let answer = match transport {
-                Transport::Lost | Transport::Reset => lost(),
-                _ if !in_time => lost(),
-                transport => world::understood(operation, result, &request_id, transport),
-            };
-            if answer.is_ok() && transport != Transport::Malformed {
-                self.ledger.cover("an answer that came");
-            }
-            let latency = self.rng.between(1, 80);
-            self.calendar.add(at + late + latency, Happening::Back(boot, Box::new(flight), answer));
-        }
-    }
-
-    fn request(&self, flight: &Flight) -> Option<Request> {
-        let Flight { container, action, looked } = flight;
-        if let (Some(name), false) = (action.changes(), looked) {
-            return Some(world::get(name));
-        }
-        Some(match action {
-            Action::GetFunction { name } => world::get(name),
-            Action::CreateFunction { .. } => world::create(&self.identity.new_function(container)),
-            Action::PutEventInvokeConfig { name } => {
-                world::put_event_config(name, container.spec.config.function.event_age_s)
-            }
-            Action::UpdateFunction { name, code: true } => {
-                world::update_code(name, &names::shape(&container.spec.config))
-            }
-            Action::UpdateFunction { name, code: false } => {
-                world::update_configuration(name, &names::shape(&container.spec.config))
-            }
-            Action::DeleteFunction { name } => world::delete(name),
-            Action::ReleaseFunction { arn, .. } => world::untag(arn, &[names::TAG_INSTANCE]),
-            Action::Invoke { .. } => world::invoke(&execute::invoke_request(container)?),
-            Action::Wait { .. } | Action::AwaitSlot | Action::Forget => return None,
-        })
-    }
-
-    /// An answer is there.
-    pub(super) fn back(&mut self, mut flight: Box<Flight>, answer: world::Answer) {
-        if self.crashes_at(Point::BeforeTheRecord) {
-            return;
-        }
-        let id = flight.container.id;
-        if let Action::Invoke { run_no } = flight.action {
-            let news = self.invoked(id, run_no, &flight, answer);
-            self.fold_in(id, |now, row| news.fold(now, &row.spec, row.status.clone()));
-            return self.kick(id, Priority::User);
-        }
-        let looks = flight.action.changes().is_some() && !flight.looked;
-        let seen = looks || matches!(flight.action, Action::GetFunction { .. });
-        let result = if seen { self.seen(&flight, answer) } else { self.changed(&flight, answer) };
-        let (action, outcome, evidence) = match result {
-            Ok(Some(evidence)) if looks && execute::may_change(&flight.action, &evidence) => {
-                flight.looked = true;
-                return self.depart(flight);
-            }
-            Ok(evidence) if looks => {
-                let name = flight.action.changes().unwrap_or_default().to_owned();
-                (Action::GetFunction { name }, Outcome::Done, evidence)
-            }
-            Ok(evidence) => (flight.action.clone(), Outcome::Done, evidence),
-            Err(error) => {
-                let outcome = outcome_of(&flight.action, error);
-                (flight.action.clone(), outcome, None)
-            }
-        };
-        self.ledger.outcome(&outcome);
-        if matches!(evidence, Some(Evidence::ForeignFunction { .. })) {
-            self.ledger.cover("a foreign function of our name");
-        }
-        let news = News::new(action, outcome, evidence, self.rng.part());
-        self.turn(id, Some(news));
-    }
-
-    fn invoked(&mut self, id: ContainerId, run_no: u64, flight: &Flight, answer: world::Answer) -> News {
-        let (outcome, evidence) = match answer {
-            Ok((Response::Queued, request_id)) => (Outcome::Accepted { request_id: Some(request_id) }, None),
-            Ok((response, request_id)) => {
-                let reply = world::reply(response, request_id);
-                self.ledger.answered(id, run_no, !reply.payload.starts_with(b"{\"malformed"));
-                (Outcome::Done, Some(Evidence::Answer(execute::run_answer(run_no, reply))))
-            }
-            Err(error) => (outcome_of(&flight.action, error), None),
-        };
-        self.ledger.outcome(&outcome);
-        News::new(flight.action.clone(), outcome, evidence, self.rng.part())
-    }
-
-    fn seen(&self, flight: &Flight, answer: world::Answer) -> Result<Option<Evidence>, AwsError> {
-        match answer {
-            Ok((response, _)) => {
-                let description = world::described(response);
-                Ok(Some(execute::sight(&self.identity, &description, &flight.container, self.now())))
-            }
-            Err(error) if error.kind == AwsErrorKind::NotFound => Ok(Some(Evidence::NoFunction)),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn changed(&self, flight: &Flight, answer: world::Answer) -> Result<Option<Evidence>, AwsError> {
-        let (response, _) = answer?;
-        let (container, now) = (&flight.container, self.now());
-        Ok(match &flight.action {
-            Action::CreateFunction { .. } => {
-                Some(Evidence::Function(execute::function(&world::described(response), container, now)))
-            }
-            Action::UpdateFunction { code, .. } => {
-                Some(execute::updated(&world::described(response), container, *code, now))
-            }
-            _ => None,
-        })
     }
 }
 

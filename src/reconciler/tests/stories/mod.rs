@@ -14,6 +14,7 @@
 //! A story is a function of its seed alone. `SOCKERLESS_STORIES` says how many are told.
 
 mod calendar;
+mod calls;
 mod daemon;
 mod ledger;
 mod programs;
@@ -23,6 +24,7 @@ mod watch;
 mod world;
 
 use std::collections::BTreeSet;
+use std::thread;
 
 use calendar::Happening;
 use daemon::Daemon;
@@ -37,7 +39,7 @@ use crate::state::{Cancelled, Removed, Started};
 /// Stories that are told when nobody says how many.
 const STORIES: u64 = 400;
 /// Seeds that once showed a mistake.
-const REGRESSIONS: [u64; 0] = [];
+const REGRESSIONS: [u64; 1] = [2_405];
 /// After so long without faults all is quiet.
 const QUIET_AFTER_MS: i64 = 2 * 3_600_000;
 /// Looks at every container in the end.
@@ -245,24 +247,31 @@ fn identity() -> Identity {
     Identity { prefix: "skls".into(), instance: "0123456789".into() }
 }
 
+/// Stories that are told side by side: each is alone in its world.
+fn tellers() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
 fn count() -> u64 {
     scene::asked().and_then(|text| text.parse().ok()).unwrap_or(STORIES)
 }
 
 #[test]
 fn every_story_ends_as_it_should() {
-    let mut covered = BTreeSet::new();
-    let total = count();
-    for seed in REGRESSIONS.into_iter().chain(1..=total) {
-        match Story::tell(seed, false) {
-            Ok(more) => covered.extend(more),
-            Err(story) => panic!("{story}"),
-        }
-    }
+    let (total, tellers) = (count(), tellers());
+    let covered: BTreeSet<String> = thread::scope(|scope| {
+        let tell = |teller| {
+            let seeds = REGRESSIONS.into_iter().chain(1..=total).skip(teller).step_by(tellers);
+            seeds.flat_map(|seed| Story::tell(seed, false).unwrap_or_else(|story| panic!("{story}"))).collect()
+        };
+        let all: Vec<_> =
+            (0..tellers).map(|teller| scope.spawn(move || -> BTreeSet<String> { tell(teller) })).collect();
+        all.into_iter().flat_map(|teller| teller.join().expect("a promise is broken")).collect()
+    });
     let wanted = [
-        "crash BeforeTheCall",
-        "crash BeforeTheAnswer",
-        "crash BeforeTheRecord",
+        "crash Call",
+        "crash Answer",
+        "crash Record",
         "crash anywhere",
         "outcome done",
         "outcome accepted",

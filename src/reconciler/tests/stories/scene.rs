@@ -205,7 +205,7 @@ fn foreign(
 
 fn crashes(rng: &mut Rng) -> Vec<(Point, u32)> {
     let count = *rng.pick(&[0, 1, 1, 2, 3]);
-    let points = [Point::BeforeTheCall, Point::BeforeTheAnswer, Point::BeforeTheRecord];
+    let points = [Point::Call, Point::Answer, Point::Record];
     (0..count).map(|_| (*rng.pick(&points), 1 + u32::try_from(rng.below(8)).unwrap())).collect()
 }
 

@@ -70,15 +70,14 @@ impl Daemon {
         let mut complete = false;
         for _ in 0..MAX_PAGES {
             let page = world::log_page(self.ask(&world::filter(&query))?);
-            for (id, news) in observe::page_news(&owners, &group.learned, page.events) {
-                self.fold_in(id, |now, row| news.fold(now, row));
-                group.learned.extend(news.event_ids);
-                self.kick(id, Priority::Retry);
-            }
-            if !group.learned.is_empty() {
-                for row in watched {
-                    self.store.roles_without_logs.remove(&row.spec.config.function.role_arn);
+            for (id, news) in observe::page_news(&owners, page.events) {
+                if self.fold_in(id, |now, row| news.fold(now, row)) {
+                    self.kick(id, Priority::Retry);
                 }
+                let row = watched.iter().find(|row| row.id == id);
+                row.iter().for_each(|row| {
+                    self.store.roles_without_logs.remove(&row.spec.config.function.role_arn);
+                });
             }
             query.next_token = page.next_token;
             complete = query.next_token.is_none();
