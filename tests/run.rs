@@ -126,13 +126,23 @@ fn the_result_follows_the_output() {
     let (stdout, stderr) = texts(&output);
     assert!(output.status.success(), "{stderr}");
     let result = stdout.strip_prefix("out\n").unwrap();
-    assert!(serde_json::from_str::<serde_json::Value>(result).is_ok(), "{result}");
+    let result: serde_json::Value = serde_json::from_str(result).unwrap();
+    assert_eq!(result["sockerless"]["exit_code"], 0, "{result}");
+    assert_eq!(result["sockerless"]["token"], "(token)", "nobody may speak for the bootstrap");
 }
 
 #[test]
 fn a_program_that_does_not_exist_fails_like_in_a_shell() {
     let home = Home::new();
     assert_run(&home.run(&["host", "/does/not/exist"]), 127, "");
+}
+
+#[test]
+fn a_program_whose_time_is_up_is_told_so() {
+    let output = Home::new().run(&["--timeout", "1", "host", "sleep", "30"]);
+    assert_run(&output, 137, "");
+    let (_, stderr) = texts(&output);
+    assert!(stderr.contains("time was up"), "{stderr}");
 }
 
 #[test]

@@ -131,10 +131,10 @@ fn learn_answer(now: Timestamp, spec: &Spec, status: &mut Status, answer: &RunAn
     let Some(run) = status.run.as_mut().filter(|run| run.no == answer.run_no) else { return };
     let Some(issued) = &run.issued else { return };
     let end = verdict::of_answer(protocol, &issued.token, answer.function_error, &answer.payload);
-    let issued_at = issued.at;
+    let (issued_at, token) = (issued.at, issued.token.clone());
     run.request_id = run.request_id.take().or_else(|| answer.request_id.clone());
     run.tail = answer.log_tail.as_ref().map(|text| log_tail(text, run.request_id.as_deref()));
-    run.result = Some(cut(&String::from_utf8_lossy(&answer.payload), MAX_RESULT_BYTES));
+    run.result = Some(result(&answer.payload, &token));
     if let Some(end) = end {
         settle(run, end, Some(issued_at), now);
     }
@@ -144,6 +144,11 @@ fn learn_answer(now: Timestamp, spec: &Spec, status: &mut Status, answer: &RunAn
 fn log_tail(text: &str, request_id: Option<&str>) -> LogTail {
     let has = |word: &str| request_id.is_some_and(|id| text.contains(&format!("{word} RequestId: {id}")));
     LogTail { text: text.to_owned(), complete: has("START") && has("REPORT") }
+}
+
+/// The answer as clients may see it: without the token, by which a line is known to be the bootstrap's own.
+fn result(payload: &[u8], token: &str) -> String {
+    cut(&String::from_utf8_lossy(payload).replace(token, "(token)"), MAX_RESULT_BYTES)
 }
 
 fn cut(text: &str, bytes: usize) -> String {

@@ -27,11 +27,11 @@ pub(super) fn events_between(before: &Status, after: &Status, now: Timestamp) ->
     if exit.cause == Cause::OutOfMemory {
         events.push(ContainerEvent { at: now, action: "oom", attributes: Vec::new() });
     }
-    events.push(ContainerEvent {
-        at: now,
-        action: "die",
-        attributes: vec![("execDuration", lasted.to_string()), ("exitCode", exit.code.to_string())],
-    });
+    let mut attributes = vec![("execDuration", lasted.to_string()), ("exitCode", exit.code.to_string())];
+    if !exit.message.is_empty() {
+        attributes.push(("error", exit.message.clone()));
+    }
+    events.push(ContainerEvent { at: now, action: "die", attributes });
     events
 }
 

@@ -123,11 +123,14 @@ impl Run {
         if !self.auto_remove() && !self.parts.args.keep {
             self.remove(&host.client, &id).await?;
         }
-        if let Some(message) = end["Error"]["Message"].as_str().filter(|message| !message.is_empty()) {
-            terminal::complain(message);
-        }
         let code = end["StatusCode"].as_u64().and_then(|code| u8::try_from(code).ok());
-        code.ok_or(RunError::Nonsense("no exit code"))
+        let code = code.ok_or(RunError::Nonsense("no exit code"))?;
+        if code != 0
+            && let Some(reason) = progress::reason(&host.client, &id).await?
+        {
+            terminal::complain(reason);
+        }
+        Ok(code)
     }
 
     /// Whether the container removes itself: not if its result is to be read after its end.

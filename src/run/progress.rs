@@ -4,7 +4,8 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use http::Method;
-use serde_json::Value;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::api::client::{Client, ClientError};
@@ -36,6 +37,20 @@ pub(super) async fn tell(client: &Client, id: &str) {
 pub(super) async fn inspect(client: &Client, id: &str) -> Result<Value, ClientError> {
     let reply = client.send(Method::GET, &format!("/containers/{id}/json"), None).await?;
     if reply.status() == 200 { reply.json().await } else { Ok(Value::Null) }
+}
+
+/// Why its last run ended as it did, if the exit code does not say it all: its time was up, its memory was used up, it
+/// could not be invoked. The container may be gone already.
+pub(super) async fn reason(client: &Client, id: &str) -> Result<Option<String>, ClientError> {
+    let filters = json!({ "container": { id: true }, "event": { "die": true } }).to_string();
+    let path = format!("/events?since=1&until=0s&filters={}", utf8_percent_encode(&filters, NON_ALPHANUMERIC));
+    let mut events = client.send(Method::GET, &path, None).await?;
+    let mut seen = Vec::new();
+    while let Some(bytes) = events.chunk().await? {
+        seen.extend_from_slice(&bytes);
+    }
+    let last = serde_json::Deserializer::from_slice(&seen).into_iter::<Value>().filter_map(Result::ok).last();
+    Ok(last.and_then(|event| event["Actor"]["Attributes"]["error"].as_str().map(str::to_owned)))
 }
 
 /// What is being waited for: a failure that is tried again, else the first of the steps that is not done.

@@ -2,8 +2,8 @@
 //!
 //! Judged inside the writer's transaction, where nothing can change between the look and the write.
 
+use super::model::Container;
 use super::model::life::{self, Life};
-use super::model::{Container, Failure, FailureKind};
 use super::records::{Cancelled, FactWrite, Removed, Started};
 use crate::clock::Timestamp;
 
@@ -13,7 +13,7 @@ pub(crate) fn start(container: &mut Container, now: Timestamp) -> Started {
     if life::is_running(spec, status) {
         return Started::AlreadyRunning;
     }
-    if let Some(failure) = status.retry.failure.as_ref().filter(|failure| is_for_good(failure)) {
+    if let Some(failure) = status.retry.failure.as_ref().filter(|failure| failure.is_for_good()) {
         return Started::Refused(failure.clone());
     }
     spec.generation += 1;
@@ -65,11 +65,6 @@ pub(crate) fn issue(container: &Container, write: &FactWrite, generation: u64) -
         && container.spec.generation == generation
         && !container.is_removed()
         && life::unsettled_run(&container.status).is_none()
-}
-
-/// Whether only a new container can help after this failure.
-pub(crate) fn is_for_good(failure: &Failure) -> bool {
-    failure.terminal_for.is_some() && matches!(failure.kind, FailureKind::InvalidParameter | FailureKind::TooLarge)
 }
 
 #[cfg(test)]

@@ -263,7 +263,7 @@ impl Tx<'_> {
         .bind(container.is_removed())
         .execute(&mut *self.conn)
         .await?;
-        for event in write.events {
+        for event in write.events.into_iter().filter(|_| !was_removed) {
             self.container_event(&container, event).await?;
         }
         if let (false, Some(at)) = (was_removed, container.status.auto_removed) {

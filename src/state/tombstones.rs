@@ -5,10 +5,9 @@ use std::time::Duration;
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::admit::is_for_good;
 use super::model::Container;
-use super::model::life::{KILLED, Life, NOT_THE_PROGRAM, life};
-use super::records::Tombstone;
+use super::model::life::{KILLED, Life, NOT_THE_PROGRAM, is_running, life};
+use super::records::{ContainerEvent, Tombstone};
 use super::rows::{Meaning, id, time};
 use super::writer::Tx;
 use super::{Result, StateError};
@@ -22,7 +21,7 @@ const TOMBSTONES_KEPT: i64 = 10_000;
 /// What will be remembered of a container that is removed now.
 pub(super) fn of(container: &Container, at: Timestamp) -> Tombstone {
     let (exit_code, error) = match life(&container.spec, &container.status) {
-        Life::Created => match container.status.retry.failure.as_ref().filter(|failure| is_for_good(failure)) {
+        Life::Created => match container.status.retry.failure.as_ref().filter(|failure| failure.is_for_good()) {
             Some(failure) => (NOT_THE_PROGRAM, Some(failure.message.clone())),
             None => (0, None),
         },
@@ -74,6 +73,13 @@ impl Tx<'_> {
             .bind(at.before(REMEMBERED).as_nanos())
             .execute(&mut *self.conn)
             .await?;
+        if is_running(&container.spec, &container.status) {
+            // What Docker tells of a forced removal. The invocation runs on, and nothing more is told of it.
+            let killed = vec![("signal", "9".to_owned())];
+            self.container_event(container, ContainerEvent { at, action: "kill", attributes: killed }).await?;
+            let died = vec![("exitCode", KILLED.to_string())];
+            self.container_event(container, ContainerEvent { at, action: "die", attributes: died }).await?;
+        }
         self.plain_event(container, "destroy", at).await
     }
 }

@@ -1,6 +1,9 @@
 //! One life after another: runs go on while the daemon is dead, and are neither lost nor repeated.
 
-use crate::docker::{create, inspect, logs, remove, start, wait};
+use bollard::query_parameters::{InspectContainerOptions, StartContainerOptions, StopContainerOptions};
+use futures_util::StreamExt as _;
+
+use crate::docker::{code, create, create_that_fails, inspect, logs, remove, start, wait, wait_for_removal};
 use crate::support::{Home, lines, until};
 
 /// The functions that the sandbox holds.
@@ -119,4 +122,51 @@ async fn each_start_is_one_run() {
     start(&docker, "job").await;
     assert_eq!(wait(&docker, "job").await, 3);
     assert_eq!(lines(&ran), 3);
+}
+
+/// Who waits for a slot and is stopped gives its place in the line to the next.
+#[tokio::test]
+async fn a_slot_is_passed_on_over_a_start_that_was_stopped() {
+    let home = Home::new();
+    let gate = home.shared("gate");
+    let daemon = home.serve_with(&["--sandbox", "--max-running", "1"]);
+    let docker = daemon.docker();
+    let script = format!("until [ -e {} ]; do sleep 0.05; done; exit 4", gate.display());
+    create(&docker, "first", &script, &[]).await;
+    create(&docker, "second", "exit 5", &[]).await;
+    create(&docker, "third", "exit 6", &[]).await;
+    start(&docker, "first").await;
+    until("the first runs", async || (invocations(&home) == 1).then_some(())).await;
+    start(&docker, "second").await;
+    start(&docker, "third").await;
+    docker.stop_container("second", None::<StopContainerOptions>).await.unwrap();
+    assert_eq!(wait(&docker, "second").await, 137, "it was cancelled in time");
+    assert_eq!(invocations(&home), 1, "there is one slot");
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!((wait(&docker, "first").await, wait(&docker, "third").await), (4, 6));
+    assert_eq!(invocations(&home), 2);
+}
+
+/// `docker run --rm` of what Lambda refuses, whether the start comes before or after the refusal.
+#[tokio::test]
+async fn a_container_that_cannot_run_and_removes_itself_is_gone() {
+    let home = Home::new();
+    let daemon = home.serve();
+    let docker = daemon.docker();
+    for late in [false, true] {
+        let id = create_that_fails(&docker).await;
+        let mut removed = wait_for_removal(&docker, &id);
+        if late {
+            until("the refusal is known", async || {
+                let shown = inspect(&docker, &id).await.state?.error?;
+                (!shown.is_empty()).then_some(())
+            })
+            .await;
+        }
+        let started = docker.start_container(&id, None::<StartContainerOptions>).await;
+        assert_eq!(started.is_err(), late, "{started:?}");
+        assert_eq!(removed.next().await.map(code), Some(125), "late: {late}");
+        assert!(docker.inspect_container(&id, None::<InspectContainerOptions>).await.is_err(), "it is gone");
+    }
+    until("nothing is left", async || (functions(&home) == 0).then_some(())).await;
 }

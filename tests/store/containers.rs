@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use sockerless_lambda::state::model::{Failure, FailureKind, Retry, RunPhase, Status};
 use sockerless_lambda::state::{
-    Cancelled, CreateRefused, EventKind, Image, Removed, Renamed, ResolveError, Started, StateError, Written,
+    Cancelled, ContainerEvent, CreateRefused, EventKind, FactWrite, Image, Removed, Renamed, ResolveError, Started,
+    StateError, Written,
 };
 
 use crate::support::{Fixture, at, config, ended, id, new, run, status, write};
@@ -101,22 +102,58 @@ async fn an_issued_run_cannot_be_cancelled() {
     assert_eq!(fixture.wishes.start(&id(1), at(31)).await.unwrap(), Started::AlreadyRunning);
 }
 
-#[tokio::test]
-async fn a_start_tells_why_only_another_container_can_help() {
-    let fixture = Fixture::new().await;
-    fixture.create(1, "web").await;
-    let failure = Failure {
+/// Only another container can help.
+fn failure() -> Failure {
+    Failure {
         kind: FailureKind::InvalidParameter,
         action: "CreateFunction".to_owned(),
         message: "no such role".to_owned(),
         request_id: None,
         at: at(4),
         terminal_for: Some(1),
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_start_tells_why_only_another_container_can_help() {
+    let fixture = Fixture::new().await;
+    fixture.create(1, "web").await;
+    let failure = failure();
     let retry = Retry { failure: Some(failure.clone()), ..Retry::default() };
     fixture.facts.write(write(id(1), 0, Status { retry, ..status(1, None) })).await.unwrap();
     assert_eq!(fixture.wishes.start(&id(1), at(9)).await.unwrap(), Started::Refused(failure));
     assert_eq!(fixture.reader.container(&id(1)).await.unwrap().unwrap().spec.starts, 0);
+}
+
+#[tokio::test]
+async fn a_container_that_cannot_start_and_removes_itself_is_gone_with_the_refusal() {
+    let fixture = Fixture::new().await;
+    let mut container = new(1, "web");
+    container.config.auto_remove = true;
+    fixture.wishes.create(container).await.unwrap().unwrap();
+    let failure = failure();
+    let retry = Retry { failure: Some(failure.clone()), ..Retry::default() };
+    fixture.facts.write(write(id(1), 0, Status { retry, ..status(1, None) })).await.unwrap();
+    assert_eq!(fixture.wishes.start(&id(1), at(9)).await.unwrap(), Started::Refused(failure.clone()));
+    assert!(matches!(fixture.reader.resolve("web").await, Err(ResolveError::NotFound)));
+    assert!(fixture.reader.container(&id(1)).await.unwrap().unwrap().is_removed(), "its function is still to go");
+    let tombstone = fixture.reader.tombstone("web", at(10)).await.unwrap().unwrap();
+    assert_eq!((tombstone.exit_code, tombstone.error), (125, Some(failure.message)));
+    assert_eq!(fixture.actions().await, ["create", "destroy"]);
+}
+
+#[tokio::test]
+async fn a_forced_removal_tells_a_kill_and_the_end_of_the_run_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.create(1, "web").await;
+    fixture.wishes.start(&id(1), at(10)).await.unwrap();
+    fixture.wishes.remove(&id(1), true, at(20)).await.unwrap();
+    let die = ContainerEvent { at: at(41), action: "die", attributes: Vec::new() };
+    let late = FactWrite { events: vec![die], ..write(id(1), 0, status(2, Some(ended(1, 3)))) };
+    fixture.facts.write(late).await.unwrap();
+    assert_eq!(fixture.actions().await, ["create", "start", "kill", "die", "destroy"]);
+    let events = fixture.events().await;
+    assert_eq!((&*events[2].attributes["signal"], &*events[3].attributes["exitCode"]), ("9", "137"));
 }
 
 #[tokio::test]

@@ -49,10 +49,18 @@ pub(super) fn state(container: &Container) -> Value {
         "Dead": false,
         "Pid": i32::from(matches!(life, Life::Running { .. })),
         "ExitCode": exit.map_or(0, |exit| exit.code),
-        "Error": exit.filter(|exit| exit.cause != Cause::Exited).map_or("", |exit| exit.message.as_str()),
+        "Error": match (&life, exit) {
+            (Life::Created, _) => refusal(container).unwrap_or_default(),
+            (_, exit) => exit.filter(|exit| exit.cause != Cause::Exited).map_or("", |exit| exit.message.as_str()),
+        },
         "StartedAt": or_unset(started_at),
         "FinishedAt": or_unset(exit.map(|exit| exit.finished_at)),
     })
+}
+
+/// Why a container that was never started cannot be.
+fn refusal(container: &Container) -> Option<&str> {
+    container.status.retry.failure.as_ref().filter(|failure| failure.terminal_for.is_some()).map(|f| f.message.as_str())
 }
 
 fn issued_or_wished(container: &Container) -> Option<Timestamp> {

@@ -122,6 +122,28 @@ fn a_native_run_binds_the_first_start_that_is_no_other_runs() {
     assert_eq!((exit(&story).code, exit(&story).cause), (0, Cause::Exited));
 }
 
+/// Pages come in any order, and what could not be told to a run yet is read again.
+#[test]
+fn a_report_that_is_read_before_its_start_is_learned_when_it_is_read_again() {
+    let report = report_line("");
+    let mut story = Story::running(InvocationKind::RequestResponse, Protocol::Native);
+    let before = story.container.status.clone();
+    story.line(&report);
+    assert_eq!(story.container.status, before);
+    story.line(&format!("START RequestId: {REQUEST} Version: $LATEST"));
+    story.line(&report);
+    assert_eq!(exit(&story).code, 0);
+
+    let mut story = Story::running(InvocationKind::RequestResponse, Protocol::Bootstrap);
+    let token = story.token();
+    story.line(&report);
+    story.line(&format!("@sockerless:start {token} {REQUEST}"));
+    story.line(&report);
+    story.line(&format!("@sockerless:exit {token} 4 exited"));
+    assert_eq!(exit(&story).code, 4);
+    assert!(story.container.status.run.as_ref().unwrap().report.is_some());
+}
+
 #[test]
 fn a_start_from_long_before_is_not_bound() {
     let mut story = Story::running(InvocationKind::RequestResponse, Protocol::Native);

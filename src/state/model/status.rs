@@ -250,6 +250,14 @@ pub struct Failure {
     pub terminal_for: Option<u64>,
 }
 
+impl Failure {
+    /// Whether only a new container can help.
+    #[must_use]
+    pub fn is_for_good(&self) -> bool {
+        self.terminal_for.is_some() && matches!(self.kind, FailureKind::InvalidParameter | FailureKind::TooLarge)
+    }
+}
+
 /// The kinds of failure that lead to different answers or decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
