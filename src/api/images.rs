@@ -238,20 +238,26 @@ pub(super) async fn remove(call: Call) -> Result<Reply, ApiError> {
 
 fn refuse_while_used(text: &str, to_remove: &[&Image], containers: &[Container], force: bool) -> Result<(), ApiError> {
     for user in users(to_remove, containers) {
-        let short = user.id.to_string().chars().take(12).collect::<String>();
-        if is_running(&user.spec, &user.status) {
-            return Err(ApiError::Conflict(format!(
-                "conflict: unable to remove repository reference \"{text}\" (cannot be forced) - container {short} is \
-                 using it and running"
-            )));
-        }
+        let container = short(&user.id.to_string());
+        let image = to_remove.first().map(|image| short(image.id.trim_start_matches("sha256:"))).unwrap_or_default();
         if !force {
             return Err(ApiError::Conflict(format!(
-                "conflict: unable to remove repository reference \"{text}\" (must force) - container {short} is using it"
+                "conflict: unable to remove repository reference \"{text}\" (must force) - container {container} is using \
+                 its referenced image {image}"
+            )));
+        }
+        if is_running(&user.spec, &user.status) {
+            return Err(ApiError::Conflict(format!(
+                "conflict: unable to delete {image} (cannot be forced) - image is being used by running container \
+                 {container}"
             )));
         }
     }
     Ok(())
+}
+
+fn short(id: &str) -> String {
+    id.chars().take(12).collect()
 }
 
 /// Forgets references of one image; when none is left, the image is deleted.

@@ -32,11 +32,12 @@ impl Host {
         let deadline = sleep(LOCKED_WAIT);
         tokio::pin!(deadline);
         loop {
-            if let Some(client) = answering(&config.listen).await {
-                return Ok(Self { client, own: None });
-            }
             match start(config, render).await {
+                // Only then is the daemon that listens there the one of this database.
                 Err(RunError::Start(StartError::Store(StateError::Locked { path }))) => {
+                    if let Some(client) = answering(&config.listen).await {
+                        return Ok(Self { client, own: None });
+                    }
                     tokio::select! {
                         () = &mut deadline => return Err(StartError::Store(StateError::Locked { path }).into()),
                         () = sleep(LOCKED_STEP) => {}

@@ -82,8 +82,11 @@ pub async fn run(parts: RunParts, mut signals: Signals) -> u8 {
     let code = tokio::select! {
         code = run.see_through(&mut host) => code.unwrap_or_else(|error| failed(&error)),
         signal = signals.next() => {
-            run.leave_behind(&host.client).await;
-            host.leave().await;
+            // A second signal ends at once.
+            tokio::select! {
+                () = async { run.leave_behind(&host.client).await; host.leave().await; } => {}
+                _ = signals.next() => {}
+            }
             return interrupted(signal);
         }
     };

@@ -54,7 +54,7 @@ async fn tags_come_and_go() {
     assert_eq!(image["RepoTags"].as_array().unwrap().len(), 3);
     assert_eq!(api.get("/images/alpine/history").await.json().as_array().unwrap().len(), 1);
     let (status, message) = api.ask("DELETE", "/images/alpine", "").await.error();
-    assert!(status == 409 && message.contains("is using it"), "{message}");
+    assert!(status == 409 && message.contains("is using its referenced image"), "{message}");
     let gone = api.ask("DELETE", "/internal/v1/images/mine%2Fapp:2", "").await;
     assert_eq!(gone.json(), json!([{ "Untagged": "mine/app:2" }]));
     assert_eq!(api.get("/images/mine/app:2/json").await.status, 404);
