@@ -70,7 +70,9 @@ pub(crate) fn issue(container: &Container, write: &FactWrite, generation: u64) -
 #[cfg(test)]
 mod tests {
     use super::super::model::samples::{at, config, config_with, exit, failure, run};
-    use super::super::model::{Cause, ContainerId, RestartPolicy, Retry, RunPhase, Spec, Status, UnknownOutcome};
+    use super::super::model::{
+        Cause, ContainerId, FailureKind, RestartPolicy, Retry, RunPhase, Spec, Status, UnknownOutcome,
+    };
     use super::*;
 
     fn container(spec: Spec, status: Status) -> Container {
