@@ -57,26 +57,14 @@ pub(super) fn container(name: &str) -> Container {
 
 /// A run of start `no` whose invocation was sent.
 pub(super) fn issued_run(no: u64) -> Run {
-    Run {
-        no,
-        start: no,
-        issued: Some(Issued {
-            token: format!("token-{no}"),
-            kind: InvocationKind::RequestResponse,
-            function_name: "fn".to_owned(),
-            at: Timestamp::from_secs(1_010),
-            deadline: Timestamp::from_secs(1_100),
-        }),
-        request_id: None,
-        log_stream: None,
-        phase: RunPhase::Issued,
-        starts_seen: Vec::new(),
-        second_runs: 0,
-        tail: None,
-        result: None,
-        report: None,
-        log_closed: false,
-    }
+    let issued = Issued {
+        token: format!("token-{no}"),
+        kind: InvocationKind::RequestResponse,
+        function_name: "fn".to_owned(),
+        at: Timestamp::from_secs(1_010),
+        deadline: Timestamp::from_secs(1_100),
+    };
+    Run::new(no, no, Some(issued), RunPhase::Issued)
 }
 
 /// The end of a program.

@@ -301,7 +301,7 @@ impl Planner<'_> {
     fn record_end(&self, mut status: Status, exit: Exit) -> Decision {
         let no = next_run_no(&status);
         remember_request_id(&mut status);
-        status.run = Some(new_run(no, self.spec.starts, None, RunPhase::Exited(exit)));
+        status.run = Some(Run::new(no, self.spec.starts, None, RunPhase::Exited(exit)));
         record("the start ends without a run", status, self.moment.now)
     }
 
@@ -446,7 +446,7 @@ impl Planner<'_> {
         let run_no = next_run_no(&status);
         remember_request_id(&mut status);
         let issued = self.issue(kind, &function.name);
-        status.run = Some(new_run(run_no, self.spec.starts, Some(issued), RunPhase::Issued));
+        status.run = Some(Run::new(run_no, self.spec.starts, Some(issued), RunPhase::Issued));
         Decision { because: "a run is wanted and its function is ready", status, action: Action::Invoke { run_no } }
     }
 
@@ -501,22 +501,5 @@ fn remember_request_id(status: &mut Status) {
         status.past_request_ids.push(id);
         let surplus = status.past_request_ids.len().saturating_sub(MAX_PAST_REQUEST_IDS);
         status.past_request_ids.drain(..surplus);
-    }
-}
-
-fn new_run(no: u64, start: u64, issued: Option<Issued>, phase: RunPhase) -> Run {
-    Run {
-        no,
-        start,
-        issued,
-        request_id: None,
-        log_stream: None,
-        phase,
-        starts_seen: Vec::new(),
-        second_runs: 0,
-        tail: None,
-        result: None,
-        report: None,
-        log_closed: false,
     }
 }

@@ -200,19 +200,11 @@ impl Api {
             deadline: now.after(Duration::from_secs(300)),
         };
         let mut write = facts_of(&container);
+        let start = container.spec.starts;
         write.status.run = Some(Run {
-            no: container.spec.starts,
-            start: container.spec.starts,
-            issued: Some(issued),
             request_id: Some(REQUEST_ID.to_owned()),
             log_stream: Some(STREAM.to_owned()),
-            phase: RunPhase::Running { since: now },
-            starts_seen: Vec::new(),
-            second_runs: 0,
-            tail: None,
-            result: None,
-            report: None,
-            log_closed: false,
+            ..Run::new(start, start, Some(issued), RunPhase::Running { since: now })
         });
         let issue = self.facts.issue(write, container.spec.generation).await.unwrap();
         assert!(matches!(issue, Issue::Granted(..)), "{issue:?}");

@@ -88,26 +88,14 @@ pub(crate) fn config() -> ContainerConfig {
 }
 
 pub(crate) fn run(start: u64, phase: RunPhase) -> Run {
-    Run {
-        no: start,
-        start,
-        issued: Some(Issued {
-            token: format!("token-{start}"),
-            kind: InvocationKind::RequestResponse,
-            function_name: "function".to_owned(),
-            at: at(20),
-            deadline: at(100),
-        }),
-        request_id: None,
-        log_stream: None,
-        phase,
-        starts_seen: Vec::new(),
-        second_runs: 0,
-        tail: None,
-        result: None,
-        report: None,
-        log_closed: false,
-    }
+    let issued = Issued {
+        token: format!("token-{start}"),
+        kind: InvocationKind::RequestResponse,
+        function_name: "function".to_owned(),
+        at: at(20),
+        deadline: at(100),
+    };
+    Run::new(start, start, Some(issued), phase)
 }
 
 pub(crate) fn ended(start: u64, code: u8) -> Run {

@@ -44,20 +44,7 @@ pub(crate) fn run(start: u64, phase: RunPhase) -> Run {
         at: at(20),
         deadline: at(100),
     };
-    Run {
-        no: start,
-        start,
-        issued: Some(issued),
-        request_id: None,
-        log_stream: None,
-        phase,
-        starts_seen: Vec::new(),
-        second_runs: 0,
-        tail: None,
-        result: None,
-        report: None,
-        log_closed: false,
-    }
+    Run::new(start, start, Some(issued), phase)
 }
 
 pub(crate) fn exit(code: u8, cause: Cause) -> Exit {

@@ -122,6 +122,27 @@ pub struct Run {
     pub log_closed: bool,
 }
 
+impl Run {
+    /// A run of which nothing was seen yet.
+    #[must_use]
+    pub fn new(no: u64, start: u64, issued: Option<Issued>, phase: RunPhase) -> Self {
+        Self {
+            no,
+            start,
+            issued,
+            request_id: None,
+            log_stream: None,
+            phase,
+            starts_seen: Vec::new(),
+            second_runs: 0,
+            tail: None,
+            result: None,
+            report: None,
+            log_closed: false,
+        }
+    }
+}
+
 /// What was frozen when the intent to invoke was committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issued {
