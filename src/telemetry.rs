@@ -41,6 +41,23 @@ const SHORT_SECONDS: &[f64] =
     &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// Waits, and what may last as long as a run.
 const LONG_SECONDS: &[f64] = &[0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0];
+/// From 16 MB to Lambda's largest function.
+const BYTES: &[f64] = &[
+    16_777_216.0,
+    33_554_432.0,
+    67_108_864.0,
+    134_217_728.0,
+    268_435_456.0,
+    536_870_912.0,
+    1_073_741_824.0,
+    2_147_483_648.0,
+    4_294_967_296.0,
+    8_589_934_592.0,
+    10_737_418_240.0,
+];
+/// From a tenth of a second in the smallest function to 15 minutes in the largest.
+const GB_SECONDS: &[f64] =
+    &[0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 2_400.0, 4_800.0, 9_000.0];
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
 macro_rules! metrics_table {
@@ -60,6 +77,8 @@ metrics_table! {
     QUEUE_DEPTH, Gauge, "workqueue_depth", "Containers that wait for a reconcile now, by name.";
     QUEUE_ADDS, Counter, "workqueue_adds_total", "Containers put into the queue, by name.";
     QUEUE_SECONDS, Histogram, "workqueue_queue_duration_seconds", "Time a container waited in the queue after it was due, by name.";
+    QUEUE_UNFINISHED, Gauge, "workqueue_unfinished_work_seconds", "Seconds of reconciles that are under way and not finished, summed up, by name.";
+    QUEUE_LONGEST, Gauge, "workqueue_longest_running_processor_seconds", "Seconds that the longest reconcile under way has taken so far, by name.";
     QUEUE_RETRIES, Counter, "workqueue_retries_total", "Actions that are tried again after a failure, by name.";
     AWS_REQUESTS, Counter, "sockerless_aws_requests_total", "Calls of AWS, by service, operation and code (OK, or AWS's error code).";
     AWS_SECONDS, Histogram, "sockerless_aws_request_seconds", "Time of a call of AWS, by service and operation.";
@@ -67,18 +86,26 @@ metrics_table! {
     AWS_QUOTA_WAIT, Histogram, "sockerless_aws_quota_wait_seconds", "Time a call waited for our own share of a quota, by bucket.";
     RUNS_TOTAL, Counter, "sockerless_runs_total", "Runs that have ended, by invocation (RequestResponse, Event) and outcome.";
     RUNS_IN_FLIGHT, Gauge, "sockerless_runs_in_flight", "Runs that were issued and have no end yet.";
+    RUN_SECONDS, Histogram, "sockerless_run_seconds", "Time from a program's start to its exit.";
+    BILLED_SECONDS, Histogram, "sockerless_run_billed_seconds", "Time that Lambda bills for a run, from its REPORT line.";
+    BILLED_GB_SECONDS, Histogram, "sockerless_run_billed_gb_seconds", "GB of the function times the billed seconds of a run: what it costs.";
+    MEMORY_USED, Histogram, "sockerless_run_max_memory_bytes", "Memory that a run used at most, from its REPORT line.";
+    INIT_SECONDS, Histogram, "sockerless_cold_start_seconds", "Time that Lambda took to make an environment for a run, from its REPORT line.";
     UNKNOWN_OUTCOMES, Counter, "sockerless_unknown_outcomes_total", "Runs of which nobody can tell how they ended.";
     SECOND_RUNS, Counter, "sockerless_second_runs_total", "Runs that Lambda was seen to run once more.";
     CONTAINERS, Gauge, "sockerless_containers", "Containers by state (created, running, restarting, exited, removing).";
+    OLDEST_WISH, Gauge, "sockerless_oldest_unconverged_wish_seconds", "Age of the oldest wish that is not so yet and can still become so; 0: all is as wished.";
     DRIFT_FOUND, Counter, "sockerless_drift_found_total", "Functions found changed or missing, by kind (changed, missing).";
     DRIFT_MENDED, Counter, "sockerless_drift_mended_total", "Functions put back as wanted, by kind (changed).";
     ORPHANS, Gauge, "sockerless_orphans", "Functions of this instance without a container, seen by the last sweep.";
     ORPHANS_DELETED, Counter, "sockerless_orphans_deleted_total", "Orphaned functions that were deleted.";
+    ORPHANS_SKIPPED, Counter, "sockerless_orphans_skipped_total", "Orphaned functions that a sweep did not delete, by reason.";
     FOREIGN_FUNCTIONS, Gauge, "sockerless_foreign_functions", "Functions with our prefix that belong to other instances, seen by the last sweep.";
     CREATE_TO_ACTIVE, Histogram, "sockerless_function_create_to_active_seconds", "Time from CreateFunction to Active.";
     INFORMER_LAG, Gauge, "sockerless_informer_lag_seconds", "How far the reading of the logs is behind.";
     STORE_COMMIT_SECONDS, Histogram, "sockerless_store_commit_seconds", "Time of one commit of the store.";
     STORE_BATCH_SIZE, Histogram, "sockerless_store_batch_size", "Writes that one commit carried.";
+    STORE_ERRORS, Counter, "sockerless_store_errors_total", "Failures of the store that the reconciler has met.";
     HTTP_REQUESTS, Counter, "sockerless_http_requests_total", "Requests by method, route template and status.";
     HTTP_SECONDS, Histogram, "sockerless_http_request_seconds", "Time to the answer's header, by route template.";
 }
@@ -169,7 +196,9 @@ fn recorder() -> Result<PrometheusRecorder, TelemetryError> {
 fn buckets(name: &str) -> &'static [f64] {
     match name {
         STORE_BATCH_SIZE => SIZES,
-        QUEUE_SECONDS | AWS_QUOTA_WAIT | CREATE_TO_ACTIVE => LONG_SECONDS,
+        MEMORY_USED => BYTES,
+        BILLED_GB_SECONDS => GB_SECONDS,
+        QUEUE_SECONDS | AWS_QUOTA_WAIT | CREATE_TO_ACTIVE | RUN_SECONDS | BILLED_SECONDS => LONG_SECONDS,
         _ => SHORT_SECONDS,
     }
 }
@@ -183,10 +212,10 @@ fn describe() {
             MetricKind::Histogram => metrics::describe_histogram!(*name, *help),
         }
     }
-    for name in [UNKNOWN_OUTCOMES, SECOND_RUNS, ORPHANS_DELETED] {
+    for name in [UNKNOWN_OUTCOMES, SECOND_RUNS, ORPHANS_DELETED, STORE_ERRORS] {
         metrics::counter!(name).absolute(0);
     }
-    for name in [RUNS_IN_FLIGHT, ORPHANS, FOREIGN_FUNCTIONS, INFORMER_LAG] {
+    for name in [RUNS_IN_FLIGHT, ORPHANS, FOREIGN_FUNCTIONS, INFORMER_LAG, OLDEST_WISH] {
         metrics::gauge!(name).set(0.0);
     }
 }

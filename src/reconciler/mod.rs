@@ -274,8 +274,8 @@ struct Loop {
     feed: WishFeed,
     kicked: mpsc::Receiver<Kick>,
     workers: JoinSet<WorkerDone>,
-    /// Who works on what, should a worker end in a panic.
-    keys: HashMap<task::Id, ContainerId>,
+    /// Who works on what and since when, should a worker stall or end in a panic.
+    keys: HashMap<task::Id, (ContainerId, Timestamp)>,
     halt: CancellationToken,
     census: Census,
 }
@@ -284,7 +284,7 @@ impl Loop {
     /// Never returns but for a closed store.
     async fn run(&mut self) {
         match self.shared.facts.all().await {
-            Ok(all) => all.iter().for_each(|row| self.census.count(row.id, Some(record::state_name(row)))),
+            Ok(all) => all.iter().for_each(|row| self.census.count(row.id, Some(record::counted(row)))),
             Err(error) => {
                 self.store_failed(&error);
             }
@@ -372,10 +372,19 @@ impl Loop {
                     .record(shared.clock.now().since(started));
                 (id, turn)
             });
-            self.keys.insert(worker.id(), id);
+            self.keys.insert(worker.id(), (id, now));
         }
+        self.measure(now);
+    }
+
+    fn measure(&self, now: Timestamp) {
+        let ages = || self.keys.values().map(|(_, since)| now.since(*since).as_secs_f64());
+        let wish_age = self.census.oldest_wish().map_or(0.0, |since| now.since(since).as_secs_f64());
         metrics::gauge!(telemetry::RUNS_IN_FLIGHT).set(count(self.shared.slots.held()));
-        metrics::gauge!(telemetry::QUEUE_DEPTH, "name" => "container").set(count(self.queue.len()));
+        metrics::gauge!(telemetry::OLDEST_WISH).set(wish_age);
+        metrics::gauge!(telemetry::QUEUE_DEPTH, "name" => "container").set(count(self.queue.ready()));
+        metrics::gauge!(telemetry::QUEUE_UNFINISHED, "name" => "container").set(ages().sum::<f64>());
+        metrics::gauge!(telemetry::QUEUE_LONGEST, "name" => "container").set(ages().fold(0.0, f64::max));
         metrics::gauge!(telemetry::ACTIVE_WORKERS, "controller" => "container").set(count(self.queue.working()));
     }
 
@@ -387,7 +396,7 @@ impl Loop {
             }
             Err(error) => {
                 // A bug. Every act has its intent committed, so looking again is safe.
-                let Some(id) = self.keys.remove(&error.id()) else { return };
+                let Some((id, _)) = self.keys.remove(&error.id()) else { return };
                 tracing::error!(container = %id, %error, "a worker ended in a panic");
                 self.queue.done(id);
                 self.queue.push(id, self.now().after(PANIC_PAUSE), Priority::Housekeeping);
@@ -401,7 +410,7 @@ impl Loop {
         let result = match turn {
             Ok(turn) => {
                 self.shared.health.pass(Check::Store);
-                self.census.count(id, turn.state);
+                self.census.count(id, turn.counted);
                 match turn.next {
                     Next::Idle => {}
                     Next::At(at, priority) => self.queue.push(id, at, priority),
@@ -430,6 +439,7 @@ impl Loop {
             return true;
         }
         tracing::error!(%error, "the store failed");
+        metrics::counter!(telemetry::STORE_ERRORS).increment(1);
         self.shared.health.fail(Check::Store, error.to_string());
         false
     }

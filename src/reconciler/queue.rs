@@ -3,8 +3,7 @@
 //! The same key merges: the earliest time and the most urgent priority win. A key that is being worked on is not given
 //! out again; what was asked for meanwhile stands when the work is done.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 
 use crate::clock::Timestamp;
@@ -28,32 +27,40 @@ struct Entry {
     priority: Priority,
 }
 
-/// The queue. Two heaps: what is due by urgency, what is not by time. An entry of a heap that does not say what the map
-/// says is stale and is thrown away when it comes up.
+/// The queue. Each key that waits and is not being worked on stands in one of two orders: what is due by urgency, what is
+/// not by time.
 #[derive(Debug)]
 pub(crate) struct Queue<K> {
     entries: HashMap<K, Entry>,
     working: HashSet<K>,
-    later: BinaryHeap<Reverse<(Timestamp, K)>>,
-    ready: BinaryHeap<Reverse<(Priority, Timestamp, K)>>,
+    later: BTreeSet<(Timestamp, K)>,
+    ready: BTreeSet<(Priority, Timestamp, K)>,
 }
 
 impl<K: Copy + Eq + Hash + Ord> Default for Queue<K> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), working: HashSet::new(), later: BinaryHeap::new(), ready: BinaryHeap::new() }
+        Self { entries: HashMap::new(), working: HashSet::new(), later: BTreeSet::new(), ready: BTreeSet::new() }
     }
 }
 
 impl<K: Copy + Eq + Hash + Ord> Queue<K> {
     /// Asks for a look at `key` at `due`.
     pub(crate) fn push(&mut self, key: K, due: Timestamp, priority: Priority) {
-        let asked = Entry { due, priority };
-        let entry = self
-            .entries
-            .get(&key)
-            .map_or(asked, |old| Entry { due: old.due.min(due), priority: old.priority.min(priority) });
-        if self.entries.insert(key, entry) != Some(entry) && !self.working.contains(&key) {
-            self.later.push(Reverse((entry.due, key)));
+        let old = self.entries.get(&key).copied();
+        let entry = old.map_or(Entry { due, priority }, |old| Entry {
+            due: old.due.min(due),
+            priority: old.priority.min(priority),
+        });
+        if old == Some(entry) {
+            return;
+        }
+        self.entries.insert(key, entry);
+        if let Some(old) = old {
+            self.later.remove(&(old.due, key));
+            self.ready.remove(&(old.priority, old.due, key));
+        }
+        if !self.working.contains(&key) {
+            self.later.insert((entry.due, key));
         }
     }
 
@@ -61,54 +68,46 @@ impl<K: Copy + Eq + Hash + Ord> Queue<K> {
     /// [`Queue::done`]. Also tells since when it was due.
     pub(crate) fn pop(&mut self, now: Timestamp) -> Option<(K, Timestamp, Priority)> {
         self.ripen(now);
-        while let Some(Reverse((priority, due, key))) = self.ready.pop() {
-            let entry = Entry { due, priority };
-            if self.entries.get(&key) == Some(&entry) && self.working.insert(key) {
-                self.entries.remove(&key);
-                return Some((key, due, priority));
-            }
-        }
-        None
+        let (priority, due, key) = self.ready.pop_first()?;
+        self.entries.remove(&key);
+        self.working.insert(key);
+        Some((key, due, priority))
     }
 
     fn ripen(&mut self, now: Timestamp) {
-        while let Some(Reverse((due, key))) = self.later.peek().copied() {
+        while let Some((due, key)) = self.later.pop_first() {
             if due > now {
+                self.later.insert((due, key));
                 break;
             }
-            self.later.pop();
-            if let Some(entry) = self.entries.get(&key).filter(|entry| entry.due == due) {
-                self.ready.push(Reverse((entry.priority, due, key)));
+            if let Some(entry) = self.entries.get(&key) {
+                self.ready.insert((entry.priority, due, key));
             }
         }
     }
 
     /// The work on `key` is done: it may be given out again.
     pub(crate) fn done(&mut self, key: K) {
-        self.working.remove(&key);
-        if let Some(entry) = self.entries.get(&key) {
-            self.later.push(Reverse((entry.due, key)));
+        if self.working.remove(&key)
+            && let Some(entry) = self.entries.get(&key)
+        {
+            self.later.insert((entry.due, key));
         }
     }
 
     /// When the next key that is not being worked on is due; in the past: one is due now.
-    pub(crate) fn next_due(&mut self) -> Option<Timestamp> {
-        while let Some(Reverse((priority, due, key))) = self.ready.peek().copied() {
-            if self.entries.get(&key) == Some(&Entry { due, priority }) && !self.working.contains(&key) {
-                return Some(due);
-            }
-            self.ready.pop();
-        }
-        while let Some(Reverse((due, key))) = self.later.peek().copied() {
-            if self.entries.get(&key).is_some_and(|entry| entry.due == due) && !self.working.contains(&key) {
-                return Some(due);
-            }
-            self.later.pop();
-        }
-        None
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        let ready = self.ready.first().map(|(_, due, _)| *due);
+        ready.or_else(|| self.later.first().map(|(due, _)| *due))
     }
 
-    /// How many keys wait.
+    /// How many keys are due and wait to be worked on.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// How many keys wait, those that are not due yet included.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -138,7 +137,11 @@ mod tests {
         queue.push(4, at(9), Priority::User);
         let order: Vec<i32> = std::iter::from_fn(|| queue.pop(at(5)).map(|(key, ..)| key)).collect();
         assert_eq!(order, [2, 3, 1]);
-        assert_eq!(queue.next_due(), Some(at(9)));
+        queue.push(5, at(5), Priority::Poll);
+        queue.push(6, at(5), Priority::User);
+        assert_eq!(queue.pop(at(5)).map(|(key, ..)| key), Some(6));
+        assert_eq!(queue.ready(), 1, "what is not due yet is not counted");
+        assert_eq!(queue.next_due(), Some(at(5)));
     }
 
     #[test]
@@ -147,7 +150,7 @@ mod tests {
         queue.push(1, at(9), Priority::Poll);
         queue.push(1, at(5), Priority::Housekeeping);
         queue.push(1, at(7), Priority::User);
-        assert_eq!(queue.len(), 1);
+        assert_eq!((queue.len(), queue.ready()), (1, 0));
         assert_eq!(queue.pop(at(4)), None);
         assert_eq!(queue.pop(at(5)), Some((1, at(5), Priority::User)));
         assert_eq!(queue.pop(at(99)), None);

@@ -1,9 +1,12 @@
 //! From new facts to what is written with them: events, the due time, the numbers. PURE but for the metrics.
 
+use super::census::Counted;
 use super::learn;
 use crate::clock::Timestamp;
 use crate::state::model::life::{self, Life};
-use crate::state::model::{Cause, Container, Exit, InvocationKind, Known, Run, RunPhase, Status};
+use crate::state::model::{
+    Cause, Container, Exit, FunctionState, InvocationKind, Known, Report, Run, RunPhase, Status,
+};
 use crate::state::{ContainerEvent, FactWrite};
 use crate::telemetry;
 
@@ -44,9 +47,15 @@ pub(super) fn observe_change(before: &Status, after: &Status) {
             None => "none",
         };
         metrics::counter!(telemetry::RUNS_TOTAL, "invocation" => invocation, "outcome" => outcome(exit)).increment(1);
+        if let Some(started_at) = exit.started_at {
+            metrics::histogram!(telemetry::RUN_SECONDS).record(exit.finished_at.since(started_at));
+        }
         if exit.cause == Cause::Unknown {
             metrics::counter!(telemetry::UNKNOWN_OUTCOMES).increment(1);
         }
+    }
+    if let Some(report) = new_report(before, after) {
+        observe_report(report);
     }
     match (has_drift(before), has_drift(after)) {
         (false, true) => metrics::counter!(telemetry::DRIFT_FOUND, "kind" => "changed").increment(1),
@@ -63,6 +72,23 @@ pub(super) fn observe_change(before: &Status, after: &Status) {
     if run_before == run_after && after > before {
         metrics::counter!(telemetry::SECOND_RUNS).increment(u64::from(after - before));
     }
+}
+
+fn observe_report(report: &Report) {
+    let billed = report.billed_ms / 1_000.0;
+    metrics::histogram!(telemetry::BILLED_SECONDS).record(billed);
+    metrics::histogram!(telemetry::BILLED_GB_SECONDS).record(billed * f64::from(report.memory_mb) / 1_024.0);
+    metrics::histogram!(telemetry::MEMORY_USED).record(f64::from(report.max_memory_mb) * 1_048_576.0);
+    if let Some(init_ms) = report.init_ms {
+        metrics::histogram!(telemetry::INIT_SECONDS).record(init_ms / 1_000.0);
+    }
+}
+
+/// The REPORT line that is known now and was not before.
+fn new_report<'a>(before: &Status, after: &'a Status) -> Option<&'a Report> {
+    let run = after.run.as_ref()?;
+    let had_it = before.run.as_ref().is_some_and(|old| old.no == run.no && old.report.is_some());
+    run.report.as_ref().filter(|_| !had_it)
 }
 
 fn has_drift(status: &Status) -> bool {
@@ -90,8 +116,32 @@ fn outcome(exit: &Exit) -> &'static str {
     }
 }
 
-/// A container's state as the metrics count it, in Docker's words.
-pub(super) fn state_name(container: &Container) -> &'static str {
+/// What the metrics count of a container.
+pub(super) fn counted(container: &Container) -> Counted {
+    Counted { state: state_name(container), unconverged_since: unconverged_since(container) }
+}
+
+/// Since when something is wished that is not so, and that can still become so: a run that is under way is as wished, and
+/// a failure that is final needs another wish.
+fn unconverged_since(container: &Container) -> Option<Timestamp> {
+    let Container { spec, status, .. } = container;
+    if let Some(removed) = spec.remove.or(status.auto_removed) {
+        return Some(removed);
+    }
+    let is_final = status.retry.failure.as_ref().is_some_and(|f| f.terminal_for == Some(spec.generation));
+    match life::life(spec, status) {
+        _ if is_final => None,
+        Life::Running { .. } if life::unsettled_run(status).is_none() => spec.started_at,
+        Life::Created => {
+            let is_ready = matches!(&status.function, Known::Is(function) if function.state == FunctionState::Active);
+            (!is_ready).then_some(container.created_at)
+        }
+        Life::Running { .. } | Life::Restarting(_) | Life::Exited(_) => None,
+    }
+}
+
+/// A container's state in Docker's words.
+fn state_name(container: &Container) -> &'static str {
     if container.is_removed() {
         return "removing";
     }
@@ -100,5 +150,38 @@ pub(super) fn state_name(container: &Container) -> &'static str {
         Life::Running { .. } => "running",
         Life::Restarting(_) => "restarting",
         Life::Exited(_) => "exited",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconciler::tests::{Story, t};
+    use crate::state::model::{Failure, FailureKind, Protocol};
+
+    #[test]
+    fn a_wish_ages_until_it_is_so_or_cannot_be() {
+        let mut story = Story::created();
+        let created = story.container.created_at;
+        assert_eq!(unconverged_since(&story.container), Some(created), "it has no function yet");
+        let failure = Failure {
+            kind: FailureKind::AccessDenied,
+            action: "CreateFunction".into(),
+            message: "no".into(),
+            request_id: None,
+            at: t(1),
+            terminal_for: Some(story.container.spec.generation),
+        };
+        story.container.status.retry.failure = Some(failure);
+        assert_eq!(unconverged_since(&story.container), None, "nothing but another wish can help");
+
+        let mut story = Story::ready();
+        assert_eq!(unconverged_since(&story.container), None);
+        story.start();
+        assert_eq!(unconverged_since(&story.container), story.container.spec.started_at, "its run is not issued yet");
+        let mut story = Story::running(InvocationKind::Event, Protocol::Bootstrap);
+        assert_eq!(unconverged_since(&story.container), None, "it runs, as wished");
+        story.container.spec.remove = Some(t(9));
+        assert_eq!(unconverged_since(&story.container), Some(t(9)));
     }
 }

@@ -146,6 +146,7 @@ impl Shared {
         };
         if let Some(reason) = reason_to_keep(&self.identity, self.horizon, &function, ids) {
             tracing::warn!(function = name, reason, "a function without a container is not deleted");
+            metrics::counter!(telemetry::ORPHANS_SKIPPED, "reason" => reason).increment(1);
             return Ok(());
         }
         match cloud.delete_function(name).await {

@@ -7,6 +7,7 @@
 
 use tokio_util::sync::CancellationToken;
 
+use super::census::Counted;
 use super::execute::{News, fresh_token};
 use super::plan::{Action, DELIVERY_SLACK, Decision, Moment, plan};
 use super::queue::Priority;
@@ -35,8 +36,8 @@ pub(super) struct Turn {
     pub(super) next: Next,
     /// An action failed in this turn.
     pub(super) failed: bool,
-    /// The container's state when the turn began its last step; `None`: it is gone.
-    pub(super) state: Option<&'static str>,
+    /// What is to be counted of the container; `None`: it is gone.
+    pub(super) counted: Option<Counted>,
 }
 
 impl Shared {
@@ -44,36 +45,36 @@ impl Shared {
     pub(super) async fn reconcile(&self, id: ContainerId, stop: &CancellationToken) -> Result<Turn, StateError> {
         let mut news: Option<News> = None;
         let mut failed = false;
-        let mut state = None;
+        let mut counted = None;
         for _ in 0..MAX_STEPS {
             let Some(stored) = self.reader.container(&id).await? else {
                 self.give_slot_back(&id).await;
-                return Ok(Turn { next: Next::Idle, failed, state: None });
+                return Ok(Turn { next: Next::Idle, failed, counted: None });
             };
             let now = self.clock.now();
             let mut container = stored.clone();
             if let Some(news) = &news {
                 container.status = news.fold(now, &container.spec, container.status);
             }
-            state = Some(record::state_name(&container));
+            counted = Some(record::counted(&container));
             let Some(token) = fresh_token() else {
                 tracing::error!("the system gives no random numbers: nothing can be invoked");
                 return Ok(Turn {
                     next: Next::At(now.after(std::time::Duration::from_secs(5)), Priority::Retry),
                     failed,
-                    state,
+                    counted,
                 });
             };
             let decision = plan(&Moment { now, token }, &container, &self.observed(&container));
             let Some(step) = self.commit(&stored, &container, decision).await? else { continue };
             news = None;
             match step {
-                Step::Done(next) => return Ok(Turn { next, failed, state }),
+                Step::Done(next) => return Ok(Turn { next, failed, counted }),
                 Step::Again => {}
                 Step::Act(container, action) if stop.is_cancelled() => {
                     // The intent is committed and due: the next start goes on from here.
                     tracing::debug!(container = %container.id, action = action.name(), "left for the next start");
-                    return Ok(Turn { next: Next::Idle, failed, state });
+                    return Ok(Turn { next: Next::Idle, failed, counted });
                 }
                 Step::Act(container, action) => {
                     let result = self.execute(&container, action).await;
@@ -83,11 +84,11 @@ impl Shared {
                 Step::Run(container, permit, overdue) => {
                     self.launch(*container, permit);
                     let next = overdue.map_or(Next::Idle, |at| Next::At(at, Priority::Poll));
-                    return Ok(Turn { next, failed, state });
+                    return Ok(Turn { next, failed, counted });
                 }
             }
         }
-        Ok(Turn { next: Next::At(self.clock.now(), Priority::Retry), failed, state })
+        Ok(Turn { next: Next::At(self.clock.now(), Priority::Retry), failed, counted })
     }
 
     /// Makes a decision's facts durable. `None`: another write came first.
