@@ -55,9 +55,20 @@ const BYTES: &[f64] = &[
     8_589_934_592.0,
     10_737_418_240.0,
 ];
-/// From a tenth of a second in the smallest function to 15 minutes in the largest.
-const GB_SECONDS: &[f64] =
-    &[0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 2_400.0, 4_800.0, 9_000.0];
+/// From a tenth of a second in the smallest function to 15 minutes in the largest: powers of four, from 8 MB-seconds on.
+const BYTE_SECONDS: &[f64] = &[
+    8_388_608.0,
+    33_554_432.0,
+    134_217_728.0,
+    536_870_912.0,
+    2_147_483_648.0,
+    8_589_934_592.0,
+    34_359_738_368.0,
+    137_438_953_472.0,
+    549_755_813_888.0,
+    2_199_023_255_552.0,
+    10_000_000_000_000.0,
+];
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
 macro_rules! metrics_table {
@@ -70,7 +81,7 @@ macro_rules! metrics_table {
 }
 
 metrics_table! {
-    RECONCILE_TOTAL, Counter, "controller_runtime_reconcile_total", "Reconciles of one container, by controller and result (success, requeue, requeue_after, error).";
+    RECONCILE_TOTAL, Counter, "controller_runtime_reconcile_total", "Reconciles of one container, by controller and result (success, requeue_after, error).";
     RECONCILE_ERRORS, Counter, "controller_runtime_reconcile_errors_total", "Reconciles that ended in an error, by controller.";
     RECONCILE_SECONDS, Histogram, "controller_runtime_reconcile_time_seconds", "Time of one reconcile, by controller.";
     ACTIVE_WORKERS, Gauge, "controller_runtime_active_workers", "Reconciles under way, by controller.";
@@ -88,7 +99,7 @@ metrics_table! {
     RUNS_IN_FLIGHT, Gauge, "sockerless_runs_in_flight", "Runs that were issued and have no end yet.";
     RUN_SECONDS, Histogram, "sockerless_run_seconds", "Time from a program's start to its exit.";
     BILLED_SECONDS, Histogram, "sockerless_run_billed_seconds", "Time that Lambda bills for a run, from its REPORT line.";
-    BILLED_GB_SECONDS, Histogram, "sockerless_run_billed_gb_seconds", "GB of the function times the billed seconds of a run: what it costs.";
+    BILLED_MEMORY_SECONDS, Histogram, "sockerless_run_billed_memory_byte_seconds", "Bytes of the function times the billed seconds of a run, which is what it costs; 1073741824 of them are a GB-second.";
     MEMORY_USED, Histogram, "sockerless_run_max_memory_bytes", "Memory that a run used at most, from its REPORT line.";
     INIT_SECONDS, Histogram, "sockerless_cold_start_seconds", "Time that Lambda took to make an environment for a run, from its REPORT line.";
     UNKNOWN_OUTCOMES, Counter, "sockerless_unknown_outcomes_total", "Runs of which nobody can tell how they ended.";
@@ -109,6 +120,10 @@ metrics_table! {
     HTTP_REQUESTS, Counter, "sockerless_http_requests_total", "Requests by method, route template and status.";
     HTTP_SECONDS, Histogram, "sockerless_http_request_seconds", "Time to the answer's header, by route template.";
 }
+
+/// The outcomes of runs.
+pub const OUTCOMES: [&str; 8] =
+    ["success", "failure", "function_error", "timeout", "out_of_memory", "cancelled", "never_ran", "unknown"];
 
 /// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -197,7 +212,7 @@ fn buckets(name: &str) -> &'static [f64] {
     match name {
         STORE_BATCH_SIZE => SIZES,
         MEMORY_USED => BYTES,
-        BILLED_GB_SECONDS => GB_SECONDS,
+        BILLED_MEMORY_SECONDS => BYTE_SECONDS,
         QUEUE_SECONDS | AWS_QUOTA_WAIT | CREATE_TO_ACTIVE | RUN_SECONDS | BILLED_SECONDS => LONG_SECONDS,
         _ => SHORT_SECONDS,
     }
@@ -212,6 +227,21 @@ fn describe() {
             MetricKind::Histogram => metrics::describe_histogram!(*name, *help),
         }
     }
+    // Prometheus sees no increase in a counter that begins with one: what alerts ask for is there as zero.
+    for result in ["success", "requeue_after", "error"] {
+        metrics::counter!(RECONCILE_TOTAL, "controller" => "container", "result" => result).absolute(0);
+    }
+    metrics::counter!(RECONCILE_ERRORS, "controller" => "container").absolute(0);
+    for name in [QUEUE_ADDS, QUEUE_RETRIES] {
+        metrics::counter!(name, "name" => "container").absolute(0);
+    }
+    for (invocation, outcome) in ["RequestResponse", "Event"].into_iter().flat_map(|i| OUTCOMES.map(|o| (i, o))) {
+        metrics::counter!(RUNS_TOTAL, "invocation" => invocation, "outcome" => outcome).absolute(0);
+    }
+    for kind in ["changed", "missing"] {
+        metrics::counter!(DRIFT_FOUND, "kind" => kind).absolute(0);
+    }
+    metrics::counter!(DRIFT_MENDED, "kind" => "changed").absolute(0);
     for name in [UNKNOWN_OUTCOMES, SECOND_RUNS, ORPHANS_DELETED, STORE_ERRORS] {
         metrics::counter!(name).absolute(0);
     }

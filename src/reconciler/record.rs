@@ -1,5 +1,7 @@
 //! From new facts to what is written with them: events, the due time, the numbers. PURE but for the metrics.
 
+use std::time::Duration;
+
 use super::census::Counted;
 use super::learn;
 use crate::clock::Timestamp;
@@ -9,6 +11,9 @@ use crate::state::model::{
 };
 use crate::state::{ContainerEvent, FactWrite};
 use crate::telemetry;
+
+/// Lambda counts memory in units of 1,024 × 1,024 bytes.
+const BYTES_PER_MB: f64 = 1_048_576.0;
 
 /// The write that replaces a container's facts.
 pub(super) fn fact_write(stored: &Container, status: &Status, due_at: Option<Timestamp>, now: Timestamp) -> FactWrite {
@@ -57,6 +62,9 @@ pub(super) fn observe_change(before: &Status, after: &Status) {
     if let Some(report) = new_report(before, after) {
         observe_report(report);
     }
+    if let Some(took) = became_active(before, after) {
+        metrics::histogram!(telemetry::CREATE_TO_ACTIVE).record(took);
+    }
     match (has_drift(before), has_drift(after)) {
         (false, true) => metrics::counter!(telemetry::DRIFT_FOUND, "kind" => "changed").increment(1),
         (true, false) if matches!(after.function, Known::Is(_)) => {
@@ -77,8 +85,8 @@ pub(super) fn observe_change(before: &Status, after: &Status) {
 fn observe_report(report: &Report) {
     let billed = report.billed_ms / 1_000.0;
     metrics::histogram!(telemetry::BILLED_SECONDS).record(billed);
-    metrics::histogram!(telemetry::BILLED_GB_SECONDS).record(billed * f64::from(report.memory_mb) / 1_024.0);
-    metrics::histogram!(telemetry::MEMORY_USED).record(f64::from(report.max_memory_mb) * 1_048_576.0);
+    metrics::histogram!(telemetry::BILLED_MEMORY_SECONDS).record(billed * f64::from(report.memory_mb) * BYTES_PER_MB);
+    metrics::histogram!(telemetry::MEMORY_USED).record(f64::from(report.max_memory_mb) * BYTES_PER_MB);
     if let Some(init_ms) = report.init_ms {
         metrics::histogram!(telemetry::INIT_SECONDS).record(init_ms / 1_000.0);
     }
@@ -89,6 +97,14 @@ fn new_report<'a>(before: &Status, after: &'a Status) -> Option<&'a Report> {
     let run = after.run.as_ref()?;
     let had_it = before.run.as_ref().is_some_and(|old| old.no == run.no && old.report.is_some());
     run.report.as_ref().filter(|_| !had_it)
+}
+
+/// How long Lambda took to make a function, if it is ready now and was not before.
+fn became_active(before: &Status, after: &Status) -> Option<Duration> {
+    let is_made = matches!(&before.function, Known::Is(function) if function.state == FunctionState::Pending);
+    let Known::Is(function) = &after.function else { return None };
+    let sent = after.create_sent_at.filter(|_| is_made && function.state == FunctionState::Active)?;
+    Some(function.seen_at.since(sent))
 }
 
 fn has_drift(status: &Status) -> bool {
@@ -183,5 +199,22 @@ mod tests {
         assert_eq!(unconverged_since(&story.container), None, "it runs, as wished");
         story.container.spec.remove = Some(t(9));
         assert_eq!(unconverged_since(&story.container), Some(t(9)));
+    }
+
+    #[test]
+    fn every_outcome_is_counted_from_zero() {
+        let causes = [
+            Cause::Exited,
+            Cause::FunctionError,
+            Cause::Deadline,
+            Cause::OutOfMemory,
+            Cause::Cancelled,
+            Cause::NeverRan,
+            Cause::Unknown,
+        ];
+        let exit = |code, cause| Exit { code, cause, message: String::new(), started_at: None, finished_at: t(1) };
+        let mut seen: Vec<&str> = causes.map(|cause| outcome(&exit(3, cause))).to_vec();
+        seen.insert(0, outcome(&exit(0, Cause::Exited)));
+        assert_eq!(seen, telemetry::OUTCOMES);
     }
 }

@@ -5,11 +5,13 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
-    reason = "helpers of tests fail by panicking, and wait on this machine's clock"
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking, wait on this machine's clock, and say what they skip"
 )]
 
 mod docker;
 mod lives;
+mod monitoring;
 mod support;
 mod sweep;
 mod whose;

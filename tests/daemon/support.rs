@@ -222,7 +222,7 @@ impl Drop for Aws {
 /// A daemon that believes in a real account, whose endpoint happens to be on this machine.
 pub(crate) struct Account {
     child: Child,
-    metrics: String,
+    pub(crate) metrics: String,
     socket: PathBuf,
 }
 
