@@ -5,7 +5,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command as ClapCommand, FromArgMatches, Parser, Subcommand};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command as ClapCommand, CommandFactory as _, FromArgMatches, Parser, Subcommand,
+};
 
 use crate::config::{Environment, Flags, KEYS, Place, SYSTEM_FILE, Setting, Sources};
 
@@ -50,6 +52,36 @@ pub enum Command {
     Sandbox(SandboxArgs),
     /// Run a program for Lambda's Runtime API, as the first program of a container image.
     Bootstrap(BootstrapArgs),
+    /// Ask the daemon of this configuration whether it is alive: exit code 0 if it is, 1 if not.
+    Healthcheck,
+    /// Print the completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, in roff.
+    Man,
+}
+
+/// The completions for a shell.
+#[must_use]
+pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut command = Cli::command();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(shell, &mut command, name, &mut text);
+    text
+}
+
+/// The manual page, in roff.
+///
+/// # Errors
+///
+/// Never, as long as memory can be written.
+pub fn manual_page() -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+    Ok(text)
 }
 
 /// What counts for every command.

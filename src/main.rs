@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
-use sockerless_lambda::cli::{Cli, Command, EXIT_USAGE};
+use http::Method;
+use sockerless_lambda::api::client::Client;
+use sockerless_lambda::cli::{self, Cli, Command, EXIT_USAGE};
 use sockerless_lambda::config::{self, Config, ConfigError, Environment, Loaded};
 use sockerless_lambda::daemon::{Daemon, Render, StartError, make_directories};
 use sockerless_lambda::run::{self, RunParts};
@@ -18,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 const EXIT_ERROR: u8 = 1;
 /// A daemon of `run` serves one container, which has ended when it stops.
 const RUN_DRAIN: Duration = Duration::from_secs(3);
+/// How long a daemon may take to say that it is alive.
+const HEALTH_WAIT: Duration = Duration::from_secs(5);
 const THE_DEFAULT: &str = "the default";
 
 fn main() -> ExitCode {
@@ -31,6 +35,11 @@ fn main() -> ExitCode {
     };
     if let Some(Command::Bootstrap(bootstrap)) = cli.command {
         return sockerless_bootstrap::run(bootstrap.command);
+    }
+    match cli.command {
+        Some(Command::Completions { shell }) => return print(&cli::completions(shell)),
+        Some(Command::Man) => return cli::manual_page().map_or(ExitCode::from(EXIT_ERROR), |page| print(&page)),
+        _ => {}
     }
     if cli.serve.print_config_table {
         terminal::answer(config::markdown_table().trim_end());
@@ -56,6 +65,11 @@ fn main() -> ExitCode {
     // Nothing is worth waiting for any more: a second signal asked for an end at once, or all is stopped.
     runtime.shutdown_background();
     ExitCode::from(code)
+}
+
+fn print(text: &[u8]) -> ExitCode {
+    terminal::answer(String::from_utf8_lossy(text).trim_end());
+    ExitCode::SUCCESS
 }
 
 fn unusable(error: &ConfigError) -> ExitCode {
@@ -89,9 +103,26 @@ async fn carry_out(cli: Cli, loaded: Loaded, environment: Environment) -> u8 {
         Some(Command::Run(args)) => run::run(RunParts { args, flags, environment, config, render }, signals).await,
         #[cfg(feature = "sandbox")]
         Some(Command::Sandbox(args)) => sandbox(&config, args.rendezvous.as_deref(), signals).await,
-        // `bootstrap` never comes here: it needs a process without threads.
-        Some(Command::Bootstrap(_)) | None => serve(config, render, signals).await,
+        Some(Command::Healthcheck) => healthcheck(&config).await,
+        // The others never come here: they need neither settings nor threads.
+        Some(Command::Bootstrap(_) | Command::Completions { .. } | Command::Man) | None => {
+            serve(config, render, signals).await
+        }
     }
+}
+
+/// Whether the daemon lives. That it is not ready is no reason to restart it.
+async fn healthcheck(config: &Config) -> u8 {
+    for address in &config.listen {
+        let client = Client::new(address.clone());
+        if let Ok(Ok(reply)) = tokio::time::timeout(HEALTH_WAIT, client.send(Method::GET, "/healthz", None)).await
+            && reply.status() == 200
+        {
+            return 0;
+        }
+    }
+    terminal::complain("no daemon answers on any of the addresses in `listen`");
+    EXIT_ERROR
 }
 
 /// The output of `run` is the container's: the daemon in it speaks of problems only, unless more was asked for.

@@ -178,3 +178,25 @@ fn the_table_of_keys_is_printed() {
     let output = binary(directory.path()).arg("--print-config-table").output().unwrap();
     assert_eq!(texts(&output).0, markdown_table());
 }
+
+#[test]
+fn completions_and_the_manual_page_tell_every_flag() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [["completions", "bash"].as_slice(), &["completions", "zsh"], &["completions", "fish"], &["man"]] {
+        let output = binary(directory.path()).args(arguments).output().unwrap();
+        let text = texts(&output).0.replace("\\-", "-");
+        assert!(output.status.success(), "{arguments:?}");
+        for key in KEYS {
+            let flag = key.name().replace('_', "-");
+            assert!(text.contains(&flag), "{arguments:?} has no {flag}");
+        }
+    }
+}
+
+#[test]
+fn a_health_check_without_a_daemon_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = binary(directory.path()).args(["healthcheck", "--sandbox"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(texts(&output).1.contains("no daemon answers"), "{output:?}");
+}
