@@ -9,7 +9,7 @@ use clap::{
     Arg, ArgAction, ArgMatches, Args, Command as ClapCommand, CommandFactory as _, FromArgMatches, Parser, Subcommand,
 };
 
-use crate::config::{Environment, Flags, KEYS, Place, SYSTEM_FILE, Setting, Sources};
+use crate::config::{Environment, Flags, KEYS, Place, SYSTEM_FILE, Setting, Shape, Sources};
 
 /// The exit code of a command line or a configuration that cannot be used.
 pub const EXIT_USAGE: u8 = 64;
@@ -215,14 +215,19 @@ fn flag(key: &dyn Setting) -> Arg {
         "" => String::new(),
         default => format!("; default {default}"),
     };
-    Arg::new(key.name())
+    let arg = Arg::new(key.name())
         .long(key.flag())
         .value_name(key.name().to_uppercase())
         .help(format!("{} [{}{default}; variable {}]", key.meaning(), key.allowed(), key.variable()))
         .help_heading("Settings")
         .action(ArgAction::Append)
         .allow_hyphen_values(true)
-        .global(true)
+        .global(true);
+    match key.shape() {
+        // As dockerd has them: the flag alone, or `--flag=false`.
+        Shape::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        Shape::Text | Shape::Number | Shape::List => arg,
+    }
 }
 
 impl Cli {

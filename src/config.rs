@@ -24,6 +24,7 @@ pub use error::{ConfigError, Problem};
 pub use keys::{KEYS, Setting};
 pub use load::{Effective, Loaded, Place, SYSTEM_FILE, Sources, load};
 pub use print::{effective_yaml, markdown_table};
+pub use rules::Shape;
 pub use sources::{Environment, Flags, state_directory};
 
 /// Everything that can be set, validated. Built once at start.
@@ -71,6 +72,8 @@ pub struct Config {
     pub docker_api: DockerApi,
     /// Where the API listens.
     pub listen: Vec<Listen>,
+    /// What the TCP listeners speak TLS with.
+    pub tls: Option<Tls>,
     /// The SQLite file.
     pub database: PathBuf,
     /// Where `/metrics` listens.
@@ -91,6 +94,17 @@ pub struct Config {
     pub sandbox: bool,
     /// Takes a database that lost its claim (a copy, a restored backup) into use.
     pub adopt: bool,
+}
+
+/// The files of TLS, all in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The daemon's certificate and what leads to its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities whose clients are let in; `None`: clients are not verified.
+    pub client_authorities: Option<PathBuf>,
 }
 
 /// How the Docker spelling of the API answers.

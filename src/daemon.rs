@@ -139,7 +139,7 @@ impl Daemon {
     pub async fn start(config: Config, render: Render) -> Result<Self, StartError> {
         warn_of_open_doors(&config);
         let store = Store::open(&StoreOptions { path: config.database.clone(), read_only: false }).await?;
-        let listeners = Listeners::bind(&config.listen).await?;
+        let listeners = Listeners::bind(&config.listen, config.tls.as_ref()).await?;
         let metrics = match config.metrics_listen {
             Some(address) => Some(MetricsListener::bind(address).await?),
             None => None,
@@ -259,12 +259,14 @@ fn in_sandbox(settings: CloudSettings, sandbox: Option<&SandboxProcess>) -> Clou
     }
 }
 
+/// That somebody has allowed it does not make it harmless.
 fn warn_of_open_doors(config: &Config) {
-    for listen in &config.listen {
+    let verified = config.tls.as_ref().is_some_and(|tls| tls.client_authorities.is_some());
+    for listen in config.listen.iter().filter(|_| !verified) {
         if matches!(listen, Listen::Tcp(address) if !address.ip().is_loopback()) {
             tracing::warn!(
                 %listen,
-                "the API has no authentication: whoever reaches this address can run anything under the functions' role"
+                "clients are not verified: whoever reaches this address can run anything under the functions' role"
             );
         }
     }

@@ -120,13 +120,23 @@ fn the_program_of_the_bootstrap_keeps_its_flags() {
 }
 
 #[test]
+fn a_switch_stands_alone_or_has_its_value_after_an_equals_sign() {
+    for (argument, value) in [("--tlsverify", "true"), ("--tlsverify=false", "false")] {
+        let cli = parse(&[argument, "run", "host"]);
+        assert!(matches!(cli.command, Some(Command::Run(_))), "the command is not swallowed");
+        assert_eq!(cli.sources(Environment::default()).flags["tlsverify"], [value]);
+    }
+}
+
+#[test]
 fn help_tells_every_setting() {
     let directory = tempfile::tempdir().unwrap();
     let output = binary(directory.path()).arg("--help").output().unwrap();
     let (stdout, stderr) = texts(&output);
     assert!(output.status.success() && stderr.is_empty(), "{stderr}");
     for key in KEYS {
-        let help = stdout.split_once(&format!("--{} ", key.flag())).unwrap_or_else(|| panic!("--{}", key.flag())).1;
+        let named = [" ", "["].iter().find_map(|after| stdout.split_once(&format!("--{}{after}", key.flag())));
+        let help = named.unwrap_or_else(|| panic!("--{}", key.flag())).1;
         let help = help.split("\n      --").next().unwrap();
         for part in [key.meaning(), &key.allowed(), &format!("variable {}", key.variable())] {
             assert!(help.contains(part), "--{}: {part:?} is missing in {help}", key.flag());

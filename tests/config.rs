@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sockerless_lambda::config::{
-    Config, ConfigError, DockerApi, Environment, Flags, KEYS, Listen, Loaded, LogFormat, Place, Problem, Sources,
+    Config, ConfigError, DockerApi, Environment, Flags, KEYS, Listen, Loaded, LogFormat, Place, Problem, Sources, Tls,
     effective_yaml, load, markdown_table,
 };
 use sockerless_lambda::state::model::{Architecture, InvocationKind, Protocol, UnknownOutcome};
@@ -114,6 +114,7 @@ fn defaults() -> Config {
         endpoint_url: None,
         docker_api: DockerApi::Compatible,
         listen: vec![Listen::Unix("/var/run/sockerless-backend.sock".into())],
+        tls: None,
         database: "/var/lib/sockerless/lambda.db".into(),
         metrics_listen: None,
         log_level: "info".to_owned(),
@@ -153,7 +154,8 @@ fn every_key_can_be_set_in_yaml() {
              architecture: arm64\n  ephemeral_storage: 10240\n  invocation_type: Event\n  event_age: 21600\n  \
              protocol: native\n  unknown_outcome: rerun\n  image_registry: 123456789012.dkr.ecr.eu-west-1.amazonaws.com\n  \
              max_running: 1\n  api_share: 1\n  function_prefix: '123'\n  endpoint_url: http://127.0.0.1:4566\n  \
-             docker_api: strict\n  listen: ['tcp://localhost:2375', 'unix:///run/x.sock']\n  database: /tmp/x.db\n  \
+             docker_api: strict\n  listen: ['tcp://localhost:2375', 'unix:///run/x.sock']\n  \
+             tlscert: /c.pem\n  tlskey: /k.pem\n  tlsverify: true\n  tlscacert: /ca.pem\n  insecure_tcp: false\n  database: /tmp/x.db\n  \
              metrics_listen: '[::1]:9464'\n  log_level: warn,sockerless_lambda=debug\n  log_format: json\n  \
              resync_interval: 90s\n  gc_interval: 45\n  gc_grace: 1h\n  drain_timeout: 2m\n"
         ))
@@ -180,6 +182,11 @@ fn every_key_can_be_set_in_yaml() {
         endpoint_url: Some("http://127.0.0.1:4566".to_owned()),
         docker_api: DockerApi::Strict,
         listen: vec![Listen::Tcp("127.0.0.1:2375".parse().unwrap()), Listen::Unix("/run/x.sock".into())],
+        tls: Some(Tls {
+            certificate: "/c.pem".into(),
+            key: "/k.pem".into(),
+            client_authorities: Some("/ca.pem".into()),
+        }),
         database: "/tmp/x.db".into(),
         metrics_listen: Some("[::1]:9464".parse().unwrap()),
         log_level: "warn,sockerless_lambda=debug".to_owned(),
@@ -287,6 +294,11 @@ fn a_value_that_is_not_allowed_is_told_with_key_source_and_range() {
                 "unix:///a,unix:///a",
             ],
         ),
+        ("tlscert", &["/"]),
+        ("tlskey", &["/tmp/"]),
+        ("tlsverify", &["yes", "1", ""]),
+        ("tlscacert", &["/"]),
+        ("insecure_tcp", &["on"]),
         ("database", &["", "/", "/tmp/"]),
         ("metrics_listen", &["9464", "x:1"]),
         ("log_level", &["inof", "", "info,verbose", "sockerless_lambda=loud"]),
@@ -421,6 +433,7 @@ fn the_sandbox_needs_nothing() {
         role_arn: "arn:aws:iam::000000000000:role/sandbox".to_owned(),
         database: "/state/sockerless-lambda/lambda.db".into(),
         listen: vec![Listen::Unix("/state/sockerless-lambda/docker.sock".into())],
+        tls: None,
         sandbox: true,
         ..defaults()
     };
@@ -468,6 +481,30 @@ fn passwords_are_never_printed() {
     {
         assert!(!text.contains("secret") && !text.contains("se/cr@et"), "{text}");
     }
+}
+
+#[test]
+fn tls_is_complete_or_not_there_and_open_doors_are_asked_for() {
+    let case =
+        |flags: &[(&'static str, &str)]| flags.iter().fold(Case::new(), |case, (key, value)| case.flag(key, &[value]));
+    let (cert, key, ca) = (("tlscert", "/c.pem"), ("tlskey", "/k.pem"), ("tlscacert", "/ca.pem"));
+    let (verify, open) = (("tlsverify", "true"), ("listen", "tcp://0.0.0.0:2376"));
+    for (flags, wrong) in [
+        (vec![cert], "tlskey"),
+        (vec![key], "tlscert"),
+        (vec![cert, key, verify], "tlscacert"),
+        (vec![cert, key, ca], "tlsverify"),
+        (vec![verify, ca], "tlscert"),
+        (vec![open], "insecure_tcp"),
+        (vec![open, cert, key], "insecure_tcp"),
+    ] {
+        let told = case(&flags).problems().iter().map(ToString::to_string).collect::<String>();
+        assert!(told.contains(wrong), "{flags:?}: {told}");
+    }
+    let tls = case(&[open, cert, key, ca, verify]).config().tls.unwrap();
+    assert_eq!(tls.client_authorities.as_deref(), Some(Path::new("/ca.pem")));
+    assert_eq!(case(&[open, ("insecure_tcp", "true")]).config().tls, None);
+    assert_eq!(case(&[("listen", "tcp://127.0.0.1:2375")]).config().tls, None, "loopback is this machine");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Where the API listens, and the life of a connection.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::ApiContext;
@@ -26,7 +29,8 @@ use super::reply::{Reply, Served};
 use super::routes::Routes;
 use super::service;
 use super::socket::SocketFile;
-use crate::config::Listen;
+use super::tls::{self, TlsError};
+use crate::config::{Listen, Tls};
 
 /// Why the API cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +71,9 @@ pub enum BindError {
         /// The system's words.
         reason: io::Error,
     },
+    /// TLS cannot be spoken.
+    #[error("cannot speak TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The route table contradicts itself.
     #[error("the route table contradicts itself: {0}")]
     Routes(#[from] matchit::InsertError),
@@ -83,11 +90,13 @@ pub struct Listeners {
 enum Bound {
     Unix(SocketFile, UnixListener, PathBuf),
     Tcp(TcpListener, SocketAddr),
+    Tls(TlsListener, SocketAddr),
 }
 
 impl Listeners {
-    /// Binds every address, or none.
-    pub async fn bind(listen: &[Listen]) -> Result<Self, BindError> {
+    /// Binds every address, or none. TCP speaks TLS if `tls` says with what.
+    pub async fn bind(listen: &[Listen], tls: Option<&Tls>) -> Result<Self, BindError> {
+        let tls = tls.map(tls::acceptor).transpose()?;
         let mut bound = Vec::with_capacity(listen.len());
         for address in listen {
             bound.push(match address {
@@ -97,7 +106,10 @@ impl Listeners {
                 }
                 Listen::Tcp(address) => {
                     let (listener, address) = bind_tcp(*address).await?;
-                    Bound::Tcp(listener, address)
+                    match tls.clone() {
+                        Some(acceptor) => Bound::Tls(TlsListener { listener, acceptor }, address),
+                        None => Bound::Tcp(listener, address),
+                    }
                 }
             });
         }
@@ -109,7 +121,7 @@ impl Listeners {
     pub fn addresses(&self) -> Vec<Listen> {
         let address = |bound: &Bound| match bound {
             Bound::Unix(_, _, path) => Listen::Unix(path.clone()),
-            Bound::Tcp(_, address) => Listen::Tcp(*address),
+            Bound::Tcp(_, address) | Bound::Tls(_, address) => Listen::Tcp(*address),
         };
         self.bound.iter().map(address).collect()
     }
@@ -135,6 +147,7 @@ impl Listeners {
                         drop(file);
                     }
                     Bound::Tcp(listener, _) => serve_connections(&listener, answer, &places, &stop, drain).await,
+                    Bound::Tls(listener, _) => serve_connections(&listener, answer, &places, &stop, drain).await,
                 }
             });
         }
@@ -155,15 +168,18 @@ pub(super) trait Accept: Sync {
     /// A connection.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// The next one.
-    fn next(&self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+    /// The next one, and what is left to do until it can be used: that waits for the client, and must not keep others
+    /// waiting.
+    fn next(
+        &self,
+    ) -> impl Future<Output = io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static>> + Send;
 }
 
 impl Accept for UnixListener {
     type Io = UnixStream;
 
-    async fn next(&self) -> io::Result<UnixStream> {
-        self.accept().await.map(|(stream, _)| stream)
+    async fn next(&self) -> io::Result<impl Future<Output = io::Result<UnixStream>> + Send + 'static> {
+        self.accept().await.map(|(stream, _)| ready(Ok(stream)))
     }
 }
 
@@ -171,10 +187,32 @@ impl Accept for TcpListener {
     type Io = TcpStream;
 
     /// Small answers are sent at once.
-    async fn next(&self) -> io::Result<TcpStream> {
+    async fn next(&self) -> io::Result<impl Future<Output = io::Result<TcpStream>> + Send + 'static> {
         let (stream, _) = self.accept().await?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        Ok(ready(Ok(stream)))
+    }
+}
+
+/// A TCP listener that speaks TLS.
+struct TlsListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl std::fmt::Debug for TlsListener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsListener").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
+
+impl Accept for TlsListener {
+    type Io = TlsStream<TcpStream>;
+
+    async fn next(&self) -> io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static> {
+        let stream = self.listener.next().await?.await?;
+        let handshake = self.acceptor.accept(stream);
+        Ok(async { tokio::time::timeout(limits::HEADER_READ_TIMEOUT, handshake).await? })
     }
 }
 
@@ -201,10 +239,14 @@ pub(super) async fn serve_connections<Answer, Answering>(
             accepted = listener.next() => accepted,
         };
         match accepted {
-            Ok(io) => {
-                let serving = serve_connection(io, answer.clone(), stop.clone());
+            Ok(connecting) => {
+                let (answer, stop) = (answer.clone(), stop.clone());
                 connections.spawn(async move {
-                    serving.await;
+                    match connecting.await {
+                        Ok(io) => serve_connection(io, answer, stop).await,
+                        // A client without a certificate, or one that does not speak TLS.
+                        Err(error) => tracing::debug!(%error, "a connection was not made"),
+                    }
                     drop(place);
                 });
             }

@@ -33,6 +33,7 @@ mod shape;
 mod socket;
 mod stream;
 mod system;
+mod tls;
 mod unsupported;
 mod wire;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use figment::value::Value;
 
 use super::rules::{
-    Choice, File, Filter, Form, List, ListenOn, OneOfOrNone, Optional, Rule, Shape, Share, Socket, Span, Url, Whole,
+    Choice, File, Filter, Form, List, ListenOn, OneOfOrNone, Optional, Rule, Shape, Share, Socket, Span, Switch, Url,
+    Whole,
 };
 use super::{DockerApi, LogFormat};
 use crate::state::model::{Architecture, InvocationKind, Protocol, UnknownOutcome};
@@ -138,6 +139,14 @@ keys! {
         Choice(&[("compatible", DockerApi::Compatible), ("strict", DockerApi::Strict)]);
     LISTEN: ListenOn, "listen", "unix:///var/run/sockerless-backend.sock", "Where the API listens; may be given several times.",
         ListenOn { max: MAX_LISTENERS };
+    TLSCERT: Optional<File>, "tlscert", "", "Certificate chain (PEM) of the TCP listeners, which then speak TLS; together with tlskey.",
+        Optional(File);
+    TLSKEY: Optional<File>, "tlskey", "", "Private key (PEM) of tlscert.", Optional(File);
+    TLSVERIFY: Switch, "tlsverify", "false", "TCP clients must show a certificate that tlscacert has signed.", Switch;
+    TLSCACERT: Optional<File>, "tlscacert", "", "The authorities (PEM) of clients' certificates; together with tlsverify.",
+        Optional(File);
+    INSECURE_TCP: Switch, "insecure_tcp", "false",
+        "Listen on TCP beyond loopback although clients are not verified: whoever reaches it can run anything.", Switch;
     DATABASE: File, "database", "/var/lib/sockerless/lambda.db", "The SQLite file, made if it is missing.", File;
     METRICS_LISTEN: Optional<Socket>, "metrics_listen", "", "Where GET /metrics listens.", Optional(Socket);
     LOG_LEVEL: Filter, "log_level", "info", "What is logged.", Filter;

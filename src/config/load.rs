@@ -10,7 +10,7 @@ use serde_saphyr::figment::Yaml;
 use super::keys::{self, KEYS, Key, Setting};
 use super::rules::Rule;
 use super::sources::{FILE_VARIABLE, Layer};
-use super::{Config, ConfigError, Environment, Flags, Listen, Problem, print, state_directory};
+use super::{Config, ConfigError, Environment, Flags, Listen, Problem, Tls, print, state_directory};
 
 /// The configuration file that is read if no other is named.
 pub const SYSTEM_FILE: &str = "/etc/sockerless/lambda.yaml";
@@ -249,6 +249,8 @@ fn read(from: &mut Reading<'_>, sources: &Sources) -> Option<Config> {
     let endpoint_url = from.read(&keys::ENDPOINT_URL);
     let docker_api = from.read(&keys::DOCKER_API);
     let listen = from.read(&keys::LISTEN);
+    let tls = tls(from);
+    let insecure_tcp = from.read(&keys::INSECURE_TCP);
     let database = from.read(&keys::DATABASE);
     let metrics_listen = from.read(&keys::METRICS_LISTEN);
     let log_level = from.read(&keys::LOG_LEVEL);
@@ -279,6 +281,7 @@ fn read(from: &mut Reading<'_>, sources: &Sources) -> Option<Config> {
         endpoint_url: endpoint_url?,
         docker_api: docker_api?,
         listen: listen?,
+        tls: tls?,
         database: database?,
         metrics_listen: metrics_listen?,
         log_level: log_level?,
@@ -291,7 +294,43 @@ fn read(from: &mut Reading<'_>, sources: &Sources) -> Option<Config> {
         adopt: sources.adopt,
     };
     check_together(from, &config);
+    check_open_doors(from, &config, insecure_tcp?);
     Some(config)
+}
+
+/// The files of TLS, which only make sense together. The outer `None`: one of the keys is wrong.
+fn tls(from: &mut Reading<'_>) -> Option<Option<Tls>> {
+    let certificate = from.read(&keys::TLSCERT);
+    let key = from.read(&keys::TLSKEY);
+    let verify = from.read(&keys::TLSVERIFY);
+    let authorities = from.read(&keys::TLSCACERT);
+    let (certificate, key, verify, authorities) = (certificate?, key?, verify?, authorities?);
+    let mut needs = |is_wrong: bool, at: &dyn Setting, wrong: &str, allowed: &str| {
+        if is_wrong {
+            from.wrong(at, wrong.to_owned(), allowed.to_owned());
+        }
+    };
+    needs(certificate.is_none() && key.is_some(), &keys::TLSCERT, "tlskey is given without it", "both or none");
+    needs(certificate.is_some() && key.is_none(), &keys::TLSKEY, "tlscert is given without it", "both or none");
+    needs(verify && certificate.is_none(), &keys::TLSCERT, "tlsverify is given without it", "with tlsverify");
+    needs(verify && authorities.is_none(), &keys::TLSCACERT, "tlsverify is given without it", "with tlsverify");
+    needs(!verify && authorities.is_some(), &keys::TLSVERIFY, "tlscacert is given without it", "true with tlscacert");
+    let tls = |(certificate, key)| Tls { certificate, key, client_authorities: authorities };
+    Some(certificate.zip(key).map(tls))
+}
+
+/// The API can run anything under the functions' role, so beyond this machine its clients are verified.
+fn check_open_doors(from: &mut Reading<'_>, config: &Config, insecure_tcp: bool) {
+    let verified = config.tls.as_ref().is_some_and(|tls| tls.client_authorities.is_some());
+    let open = |listen: &&Listen| matches!(listen, Listen::Tcp(address) if !address.ip().is_loopback());
+    if let Some(listen) = config.listen.iter().find(open)
+        && !verified
+        && !insecure_tcp
+    {
+        let wrong = format!("whoever reaches {listen} could run anything under the functions' role");
+        let allowed = "beyond loopback only with tlsverify, tlscacert, tlscert and tlskey, or with insecure_tcp";
+        from.wrong(&keys::LISTEN, wrong, allowed.to_owned());
+    }
 }
 
 /// The rules that concern more than one key.

@@ -24,6 +24,8 @@ pub enum Shape {
     Number,
     /// Texts between commas; a flag may also be repeated.
     List,
+    /// Yes or no; a flag alone is yes.
+    Switch,
 }
 
 /// What is allowed for a key. `read` answers with what is wrong, without the key and what is allowed.
@@ -131,6 +133,30 @@ impl<T: Copy + Sync> Rule for Choice<T> {
     fn allowed(&self) -> String {
         let names: Vec<&str> = self.0.iter().map(|(name, _)| *name).collect();
         names.join(" or ")
+    }
+}
+
+/// Yes or no.
+pub(super) struct Switch;
+
+impl Rule for Switch {
+    type Out = bool;
+
+    fn read(&self, value: &Value) -> Result<bool, String> {
+        match value {
+            Value::Bool(_, yes) => Ok(*yes),
+            Value::String(_, text) if text == "true" => Ok(true),
+            Value::String(_, text) if text == "false" => Ok(false),
+            other => Err(format!("{} is neither true nor false", shown(other))),
+        }
+    }
+
+    fn allowed(&self) -> String {
+        "true or false".to_owned()
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Switch
     }
 }
 

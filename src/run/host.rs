@@ -61,7 +61,10 @@ async fn start(config: &Config, render: &Render) -> Result<Host, RunError> {
     // Whatever the settings are for others, this client needs attach.
     let config = Config { docker_api: DockerApi::Compatible, ..config.clone() };
     let daemon = Daemon::start(config, render.clone()).await?;
-    let address = daemon.addresses().first().cloned().ok_or(RunError::NoAddress)?;
+    let addresses = daemon.addresses();
+    // TCP may want a certificate of its clients.
+    let local = addresses.iter().find(|address| matches!(address, Listen::Unix(_)));
+    let address = local.or(addresses.first()).cloned().ok_or(RunError::NoAddress)?;
     Ok(Host { client: Client::new(address), own: Some(daemon) })
 }
 

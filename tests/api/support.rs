@@ -76,6 +76,7 @@ fn config(docker_api: DockerApi) -> Config {
         endpoint_url: None,
         docker_api,
         listen: Vec::new(),
+        tls: None,
         database: PathBuf::from("/unused"),
         metrics_listen: None,
         log_level: "info".to_owned(),
@@ -113,7 +114,7 @@ impl Api {
         let store = Store::open(&options).await.unwrap();
         let (logs, health, stop) = (Arc::<Logs>::default(), Health::default(), CancellationToken::new());
         let listen = [Listen::Unix(directory.path().join("docker.sock")), Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into())];
-        let listeners = Listeners::bind(&listen).await.unwrap();
+        let listeners = Listeners::bind(&listen, None).await.unwrap();
         let tcp = listeners.addresses().into_iter().find_map(|listen| match listen {
             Listen::Tcp(address) => Some(address),
             Listen::Unix(_) => None,

@@ -14,4 +14,5 @@ mod lives;
 mod monitoring;
 mod support;
 mod sweep;
+mod tls;
 mod whose;

@@ -31,6 +31,7 @@ fn config() -> Config {
         endpoint_url: None,
         docker_api: DockerApi::Compatible,
         listen: Vec::new(),
+        tls: None,
         database: PathBuf::from("/x"),
         metrics_listen: None::<SocketAddr>,
         log_level: "info".to_owned(),
