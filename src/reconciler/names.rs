@@ -183,6 +183,7 @@ pub(crate) fn payload(config: &ContainerConfig, token: &str) -> Vec<u8> {
                     version: VERSION,
                     token: token.to_owned(),
                     command: entrypoint.chain(config.cmd.iter().flatten()).cloned().collect(),
+                    after_entrypoint: config.entrypoint.is_none(),
                     env: config.env.clone(),
                     working_dir: config.working_dir.clone(),
                     payload: given,
@@ -278,8 +279,12 @@ mod tests {
         let envelope: Envelope = serde_json::from_slice(&payload(&config, "token")).unwrap();
         let order = envelope.sockerless;
         assert_eq!((order.token.as_str(), order.command.join(" ").as_str()), ("token", "sh -c exit 3"));
+        assert!(!order.after_entrypoint, "the container's own entrypoint replaces the image's");
         assert_eq!((order.env, order.working_dir), (vec!["A=b=c".to_owned()], Some("/tmp".to_owned())));
         assert_eq!(order.payload.as_deref(), Some("{\"x\":1}"));
+        config.entrypoint = None;
+        let envelope: Envelope = serde_json::from_slice(&payload(&config, "token")).unwrap();
+        assert!(envelope.sockerless.after_entrypoint && envelope.sockerless.command == ["-c", "exit 3"]);
     }
 
     #[test]
