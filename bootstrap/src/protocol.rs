@@ -311,7 +311,15 @@ mod tests {
     #[test]
     fn every_program_line_comes_back_as_it_was() {
         let words = [
-            "", "plain", "ä\x1b[1m\r", "50%", "[stderr] x", "[stdout] x", "[stdout+] x", "[stderr+%] x", "[stdout%] x",
+            "",
+            "plain",
+            "ä\x1b[1m\r",
+            "50%",
+            "[stderr] x",
+            "[stdout] x",
+            "[stdout+] x",
+            "[stderr+%] x",
+            "[stdout%] x",
             "@sockerless:exit t 0 exited",
         ];
         let all_bytes: Vec<u8> = (0..=255).filter(|byte| *byte != b'\n').collect();

@@ -11,9 +11,7 @@ use crate::order::{self, InvalidEnvelope, Request};
 use crate::payload_file::PayloadFile;
 use crate::processes::{Ended, Processes};
 use crate::program::{NotStarted, Program};
-use crate::protocol::{
-    Answer, DEADLINE_EXIT_CODE, Marker, Order, Reason, Stream, VERSION, Verdict, encode_line,
-};
+use crate::protocol::{Answer, DEADLINE_EXIT_CODE, Marker, Order, Reason, Stream, VERSION, Verdict, encode_line};
 use crate::runtime_api::{ApiError, Invocation, RuntimeApi};
 use crate::seen::Seen;
 use crate::supervise::supervise;

@@ -16,6 +16,14 @@ pub(crate) const TAG_CREATED: &str = "sockerless.created";
 /// The tag that tells people who made the function.
 pub(crate) const TAG_MANAGED_BY: &str = "sockerless.managed-by";
 
+/// The tag with who speaks the Runtime API in the image: [`BOOTSTRAP`] or [`NATIVE`]. Who builds or runs the image has to
+/// know it.
+pub const TAG_PROTOCOL: &str = "sockerless.protocol";
+/// The image needs the bootstrap in front.
+pub const BOOTSTRAP: &str = "bootstrap";
+/// The image has a runtime of its own.
+const NATIVE: &str = "native";
+
 /// Hexadecimal digits of the container's id in a function's name: 96 bits. The whole id would leave no room for a prefix
 /// in Lambda's 64 characters.
 const ID_DIGITS: usize = 24;
@@ -89,11 +97,16 @@ impl Identity {
     /// What CreateFunction is told for a container.
     #[must_use]
     pub(crate) fn new_function(&self, container: &Container) -> NewFunction {
+        let protocol = match container.spec.config.function.protocol {
+            Protocol::Bootstrap => BOOTSTRAP,
+            Protocol::Native => NATIVE,
+        };
         let tags = [
             (TAG_INSTANCE, self.instance.clone()),
             (TAG_CONTAINER, container.id.to_string()),
             (TAG_CREATED, container.created_at.as_secs().to_string()),
             (TAG_MANAGED_BY, env!("CARGO_PKG_NAME").to_owned()),
+            (TAG_PROTOCOL, protocol.to_owned()),
         ];
         NewFunction {
             name: self.function_name(&container.id, container.status.incarnation),

@@ -40,6 +40,7 @@ fn config() -> Config {
         gc_grace: Duration::from_secs(1),
         drain_timeout: Duration::from_secs(1),
         sandbox: true,
+        sandbox_images: Vec::new(),
         adopt: false,
     }
 }
