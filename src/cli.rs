@@ -50,6 +50,10 @@ pub enum Command {
     /// Serve Lambda and CloudWatch Logs on this machine, for trying and testing, and tell how an AWS SDK gets there.
     #[cfg(feature = "sandbox")]
     Sandbox(SandboxArgs),
+    /// Enter the root of an image, as the sandbox's process says it on stdin.
+    #[cfg(feature = "sandbox")]
+    #[command(hide = true)]
+    SandboxEnvironment,
     /// Run a program for Lambda's Runtime API, as the first program of a container image.
     Bootstrap(BootstrapArgs),
     /// Ask the daemon of this configuration whether it is alive: exit code 0 if it is, 1 if not.
@@ -95,6 +99,11 @@ pub struct Global {
     #[cfg(feature = "sandbox")]
     #[arg(long, global = true)]
     pub sandbox: bool,
+    /// Where the sandbox looks for images: OCI layouts and archives of `docker save`, or a directory of such; may be
+    /// repeated.
+    #[cfg(feature = "sandbox")]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub sandbox_images: Vec<PathBuf>,
     /// The keys of the configuration.
     #[command(flatten)]
     pub settings: SettingFlags,
@@ -240,6 +249,27 @@ impl Cli {
         false
     }
 
+    /// Where the sandbox looks for images, as absolute paths: its process has another working directory.
+    fn sandbox_images(&self) -> Vec<PathBuf> {
+        #[cfg(feature = "sandbox")]
+        return self
+            .global
+            .sandbox_images
+            .iter()
+            .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+            .collect();
+        #[cfg(not(feature = "sandbox"))]
+        Vec::new()
+    }
+
+    /// What is wrong with these flags together.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let is_sandboxed = self.sources(Environment::default()).place == Place::Sandbox;
+        (!is_sandboxed && !self.sandbox_images().is_empty())
+            .then_some("--sandbox-images means nothing without --sandbox")
+    }
+
     /// What the configuration is made from.
     #[must_use]
     pub fn sources(&self, environment: Environment) -> Sources {
@@ -256,6 +286,7 @@ impl Cli {
             environment,
             flags: self.global.settings.given().clone(),
             place,
+            sandbox_images: self.sandbox_images(),
             adopt: self.serve.adopt,
         }
     }

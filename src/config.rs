@@ -92,6 +92,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Lambda and CloudWatch Logs are the embedded sandbox.
     pub sandbox: bool,
+    /// Where the sandbox looks for images, absolute.
+    pub sandbox_images: Vec<PathBuf>,
     /// Takes a database that lost its claim (a copy, a restored backup) into use.
     pub adopt: bool,
 }

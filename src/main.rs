@@ -11,6 +11,8 @@ use sockerless_lambda::cli::{self, Cli, Command, EXIT_USAGE};
 use sockerless_lambda::config::{self, Config, ConfigError, Environment, Loaded};
 use sockerless_lambda::daemon::{Daemon, Render, StartError, make_directories};
 use sockerless_lambda::run::{self, RunParts};
+#[cfg(feature = "sandbox")]
+use sockerless_lambda::sandbox_process;
 use sockerless_lambda::signals::Signals;
 use sockerless_lambda::telemetry::{Telemetry, TelemetryError};
 use sockerless_lambda::terminal;
@@ -39,7 +41,13 @@ fn main() -> ExitCode {
     match cli.command {
         Some(Command::Completions { shell }) => return print(&cli::completions(shell)),
         Some(Command::Man) => return cli::manual_page().map_or(ExitCode::from(EXIT_ERROR), |page| print(&page)),
+        #[cfg(feature = "sandbox")]
+        Some(Command::SandboxEnvironment) => return sandbox_process::enter_image(),
         _ => {}
+    }
+    if let Some(contradiction) = cli.contradiction() {
+        terminal::complain(contradiction);
+        return ExitCode::from(EXIT_USAGE);
     }
     if cli.serve.print_config_table {
         terminal::answer(config::markdown_table().trim_end());
@@ -100,14 +108,23 @@ async fn carry_out(cli: Cli, loaded: Loaded, environment: Environment) -> u8 {
     let render: Render = Arc::new(move || telemetry.render());
     let flags = cli.global.settings.given().clone();
     match cli.command {
-        Some(Command::Run(args)) => run::run(RunParts { args, flags, environment, config, render }, signals).await,
+        Some(Command::Run(args)) => {
+            // A daemon that is running already will run the container, in a sandbox that may not know of our images.
+            #[cfg(feature = "sandbox")]
+            if let Err(error) = sandbox_process::offer_images(&config).await {
+                terminal::complain(error);
+                return run::EXIT_NOT_THE_PROGRAM;
+            }
+            run::run(RunParts { args, flags, environment, config, render }, signals).await
+        }
         #[cfg(feature = "sandbox")]
         Some(Command::Sandbox(args)) => sandbox(&config, args.rendezvous.as_deref(), signals).await,
         Some(Command::Healthcheck) => healthcheck(&config).await,
-        // The others never come here: they need neither settings nor threads.
-        Some(Command::Bootstrap(_) | Command::Completions { .. } | Command::Man) | None => {
-            serve(config, render, signals).await
-        }
+        // These never come here: they need neither settings nor threads.
+        #[cfg(feature = "sandbox")]
+        Some(Command::SandboxEnvironment) => EXIT_ERROR,
+        Some(Command::Bootstrap(_) | Command::Completions { .. } | Command::Man) => EXIT_ERROR,
+        None => serve(config, render, signals).await,
     }
 }
 
@@ -192,7 +209,7 @@ async fn start(config: Config, render: Render) -> Result<Daemon, StartError> {
 
 #[cfg(feature = "sandbox")]
 async fn sandbox(config: &Config, rendezvous: Option<&std::path::Path>, signals: Signals) -> u8 {
-    match sockerless_lambda::sandbox_process::serve(config, rendezvous, signals).await {
+    match sandbox_process::serve(config, rendezvous, signals).await {
         Ok(()) => 0,
         Err(error) => {
             terminal::complain(error);

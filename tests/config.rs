@@ -32,6 +32,7 @@ impl Case {
             environment: Environment::default(),
             flags: Flags::new(),
             place: Place::System,
+            sandbox_images: Vec::new(),
             adopt: false,
         };
         Self { sources, directory }.var("XDG_STATE_HOME", "/state")
@@ -124,6 +125,7 @@ fn defaults() -> Config {
         gc_grace: Duration::from_secs(900),
         drain_timeout: Duration::from_secs(30),
         sandbox: false,
+        sandbox_images: Vec::new(),
         adopt: false,
     }
 }

@@ -1,16 +1,19 @@
 //! The only reader of the process's environment.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// Where the Runtime API listens, `host:port`.
 const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
+/// Names the directory for temporary files.
+const TEMP_DIR: &str = "TMPDIR";
+const DEFAULT_TEMP_DIR: &str = "/tmp";
 
 /// Variables by name.
 pub(crate) type Variables = BTreeMap<OsString, OsString>;
 
-/// What the process was started with.
+/// What the bootstrap was started with.
 pub(crate) struct Environment {
     /// `None`: not started by Lambda.
     pub(crate) runtime_api: Option<String>,
@@ -21,13 +24,18 @@ pub(crate) struct Environment {
     pub(crate) temp_dir: PathBuf,
 }
 
-/// Reads the environment once, at the start.
+/// Reads the process's environment once, at the start.
 pub(crate) fn read() -> Environment {
-    let mut variables: Variables = std::env::vars_os().collect();
-    let runtime_api = variables.remove(&OsString::from(RUNTIME_API));
+    of(std::env::vars_os().collect())
+}
+
+/// The same from given variables.
+pub(crate) fn of(mut variables: Variables) -> Environment {
+    let runtime_api = variables.remove(OsStr::new(RUNTIME_API));
+    let temp_dir = variables.get(OsStr::new(TEMP_DIR)).filter(|directory| !directory.is_empty());
     Environment {
         runtime_api: runtime_api.and_then(|address| address.into_string().ok()).filter(|address| !address.is_empty()),
+        temp_dir: temp_dir.map_or_else(|| PathBuf::from(DEFAULT_TEMP_DIR), PathBuf::from),
         variables,
-        temp_dir: std::env::temp_dir(),
     }
 }

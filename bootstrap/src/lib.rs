@@ -18,6 +18,7 @@ pub mod protocol;
 mod clock;
 mod deadline;
 mod environment;
+mod image;
 mod lines;
 mod log;
 mod order;
@@ -33,22 +34,34 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-/// The exit code of a start by hand, outside Lambda.
+pub use image::{Image, InvalidArguments};
+
+/// The exit code of a start by hand, outside Lambda, or with arguments that make no sense.
 const EXIT_USAGE: u8 = 64;
 /// The exit code when the Runtime API cannot be used.
 const EXIT_FAILURE: u8 = 1;
 
-/// Serves invocations with `arguments`, program first, as the command of orders that name none.
+/// Serves invocations with this process's environment and these arguments, which are the image's own command; see
+/// [`Image::from_arguments`].
 ///
 /// Returns only if it cannot go on. It takes over the process: it blocks SIGCHLD, adopts orphans and ends every
 /// process below this one after each run, so call it from the only thread.
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    let end = serve::serve(environment::read(), arguments);
+    tell(&serve::serve(environment::read(), Image::from_arguments(arguments)))
+}
+
+/// The same for a caller that knows the image, with these variables instead of the process's own.
+#[must_use]
+pub fn run_image(image: Image, variables: impl IntoIterator<Item = (OsString, OsString)>) -> ExitCode {
+    tell(&serve::serve(environment::of(variables.into_iter().collect()), Ok(image)))
+}
+
+fn tell(end: &serve::Failure) -> ExitCode {
     // Nobody is left to tell if stderr is gone, too.
     let _ = writeln!(std::io::stderr(), "sockerless-bootstrap: {end}");
     ExitCode::from(match end {
-        serve::Failure::NotInLambda => EXIT_USAGE,
+        serve::Failure::NotInLambda | serve::Failure::Arguments(_) => EXIT_USAGE,
         serve::Failure::Processes(_) | serve::Failure::RuntimeApi(_) => EXIT_FAILURE,
     })
 }

@@ -1,6 +1,6 @@
 //! Cuts a program's output into the lines of the log. Pure.
 
-use crate::protocol::{MAX_LINE_BYTES, Stream, line_prefix};
+use crate::protocol::{MAX_ESCAPED_BYTES, MAX_LINE_BYTES, Stream, encode_line, needs_escape};
 
 /// One output of a program on its way to the log.
 ///
@@ -46,10 +46,13 @@ impl Lines {
 
     fn give(&mut self, length: usize, complete: bool, write: &mut impl FnMut(&[u8])) {
         let text: Vec<u8> = self.pending.drain(..length).collect();
-        let mut line = line_prefix(self.stream, &text, complete).as_bytes().to_vec();
-        line.extend_from_slice(&text);
-        line.push(b'\n');
-        write(&line);
+        if text.len() <= MAX_ESCAPED_BYTES || !needs_escape(&text) {
+            return write(&encode_line(self.stream, &text, complete));
+        }
+        let mut pieces = text.chunks(MAX_ESCAPED_BYTES).peekable();
+        while let Some(piece) = pieces.next() {
+            write(&encode_line(self.stream, piece, complete && pieces.peek().is_none()));
+        }
     }
 }
 
@@ -87,7 +90,8 @@ mod tests {
     fn lines_are_whole_however_they_were_written() {
         assert_eq!(log_of(Stream::Stdout, &[b"a", b"b\nc", b"\n", b"\n"]), [&b"ab\n"[..], b"c\n", b"\n"]);
         assert_eq!(log_of(Stream::Stderr, &[b"a\nb"]), [&b"[stderr] a\n"[..], b"[stderr+] b\n"]);
-        assert_eq!(log_of(Stream::Stdout, &[b"\0\xff\nlast\r"]), [&b"\0\xff\n"[..], b"[stdout+] last\r\n"]);
+        let bytes = log_of(Stream::Stdout, &[b"\0\xff\nlast\r"]);
+        assert_eq!(bytes, [&b"[stdout%] %00%FF\n"[..], b"[stdout+] last\r\n"]);
         assert_eq!(log_of(Stream::Stdout, &[b"@sockerless:x\n"]), [b"[stdout] @sockerless:x\n"]);
         assert!(log_of(Stream::Stdout, &[b""]).is_empty());
     }
@@ -105,6 +109,16 @@ mod tests {
         let without_end = log_of(Stream::Stderr, &[&text, &text, b"y"]);
         assert_eq!(without_end.len(), 3);
         assert!(without_end.iter().all(|line| line.starts_with(b"[stderr+] ")));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_cut_so_that_their_escapes_fit() {
+        let text = vec![0xff; MAX_LINE_BYTES];
+        let pieces = log_of(Stream::Stderr, &[&text, b"\n"]);
+        assert_eq!(pieces.len(), 4);
+        assert!(pieces[..3].iter().all(|line| line.starts_with(b"[stderr+%] %FF")));
+        assert_eq!(pieces[3], b"[stderr%] %FF%FF\n");
+        assert!(pieces.iter().all(|line| line.len() <= MAX_LINE_BYTES + 16));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
@@ -42,8 +43,10 @@ impl Processes {
         mask.thread_block()?;
         // Where this is refused, a daemonised process can outlive its run; it did so before.
         let _ = prctl::set_child_subreaper(true);
-        // The token is in this process's memory, and the program is not to read it from there.
+        // The token is in this process's memory, and the program is not to read it from there; a program that runs as
+        // root would need this capability for it. Where it cannot be given up, it was never there.
         let _ = prctl::set_dumpable(false);
+        let _ = caps::drop(None, CapSet::Bounding, Capability::CAP_SYS_PTRACE);
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { mask, signals })
     }

@@ -20,13 +20,16 @@
 //! | `[stderr+] TEXT` | a piece of stderr that did not end in a newline |
 //! | `[stdout+] TEXT` | a piece of stdout that did not end in a newline |
 //! | `[stdout] TEXT` | a line of stdout that would otherwise read as one of these |
+//! | `[stdout%] TEXT`, `[stdout+%]`, `[stderr%]`, `[stderr+%]` | the same, of bytes that are no text: `%XX` is a byte |
 //! | anything else | a line of stdout, as it is |
 //!
 //! The token is never given to the program, so a program cannot forge a marker of its own run; and a line of the
 //! program that begins like a marker is always escaped, so a line that begins with [`MARKER`] is the bootstrap's.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 use serde::{Deserialize, Serialize};
 
 /// The beginning of every line that the bootstrap itself prints; also the phrase to look for in the logs.
@@ -35,13 +38,24 @@ pub const MARKER: &str = "@sockerless:";
 pub const VERSION: u32 = 1;
 /// The longest piece of a program's line that becomes one log event, in bytes. CloudWatch Logs cuts events at 256 KiB.
 pub const MAX_LINE_BYTES: usize = 128 * 1024;
+/// The same for bytes that are no text: each may take three in the log.
+pub const MAX_ESCAPED_BYTES: usize = MAX_LINE_BYTES / 3;
 /// The exit code of a program that was ended because the invocation's time was up.
 pub const DEADLINE_EXIT_CODE: u8 = 137;
 
-const STDOUT: &str = "[stdout] ";
-const STDOUT_PARTIAL: &str = "[stdout+] ";
-const STDERR: &str = "[stderr] ";
-const STDERR_PARTIAL: &str = "[stderr+] ";
+/// What can stand in front of a program's line, and what it means: stream, complete, escaped.
+const PREFIXES: [(&str, Stream, bool, bool); 8] = [
+    ("[stdout] ", Stream::Stdout, true, false),
+    ("[stdout+] ", Stream::Stdout, false, false),
+    ("[stderr] ", Stream::Stderr, true, false),
+    ("[stderr+] ", Stream::Stderr, false, false),
+    ("[stdout%] ", Stream::Stdout, true, true),
+    ("[stdout+%] ", Stream::Stdout, false, true),
+    ("[stderr%] ", Stream::Stderr, true, true),
+    ("[stderr+%] ", Stream::Stderr, false, true),
+];
+/// The bytes that are escaped in a line that is no text; all that are not ASCII are, too.
+const ESCAPED: &AsciiSet = &CONTROLS.remove(b'\t').add(b'%');
 
 /// The payload of an invocation of a function whose image has the bootstrap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,9 +71,12 @@ pub struct Order {
     pub version: u32,
     /// Names the run; a second order with a token that was seen is refused.
     pub token: String,
-    /// Program and arguments; empty: what the image gives to the bootstrap as arguments.
+    /// Program and arguments; empty: the image's own.
     #[serde(default)]
     pub command: Vec<String>,
+    /// The command is given to the image's own entrypoint, as Docker's `Cmd` is; false: it is all there is.
+    #[serde(default)]
+    pub after_entrypoint: bool,
     /// `NAME=value`, added to the function's own environment.
     #[serde(default)]
     pub env: Vec<String>,
@@ -215,36 +232,42 @@ pub enum Stream {
     Stderr,
 }
 
-/// What to put in front of a program's line in the log. `text` has no newline; `complete`: it ended in one.
+/// Whether these bytes would not come back from the log as they are: it takes text only.
 #[must_use]
-pub fn line_prefix(stream: Stream, text: &[u8], complete: bool) -> &'static str {
-    let reserved = [MARKER, STDOUT, STDOUT_PARTIAL, STDERR, STDERR_PARTIAL];
-    match (stream, complete) {
-        (Stream::Stdout, true) if reserved.iter().any(|word| text.starts_with(word.as_bytes())) => STDOUT,
-        (Stream::Stdout, true) => "",
-        (Stream::Stdout, false) => STDOUT_PARTIAL,
-        (Stream::Stderr, true) => STDERR,
-        (Stream::Stderr, false) => STDERR_PARTIAL,
-    }
+pub fn needs_escape(text: &[u8]) -> bool {
+    text.contains(&0) || std::str::from_utf8(text).is_err()
 }
 
-/// A line of the log as the program wrote it: stream, text without newline, and whether a newline follows.
+/// A program's line as it stands in the log, newline included. `text` has none; `complete`: it ended in one.
+#[must_use]
+pub fn encode_line(stream: Stream, text: &[u8], complete: bool) -> Vec<u8> {
+    let escaped = needs_escape(text);
+    let reserved = || text.starts_with(MARKER.as_bytes()) || PREFIXES.iter().any(|p| text.starts_with(p.0.as_bytes()));
+    let is_plain = stream == Stream::Stdout && complete && !escaped && !reserved();
+    let prefix = PREFIXES.iter().find(|p| (p.1, p.2, p.3) == (stream, complete, escaped)).filter(|_| !is_plain);
+    let mut line = prefix.map_or_else(Vec::new, |prefix| prefix.0.as_bytes().to_vec());
+    if escaped {
+        percent_encode(text, ESCAPED).for_each(|piece| line.extend_from_slice(piece.as_bytes()));
+    } else {
+        line.extend_from_slice(text);
+    }
+    line.push(b'\n');
+    line
+}
+
+/// A line of the log as the program wrote it: stream, bytes without newline, and whether a newline follows.
 /// `None`: the line is the bootstrap's own.
 #[must_use]
-pub fn decode_line(line: &str) -> Option<(Stream, &str, bool)> {
+pub fn decode_line(line: &str) -> Option<(Stream, Cow<'_, [u8]>, bool)> {
     if line.starts_with(MARKER) {
         return None;
     }
-    let kinds = [
-        (STDOUT, Stream::Stdout, true),
-        (STDOUT_PARTIAL, Stream::Stdout, false),
-        (STDERR, Stream::Stderr, true),
-        (STDERR_PARTIAL, Stream::Stderr, false),
-    ];
-    let decoded = kinds
-        .iter()
-        .find_map(|(prefix, stream, complete)| line.strip_prefix(prefix).map(|text| (*stream, text, *complete)));
-    Some(decoded.unwrap_or((Stream::Stdout, line, true)))
+    let decoded = PREFIXES.iter().find_map(|(prefix, stream, complete, escaped)| {
+        let text = line.strip_prefix(prefix)?;
+        let bytes = if *escaped { Cow::from(percent_decode_str(text)) } else { Cow::Borrowed(text.as_bytes()) };
+        Some((*stream, bytes, *complete))
+    });
+    Some(decoded.unwrap_or((Stream::Stdout, Cow::Borrowed(line.as_bytes()), true)))
 }
 
 #[cfg(test)]
@@ -287,18 +310,44 @@ mod tests {
 
     #[test]
     fn every_program_line_comes_back_as_it_was() {
-        for text in
-            ["", "plain", "[stderr] x", "[stdout] x", "[stdout+] x", "[stderr+] x", "@sockerless:exit t 0 exited"]
-        {
+        let words = [
+            "",
+            "plain",
+            "ä\x1b[1m\r",
+            "50%",
+            "[stderr] x",
+            "[stdout] x",
+            "[stdout+] x",
+            "[stderr+%] x",
+            "[stdout%] x",
+            "@sockerless:exit t 0 exited",
+        ];
+        let all_bytes: Vec<u8> = (0..=255).filter(|byte| *byte != b'\n').collect();
+        let bytes = [&b"a\0b"[..], b"\xff%41", b"[stderr] \xc3", b"@sockerless:exit t 0 exited\xff", &all_bytes];
+        for text in words.iter().map(|word| word.as_bytes()).chain(bytes) {
             for (stream, complete) in
                 [(Stream::Stdout, true), (Stream::Stdout, false), (Stream::Stderr, true), (Stream::Stderr, false)]
             {
-                let line = format!("{}{text}", line_prefix(stream, text.as_bytes(), complete));
-                assert_eq!(decode_line(&line), Some((stream, text, complete)), "{line:?}");
-                assert_eq!(Marker::parse(&line), None);
+                let line = String::from_utf8(encode_line(stream, text, complete)).unwrap();
+                let line = line.strip_suffix('\n').unwrap();
+                assert!(!line.contains(['\n', '\0']), "{line:?}");
+                assert_eq!(decode_line(line), Some((stream, Cow::Borrowed(text), complete)), "{line:?}");
+                assert_eq!(Marker::parse(line), None);
             }
         }
         assert_eq!(decode_line("@sockerless:start t r"), None);
+    }
+
+    #[test]
+    fn lines_stay_readable() {
+        for (stream, text, complete, line) in [
+            (Stream::Stdout, &b"hello\tworld"[..], true, "hello\tworld\n"),
+            (Stream::Stdout, b"$ ", false, "[stdout+] $ \n"),
+            (Stream::Stderr, b"caf\xc3\xa9", true, "[stderr] caf\u{e9}\n"),
+            (Stream::Stderr, b"caf\xe9 100%", true, "[stderr%] caf%E9 100%25\n"),
+        ] {
+            assert_eq!(encode_line(stream, text, complete), line.as_bytes());
+        }
     }
 
     #[test]
@@ -307,6 +356,7 @@ mod tests {
             version: VERSION,
             token: "t".into(),
             command: vec!["sh".into()],
+            after_entrypoint: false,
             env: vec!["PASSWORD=hunter2".into()],
             working_dir: None,
             payload: Some("hunter3".into()),

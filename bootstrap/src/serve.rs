@@ -1,17 +1,17 @@
 //! Asks for an invocation, runs it, answers it, and so on.
 
 use std::convert::Infallible;
-use std::ffi::OsString;
 
 use crate::clock;
 use crate::deadline::Schedule;
 use crate::environment::Environment;
+use crate::image::{Image, InvalidArguments};
 use crate::log::Log;
 use crate::order::{self, InvalidEnvelope, Request};
 use crate::payload_file::PayloadFile;
 use crate::processes::{Ended, Processes};
-use crate::program::{NotStarted, Program, os_strings};
-use crate::protocol::{Answer, DEADLINE_EXIT_CODE, Marker, Order, Reason, VERSION, Verdict};
+use crate::program::{NotStarted, Program};
+use crate::protocol::{Answer, DEADLINE_EXIT_CODE, Marker, Order, Reason, Stream, VERSION, Verdict, encode_line};
 use crate::runtime_api::{ApiError, Invocation, RuntimeApi};
 use crate::seen::Seen;
 use crate::supervise::supervise;
@@ -20,6 +20,10 @@ use crate::supervise::supervise;
 const INVALID_ENVELOPE: &str = "Function.InvalidEnvelope";
 /// The error type of an environment that cannot serve.
 const INIT_ERROR: &str = "Runtime.InitError";
+/// The error type of an image that starts the bootstrap with arguments that make no sense.
+const INVALID_ENTRYPOINT: &str = "Runtime.InvalidEntrypoint";
+/// What the bootstrap's own sentences in a program's stderr begin with.
+const OWN_WORDS: &str = "sockerless: ";
 /// The exit code in the answer to a duplicate, which stands for no program.
 const DUPLICATE_EXIT_CODE: u8 = 125;
 /// What a shell adds to the number of the signal that ended a program.
@@ -34,6 +38,9 @@ pub(crate) enum Failure {
          one: make it the image's entrypoint and your program the image's command."
     )]
     NotInLambda,
+    /// The image's ENTRYPOINT cannot be understood.
+    #[error("{0}.")]
+    Arguments(InvalidArguments),
     /// The kernel refuses what it takes to watch processes.
     #[error("Processes cannot be watched here: {0}.")]
     Processes(std::io::Error),
@@ -43,9 +50,17 @@ pub(crate) enum Failure {
 }
 
 /// Serves until it fails.
-pub(crate) fn serve(environment: Environment, arguments: Vec<OsString>) -> Failure {
+pub(crate) fn serve(environment: Environment, image: Result<Image, InvalidArguments>) -> Failure {
     let Some(address) = &environment.runtime_api else { return Failure::NotInLambda };
     let api = RuntimeApi::new(address);
+    let image = match image {
+        Ok(image) => image,
+        Err(error) => {
+            // The process ends with this failure in any case.
+            let _ = api.fail_init(INVALID_ENTRYPOINT, &format!("{error}."));
+            return Failure::Arguments(error);
+        }
+    };
     let prepared = Processes::adopt().map_err(std::io::Error::from).and_then(|adopted| Ok((adopted, Log::open()?)));
     let (processes, log) = match prepared {
         Ok(prepared) => prepared,
@@ -56,7 +71,7 @@ pub(crate) fn serve(environment: Environment, arguments: Vec<OsString>) -> Failu
         }
     };
     let seen = Seen::open(&environment.temp_dir);
-    let mut server = Server { api, environment, arguments, processes, log, seen };
+    let mut server = Server { api, environment, image, processes, log, seen };
     match server.serve() {
         Ok(never) => match never {},
         Err(error) => error.into(),
@@ -66,7 +81,7 @@ pub(crate) fn serve(environment: Environment, arguments: Vec<OsString>) -> Failu
 struct Server {
     api: RuntimeApi,
     environment: Environment,
-    arguments: Vec<OsString>,
+    image: Image,
     processes: Processes,
     log: Log,
     seen: Seen,
@@ -90,7 +105,7 @@ impl Server {
     fn handle(&mut self, invocation: &Invocation) -> Result<Verdict, InvalidEnvelope> {
         match order::read(&invocation.payload)? {
             Request::Order(order) => Ok(self.follow(order, invocation)),
-            Request::Foreign if self.arguments.is_empty() => Err(InvalidEnvelope::NoCommand),
+            Request::Foreign if self.image.is_empty() => Err(InvalidEnvelope::NoCommand),
             Request::Foreign => Ok(self.run(foreign_order(), &invocation.payload, invocation)),
         }
     }
@@ -121,9 +136,8 @@ impl Server {
         let file = (!payload.is_empty())
             .then(|| PayloadFile::create(&self.environment.temp_dir, &invocation.request_id, payload).ok())
             .flatten();
-        let command = if order.command.is_empty() { self.arguments.clone() } else { os_strings(order.command) };
         let program = Program {
-            command,
+            command: self.image.command(&order),
             inherited: &self.environment.variables,
             env: &order.env,
             working_dir: order.working_dir.as_deref(),
@@ -140,6 +154,9 @@ impl Server {
                 judge(order.token, outcome.ended, outcome.deadline)
             }
             Err(NotStarted { exit_code, message }) => {
+                // Where a shell would say it, so that whoever reads the log sees it, too.
+                let sentence = format!("{OWN_WORDS}{message}");
+                self.log.write(&encode_line(Stream::Stderr, sentence.as_bytes(), true));
                 Verdict { message: Some(message), ..verdict(order.token, exit_code, Reason::NotStarted) }
             }
         }
@@ -152,6 +169,7 @@ fn foreign_order() -> Order {
         version: VERSION,
         token: String::new(),
         command: Vec::new(),
+        after_entrypoint: true,
         env: Vec::new(),
         working_dir: None,
         payload: None,

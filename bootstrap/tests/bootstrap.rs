@@ -73,6 +73,7 @@ fn what_cannot_be_started_is_told_in_dockers_words() {
     ] {
         let run = session.run(&order);
         assert_eq!((run.verdict.exit_code, run.verdict.reason), (code, Reason::NotStarted), "{order}");
+        assert_eq!(run.text(), format!("[stderr] sockerless: {message}\n"));
         assert_eq!(run.verdict.message, Some(message));
         assert_eq!(run.markers.len(), 2);
     }
@@ -107,8 +108,10 @@ fn lines_of_two_writers_never_mix() {
 fn any_byte_may_be_printed() {
     let mut session = Session::start(&[]);
     let run = session.sh(r"printf 'a\000b\377\302\nlast\r'; printf '@sockerless:exit t 0 exited\n' >&2");
-    assert!(run.log.windows(7).any(|bytes| bytes == b"a\0b\xff\xc2\n["), "{:?}", run.log);
-    assert!(run.log.ends_with(b"last\r\n") || run.log.ends_with(b"[stderr] @sockerless:exit t 0 exited\n"));
+    let lines: Vec<&str> = run.text().split_terminator('\n').collect();
+    for line in ["[stdout%] a%00b%FF%C2", "[stdout+] last\r", "[stderr] @sockerless:exit t 0 exited"] {
+        assert!(lines.contains(&line), "{line}: {lines:?}");
+    }
     let forged = session.sh("echo '@sockerless:exit t 0 exited'; exit 1");
     assert_eq!(forged.text(), "[stdout] @sockerless:exit t 0 exited\n");
     assert_eq!(forged.verdict.exit_code, 1);
@@ -220,6 +223,39 @@ fn a_program_gets_its_environment_and_nothing_of_the_bootstraps() {
     assert_eq!(session.run(&order).text().trim(), home.path().display().to_string());
 }
 
+/// Everything that a program can read of itself and of its parent, and the places that it may not read.
+const SEARCH: &str = "\
+    for process in self $PPID; do
+        for file in environ cmdline auxv maps mem stack syscall status; do
+            cat /proc/$process/$file 2>/dev/null
+        done
+    done
+    ls -l /proc/self/fd /proc/$PPID/fd 2>/dev/null
+    for file in environ mem maps fd/1 fd/2 cwd root exe; do
+        if [ -e /proc/$PPID/$file ] && head -c 0 /proc/$PPID/$file 2>/dev/null; then echo can-read-$file; fi
+    done
+    set; env; find \"$TMPDIR\" -type f -exec cat {} +";
+
+#[test]
+fn a_program_cannot_find_its_runs_token() {
+    let mut session = Session::start(&[]);
+    let order = json!({ "command": ["sh", "-c", SEARCH], "payload": "given" });
+    let token = "token-0123456789abcdef";
+    let run = session.run_for(token, &order, Duration::from_secs(60));
+    let text = String::from_utf8_lossy(&run.log);
+    assert!(text.contains("PPID=") && text.contains("given"), "the search has found something: {text}");
+    // As root, and so with CAP_SYS_ADMIN, it can see where its parent's memory is and what that was started with.
+    let seen_by_root = ["can-read-environ", "can-read-maps", "AWS_LAMBDA_RUNTIME_API"];
+    let hidden: &[&str] = if nix::unistd::geteuid().is_root() { &[] } else { &seen_by_root };
+    for secret in [token, "can-read-mem", "can-read-fd", "can-read-cwd", "can-read-exe"].iter().chain(hidden) {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+    // No file is open in it but those of any program that is started here.
+    let run = session.run_for("other-token", &json!({ "command": ["ls", "/proc/self/fd"] }), Duration::from_secs(60));
+    let of_any = Command::new("ls").arg("/proc/self/fd").output().unwrap();
+    assert_eq!(run.text(), String::from_utf8(of_any.stdout).unwrap());
+}
+
 #[test]
 fn signals_are_as_usual_in_the_program() {
     let mut session = Session::start(&[]);
@@ -234,6 +270,23 @@ fn the_images_own_command_is_run_when_none_is_ordered() {
     let mut session = Session::start(&["sh", "-c", "echo own; cat"]);
     assert_eq!(session.run(&json!({ "payload": "given" })).text(), "own\n[stdout+] given\n");
     assert_eq!(session.run(&json!({})).text(), "own\n");
+}
+
+#[test]
+fn a_command_is_given_to_the_images_own_entrypoint() {
+    let mut session = Session::start(&["--entrypoint=echo", "--entrypoint=--", "--", "own"]);
+    assert_eq!(session.run(&json!({ "after_entrypoint": true })).text(), "-- own\n");
+    assert_eq!(session.run(&json!({ "after_entrypoint": true, "command": ["given"] })).text(), "-- given\n");
+    assert_eq!(session.run(&json!({ "command": ["echo", "all"] })).text(), "all\n");
+}
+
+#[test]
+fn an_entrypoint_without_its_end_is_told_to_lambda() {
+    let mut session = Session::start(&["--entrypoint=echo", "own"]);
+    let post = session.post();
+    assert!(post.path.ends_with("/init/error"), "{}", post.path);
+    assert_eq!(post.headers["lambda-runtime-function-error-type"], "Runtime.InvalidEntrypoint");
+    assert_eq!(session.child.wait().unwrap().code(), Some(64));
 }
 
 #[test]

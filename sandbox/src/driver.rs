@@ -1,6 +1,6 @@
 //! Gives the model a clock, processes and callers that wait.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,11 +8,15 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::now_ms;
 use crate::faults::Faults;
+use crate::images::OwnImage;
+use crate::images::store::Store;
 use crate::model::{
     ApiError, Effect, End, EnvironmentEvent, EnvironmentSpec, Handover, Model, Outcome, Reply, Request, Response,
     Snapshot, Ticket,
 };
-use crate::runner::{self, EnvironmentConfig, Invocation, Runner, RunnerConfig, RunnerError, RunnerEvent};
+use crate::runner::{
+    self, EnvironmentConfig, ImageRoot, Invocation, Isolation, Root, Runner, RunnerConfig, RunnerError, RunnerEvent,
+};
 use crate::sandbox::Programs;
 use crate::script::{self, Program};
 use crate::settings::Settings;
@@ -61,6 +65,7 @@ pub(crate) struct Driver {
     core: Mutex<Core>,
     wake: Notify,
     runner: Runner,
+    store: Option<Arc<Store>>,
 }
 
 /// What became of a call.
@@ -72,7 +77,11 @@ pub(crate) struct Called {
 
 impl Driver {
     /// A driver and the reports that [`Driver::listen`] has to be given.
-    pub(crate) fn new(settings: Settings, programs: Programs) -> (Self, mpsc::Receiver<RunnerEvent>) {
+    pub(crate) fn new(
+        settings: Settings,
+        programs: Programs,
+        store: Option<Arc<Store>>,
+    ) -> (Self, mpsc::Receiver<RunnerEvent>) {
         let (sender, reports) = mpsc::channel(MAX_WAITING_REPORTS);
         let (config, script) = match programs {
             Programs::Real(config) => (config, None),
@@ -82,7 +91,8 @@ impl Driver {
             }
         };
         let core = Core { model: Model::new(settings), waiting: HashMap::new(), script };
-        (Self { core: Mutex::new(core), wake: Notify::new(), runner: Runner::new(config, sender) }, reports)
+        let runner = Runner::new(config, sender);
+        (Self { core: Mutex::new(core), wake: Notify::new(), runner, store }, reports)
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -116,6 +126,14 @@ impl Driver {
     pub(crate) fn set_faults(&self, faults: Faults) {
         self.core().model.set_faults(now_ms(), faults);
         self.wake.notify_one();
+    }
+
+    pub(crate) fn set_images(&self, images: BTreeMap<String, Vec<Arc<OwnImage>>>) {
+        self.core().model.set_images(images);
+    }
+
+    pub(crate) fn isolation(&self) -> Option<Isolation> {
+        self.runner.isolation()
     }
 
     fn report(&self, event: EnvironmentEvent) {
@@ -152,11 +170,23 @@ impl Driver {
 
     async fn carry_out(self: &Arc<Self>, effect: Effect) {
         match effect {
+            Effect::Prepare(image) => {
+                let driver = Arc::clone(self);
+                tokio::spawn(async move { driver.prepare(image).await });
+            }
             Effect::Start(spec) => {
                 let environment = spec.environment;
-                if let Err(error) = self.runner.start(environment_config(&spec)).await {
+                let started = match self.environment_config(&spec) {
+                    Ok(config) => self.runner.start(config).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = started {
                     tracing::warn!(function = %spec.function, %error, "an environment could not be started");
-                    self.report(not_started(environment, "Runtime.InvalidEntrypoint", &error));
+                    let error_type = match error {
+                        RunnerError::WorkingDir { .. } => "Runtime.InvalidWorkingDir",
+                        _ => "Runtime.InvalidEntrypoint",
+                    };
+                    self.report(not_started(environment, error_type, &error));
                 }
             }
             Effect::Invoke(handover) => {
@@ -175,20 +205,47 @@ impl Driver {
         }
     }
 
+    /// Unpacks an image if that was not done yet, and tells the model.
+    async fn prepare(&self, image: Arc<OwnImage>) {
+        let (digest, store) = (image.digest.clone(), self.store.clone());
+        let unpacked = tokio::task::spawn_blocking(move || match store {
+            Some(store) => store.unpacked(&image).map(drop).map_err(|error| error.to_string()),
+            None => Err("this sandbox has no place for images".to_owned()),
+        });
+        let failure = unpacked.await.unwrap_or_else(|error| Err(error.to_string())).err();
+        if let Some(reason) = &failure {
+            tracing::warn!(digest, reason, "an image cannot be unpacked");
+        }
+        self.core().model.prepared(now_ms(), &digest, failure.as_deref());
+        self.wake.notify_one();
+    }
+
+    fn environment_config(&self, spec: &EnvironmentSpec) -> Result<EnvironmentConfig, RunnerError> {
+        let root = match &spec.image {
+            None => Root::Machine,
+            Some(image) => {
+                let unpacked = self.store.as_ref().and_then(|store| store.get(image));
+                let unpacked = unpacked.ok_or_else(|| std::io::Error::other("the image's files are gone"))?;
+                let front = spec.front && !unpacked.record.has_front;
+                Root::Image(ImageRoot { files: unpacked.root, machine_files: unpacked.record.machine_files, front })
+            }
+        };
+        Ok(EnvironmentConfig {
+            environment: spec.environment,
+            name: spec.name.clone(),
+            root,
+            entrypoint: spec.entrypoint.clone(),
+            command: spec.command.clone(),
+            working_dir: spec.working_dir.clone(),
+            env: spec.env.clone(),
+            memory_mb: spec.memory_mb,
+            tmp_mb: spec.tmp_mb,
+        })
+    }
+
     /// Ends all processes.
     pub(crate) async fn shutdown(&self) {
         self.runner.shutdown().await;
-    }
-}
-
-fn environment_config(spec: &EnvironmentSpec) -> EnvironmentConfig {
-    EnvironmentConfig {
-        environment: spec.environment,
-        name: spec.name.clone(),
-        command: spec.command.clone(),
-        working_dir: spec.working_dir.clone(),
-        env: spec.env.clone(),
-        memory_mb: spec.memory_mb,
     }
 }
 

@@ -19,6 +19,7 @@
 
 pub mod clock;
 pub mod faults;
+pub mod images;
 pub mod model;
 pub mod runner;
 pub mod script;
@@ -27,6 +28,7 @@ pub mod settings;
 mod driver;
 mod http;
 mod sandbox;
+mod shelf;
 mod wire;
 
-pub use sandbox::{Options, Programs, Sandbox, StartError};
+pub use sandbox::{ImageOptions, Options, Programs, Sandbox, StartError};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::model::{Handover, Snapshot};
 use crate::runner::RunnerConfig;
 use crate::script::Program;
 use crate::settings::Settings;
+use crate::shelf::{self, Shelf};
 
 /// How a sandbox is started.
 #[derive(Clone, Debug)]
@@ -32,13 +34,26 @@ pub struct Options {
     pub access_key: Option<String>,
     /// How long it stays when nobody attends it and no request comes; `None`: for ever.
     pub alone_limit: Option<Duration>,
+    /// Where images with files of their own are; `None`: there are none.
+    pub images: Option<ImageOptions>,
+}
+
+/// Where images are, and how they are used.
+#[derive(Clone, Debug)]
+pub struct ImageOptions {
+    /// Directories of layouts and archives; more can be told later.
+    pub directories: Vec<PathBuf>,
+    /// Where they are unpacked.
+    pub store: PathBuf,
+    /// Bytes that a program holds if it is the bootstrap itself; an image that starts it needs no other in front.
+    pub front_mark: Vec<u8>,
 }
 
 impl Options {
     /// For tests: any credentials, no limit of loneliness.
     #[must_use]
     pub fn new(settings: Settings, programs: Programs) -> Self {
-        Self { settings, programs, identity: String::new(), access_key: None, alone_limit: None }
+        Self { settings, programs, identity: String::new(), access_key: None, alone_limit: None, images: None }
     }
 }
 
@@ -100,10 +115,14 @@ impl Sandbox {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(StartError::Listen)?;
         let address = listener.local_addr().map_err(StartError::Listen)?;
-        let (driver, reports) = Driver::new(options.settings, options.programs);
+        let store = shelf::store(options.images.as_ref());
+        let (driver, reports) = Driver::new(options.settings, options.programs, store);
         let driver = Arc::new(driver);
+        let shelf = Shelf::new(options.images.as_ref());
+        shelf.refresh(&driver).await;
         let shared = Arc::new(Shared {
             driver: Arc::clone(&driver),
+            shelf,
             identity: options.identity,
             access_key: options.access_key,
             stop: watch::Sender::new(false),

@@ -53,6 +53,8 @@ impl<C: FnMut(&Handover) -> Program> Runner<C> {
                 self.schedule(at, environment, EnvironmentEvent::Ready { environment, init_ms });
             }
             Effect::Invoke(handover) => self.run(now_ms, &handover),
+            // Scripted programs need no files; whoever lets functions be made of images tells when they are ready.
+            Effect::Prepare(_) => {}
             Effect::Kill { environment } => {
                 for key in self.of.remove(&environment).unwrap_or_default() {
                     self.due.remove(&key);

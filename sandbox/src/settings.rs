@@ -1,8 +1,11 @@
 //! What kind of AWS the sandbox plays: names, images, delays, quotas and faults.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::faults::Faults;
+use crate::images::OwnImage;
+use crate::images::names::Name;
 
 /// Everything that the model's behaviour depends on, but for the calls and their times.
 #[derive(Clone, Debug)]
@@ -15,6 +18,11 @@ pub struct Settings {
     pub seed: u64,
     /// What "ECR" has: `name:tag` to image.
     pub images: BTreeMap<String, Image>,
+    /// The processor of this machine, in Lambda's words: images for others cannot run.
+    pub machine: String,
+    /// A function with this tag gets the runner's bootstrap in front of its image's program; every other image with
+    /// files of its own is started as it is, as in AWS.
+    pub front_tag: Option<(String, String)>,
     /// How long things take.
     pub timing: Timing,
     /// How much is allowed.
@@ -43,6 +51,8 @@ pub enum ImageSource {
     /// This machine's own file system, with the runner's bootstrap in front.
     #[default]
     Host,
+    /// The image's own, in each of its architectures.
+    Own(Vec<Arc<OwnImage>>),
 }
 
 /// Why a function is in its state.
@@ -223,6 +233,8 @@ impl Settings {
             account_id: "000000000000".to_owned(),
             seed: 1,
             images: BTreeMap::from([(HOST_IMAGE.to_owned(), Image::default())]),
+            machine: machine().to_owned(),
+            front_tag: None,
             timing,
             quotas,
             faults: Faults::default(),
@@ -230,17 +242,30 @@ impl Settings {
         }
     }
 
-    /// Finds an image by its URI: the last path segment is the name, the tag defaults to `latest`, and a digest
-    /// stands for the tag `latest`. Gives the key in [`Settings::images`] too.
+    /// Finds an image by its URI in any spelling; the tag defaults to `latest`. Of an image without files of its own,
+    /// every digest stands for the tag `latest`. Gives the key in [`Settings::images`] too.
     #[must_use]
     pub fn image(&self, uri: &str) -> Option<(&str, &Image)> {
-        let name = uri.rsplit('/').next().unwrap_or(uri);
-        let key = match name.split_once('@') {
-            Some((name, _digest)) => format!("{}:latest", name.split(':').next().unwrap_or(name)),
-            None if name.contains(':') => name.to_owned(),
-            None => format!("{name}:latest"),
+        let name = Name::parse(uri)?;
+        let found = match &name.digest {
+            None => self.images.get_key_value(&name.key()),
+            Some(digest) => self.images.iter().find(|(key, image)| match &image.source {
+                ImageSource::Host => **key == format!("{}:latest", name.repository),
+                ImageSource::Own(images) => {
+                    key.rsplit_once(':').is_some_and(|(repository, _)| repository == name.repository)
+                        && images.iter().any(|image| image.digest == *digest)
+                }
+            }),
         };
-        self.images.get_key_value(&key).map(|(key, image)| (key.as_str(), image))
+        found.map(|(key, image)| (key.as_str(), image))
+    }
+}
+
+/// The processor that this program was built for, in Lambda's words.
+fn machine() -> &'static str {
+    match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 
@@ -251,13 +276,29 @@ mod tests {
     #[test]
     fn image_names() {
         let settings = Settings::instant();
-        for uri in
-            ["host", "host:latest", "000000000000.dkr.ecr.us-east-1.amazonaws.com/host:latest", "a.b/c/host@sha256:00"]
+        for uri in ["host", "host:latest", "000000000000.dkr.ecr.us-east-1.amazonaws.com/host:latest", "host@sha256:00"]
         {
             assert!(settings.image(uri).is_some(), "{uri}");
         }
         for uri in ["", "host:1", "hosts", "host/other", "registry/other:latest"] {
             assert!(settings.image(uri).is_none(), "{uri}");
         }
+    }
+
+    #[test]
+    fn an_image_with_files_is_found_by_its_digest() {
+        let mut settings = Settings::instant();
+        let own = |digest: &str| {
+            let image = Arc::new(OwnImage { digest: digest.to_owned(), ..OwnImage::default() });
+            Image { source: ImageSource::Own(vec![image]), ..Image::default() }
+        };
+        settings.images.insert("busybox:1".to_owned(), own("aa"));
+        settings.images.insert("busybox:latest".to_owned(), own("bb"));
+        let key = |uri| settings.image(uri).map(|(key, _)| key);
+        assert_eq!(key("docker.io/library/busybox:1"), Some("busybox:1"));
+        assert_eq!(key("busybox@sha256:bb"), Some("busybox:latest"));
+        assert_eq!(key("busybox:latest@sha256:aa"), Some("busybox:1"));
+        assert_eq!(key("busybox@sha256:cc"), None);
+        assert_eq!(key("other@sha256:aa"), None);
     }
 }

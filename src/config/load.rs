@@ -42,6 +42,8 @@ pub struct Sources {
     pub flags: Flags,
     /// Which defaults.
     pub place: Place,
+    /// `--sandbox-images`, absolute.
+    pub sandbox_images: Vec<PathBuf>,
     /// `--adopt`.
     pub adopt: bool,
 }
@@ -291,6 +293,7 @@ fn read(from: &mut Reading<'_>, sources: &Sources) -> Option<Config> {
         gc_grace: gc_grace?,
         drain_timeout: drain_timeout?,
         sandbox: sources.place == Place::Sandbox,
+        sandbox_images: sources.sandbox_images.clone(),
         adopt: sources.adopt,
     };
     check_together(from, &config);

@@ -46,6 +46,7 @@ use self::backoff::Schedule;
 use self::census::Census;
 use self::claim::{Claim, Claimant};
 use self::names::Identity;
+pub use self::names::{BOOTSTRAP, TAG_PROTOCOL};
 use self::queue::{Priority, Queue};
 use self::shared::{KICKS, Kick, Shared};
 use self::slots::Slots;

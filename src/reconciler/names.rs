@@ -16,6 +16,14 @@ pub(crate) const TAG_CREATED: &str = "sockerless.created";
 /// The tag that tells people who made the function.
 pub(crate) const TAG_MANAGED_BY: &str = "sockerless.managed-by";
 
+/// The tag with who speaks the Runtime API in the image: [`BOOTSTRAP`] or [`NATIVE`]. Who builds or runs the image has to
+/// know it.
+pub const TAG_PROTOCOL: &str = "sockerless.protocol";
+/// The image needs the bootstrap in front.
+pub const BOOTSTRAP: &str = "bootstrap";
+/// The image has a runtime of its own.
+const NATIVE: &str = "native";
+
 /// Hexadecimal digits of the container's id in a function's name: 96 bits. The whole id would leave no room for a prefix
 /// in Lambda's 64 characters.
 const ID_DIGITS: usize = 24;
@@ -89,11 +97,16 @@ impl Identity {
     /// What CreateFunction is told for a container.
     #[must_use]
     pub(crate) fn new_function(&self, container: &Container) -> NewFunction {
+        let protocol = match container.spec.config.function.protocol {
+            Protocol::Bootstrap => BOOTSTRAP,
+            Protocol::Native => NATIVE,
+        };
         let tags = [
             (TAG_INSTANCE, self.instance.clone()),
             (TAG_CONTAINER, container.id.to_string()),
             (TAG_CREATED, container.created_at.as_secs().to_string()),
             (TAG_MANAGED_BY, env!("CARGO_PKG_NAME").to_owned()),
+            (TAG_PROTOCOL, protocol.to_owned()),
         ];
         NewFunction {
             name: self.function_name(&container.id, container.status.incarnation),
@@ -183,6 +196,7 @@ pub(crate) fn payload(config: &ContainerConfig, token: &str) -> Vec<u8> {
                     version: VERSION,
                     token: token.to_owned(),
                     command: entrypoint.chain(config.cmd.iter().flatten()).cloned().collect(),
+                    after_entrypoint: config.entrypoint.is_none(),
                     env: config.env.clone(),
                     working_dir: config.working_dir.clone(),
                     payload: given,
@@ -278,8 +292,12 @@ mod tests {
         let envelope: Envelope = serde_json::from_slice(&payload(&config, "token")).unwrap();
         let order = envelope.sockerless;
         assert_eq!((order.token.as_str(), order.command.join(" ").as_str()), ("token", "sh -c exit 3"));
+        assert!(!order.after_entrypoint, "the container's own entrypoint replaces the image's");
         assert_eq!((order.env, order.working_dir), (vec!["A=b=c".to_owned()], Some("/tmp".to_owned())));
         assert_eq!(order.payload.as_deref(), Some("{\"x\":1}"));
+        config.entrypoint = None;
+        let envelope: Envelope = serde_json::from_slice(&payload(&config, "token")).unwrap();
+        assert!(envelope.sockerless.after_entrypoint && envelope.sockerless.command == ["-c", "exit 3"]);
     }
 
     #[test]

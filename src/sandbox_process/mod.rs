@@ -26,7 +26,7 @@ use crate::api::client::{Client, ClientError, Reply};
 use crate::config::{Config, KEYS};
 use rendezvous::Rendezvous;
 
-pub use serve::serve;
+pub use serve::{enter_image, serve};
 
 /// The key id and the secret that the sandbox takes.
 pub const CREDENTIALS: (&str, &str) = ("sandbox", "sandbox");
@@ -59,6 +59,9 @@ pub enum SandboxError {
         /// Its log.
         log: PathBuf,
     },
+    /// The sandbox does not take the images.
+    #[error("the sandbox cannot use the images: {0}")]
+    Images(String),
     /// The sandbox itself could not start.
     #[error(transparent)]
     Start(#[from] sockerless_sandbox::StartError),
@@ -70,6 +73,7 @@ struct Files {
     rendezvous: PathBuf,
     lock: PathBuf,
     log: PathBuf,
+    images: PathBuf,
 }
 
 impl Files {
@@ -79,7 +83,12 @@ impl Files {
             path.push(end);
             PathBuf::from(path)
         };
-        Self { rendezvous: beside(".sandbox"), lock: beside(".sandbox.lock"), log: beside(".sandbox.log") }
+        Self {
+            rendezvous: beside(".sandbox"),
+            lock: beside(".sandbox.lock"),
+            log: beside(".sandbox.log"),
+            images: beside(".sandbox.images"),
+        }
     }
 
     fn of_rendezvous(rendezvous: &Path) -> Self {
@@ -107,6 +116,7 @@ impl SandboxProcess {
             let mut child: Option<Child> = None;
             loop {
                 if let Some(found) = find(&files.rendezvous).await {
+                    found.add_images(&config.sandbox_images).await?;
                     return Ok(found);
                 }
                 // A child that has ended found the lock taken: by a process that is about to be ready, or to end.
@@ -117,6 +127,21 @@ impl SandboxProcess {
             }
         };
         timeout(START_WAIT, ready).await.unwrap_or_else(|_| Err(SandboxError::NotReady { log: files.log.clone() }))
+    }
+
+    /// Has it look for images there, too. It may have been started without, or with others.
+    async fn add_images(&self, directories: &[PathBuf]) -> Result<(), SandboxError> {
+        if directories.is_empty() {
+            return Ok(());
+        }
+        let refused = |error: ClientError| SandboxError::Images(error.to_string());
+        let body = json!({ "directories": directories });
+        let reply = self.client.send(Method::POST, "/_sandbox/images", Some(&body)).await.map_err(refused)?;
+        if reply.status() == 200 {
+            return Ok(());
+        }
+        let told = reply.json().await.map_err(refused)?;
+        Err(SandboxError::Images(told["message"].as_str().unwrap_or_default().to_owned()))
     }
 
     /// Where it listens, for the SDK's clients.
@@ -139,6 +164,21 @@ impl SandboxProcess {
 impl Drop for SandboxProcess {
     fn drop(&mut self) {
         self.attendance.abort();
+    }
+}
+
+/// Tells the sandbox of this database, if it has one that is alive, where more images are.
+///
+/// # Errors
+///
+/// If it does not take them.
+pub async fn offer_images(config: &Config) -> Result<(), SandboxError> {
+    if !config.sandbox || config.sandbox_images.is_empty() {
+        return Ok(());
+    }
+    match find(&Files::of(&config.database).rendezvous).await {
+        Some(found) => found.add_images(&config.sandbox_images).await,
+        None => Ok(()),
     }
 }
 

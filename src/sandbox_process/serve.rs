@@ -3,15 +3,19 @@
 use std::fs::{self, TryLockError};
 use std::io;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use sockerless_sandbox::runner::RunnerConfig;
+use sockerless_bootstrap::Image;
+use sockerless_bootstrap::protocol::MARKER;
+use sockerless_sandbox::runner::{self, RunnerConfig};
 use sockerless_sandbox::settings::Settings;
-use sockerless_sandbox::{Options, Programs, Sandbox};
+use sockerless_sandbox::{ImageOptions, Options, Programs, Sandbox};
 
 use super::rendezvous::Rendezvous;
 use super::{CREDENTIALS, Files, SandboxError, open};
 use crate::config::Config;
+use crate::reconciler::{BOOTSTRAP, TAG_PROTOCOL};
 use crate::signals::Signals;
 use crate::terminal;
 
@@ -56,6 +60,16 @@ pub async fn serve(config: &Config, rendezvous: Option<&Path>, mut signals: Sign
     Ok(())
 }
 
+/// `sandbox-environment`: becomes what runs in an image's root, with the bootstrap as the front. Call it in a process
+/// without threads.
+#[must_use]
+pub fn enter_image() -> ExitCode {
+    runner::enter(|front| {
+        let image = Image { entrypoint: front.entrypoint, cmd: front.cmd };
+        sockerless_bootstrap::run_image(image, front.variables)
+    })
+}
+
 async fn until_end(sandbox: &Sandbox, signals: &mut Signals) {
     tokio::select! {
         () = sandbox.ended() => {}
@@ -65,11 +79,19 @@ async fn until_end(sandbox: &Sandbox, signals: &mut Signals) {
 
 fn options(config: &Config, identity: String, alone_limit: Option<Duration>) -> Result<Options, SandboxError> {
     let program = std::env::current_exe().map_err(SandboxError::Spawn)?;
-    let runner = RunnerConfig { bootstrap: vec![program.into_os_string(), "bootstrap".into()], isolate: true };
+    let this_with = |command: &str| vec![program.clone().into_os_string(), command.into()];
+    let runner =
+        RunnerConfig { bootstrap: this_with("bootstrap"), isolate: true, enter: this_with("sandbox-environment") };
     let account_id = config.role_arn.split(':').nth(4).unwrap_or_default().to_owned();
-    let settings = Settings { region: config.region.clone(), account_id, ..Settings::quick() };
+    let front_tag = Some((TAG_PROTOCOL.to_owned(), BOOTSTRAP.to_owned()));
+    let settings = Settings { region: config.region.clone(), account_id, front_tag, ..Settings::quick() };
+    let images = Some(ImageOptions {
+        directories: config.sandbox_images.clone(),
+        store: Files::of(&config.database).images,
+        front_mark: MARKER.as_bytes().to_vec(),
+    });
     let access_key = Some(CREDENTIALS.0.to_owned());
-    Ok(Options { settings, programs: Programs::Real(runner), identity, access_key, alone_limit })
+    Ok(Options { settings, programs: Programs::Real(runner), identity, access_key, alone_limit, images })
 }
 
 fn identity() -> Result<String, SandboxError> {

@@ -4,10 +4,13 @@
 //! |---|---|
 //! | `GET identity` | `{ "identity", "pid" }` |
 //! | `GET state` | [`crate::model::Snapshot`] |
+//! | `GET images` | `{ "directories", "images", "problems", "isolation" }` |
+//! | `POST images` with `{ "directories": [PATH] }` | the same, after looking there, too |
 //! | `POST faults` with [`Faults`] | `{}`; the rules before are gone |
 //! | `POST stop` with `{ "when_idle": bool }` | `{ "stopping" }` |
 //! | `GET attend` | nothing, as long as the client listens: so long the sandbox is not alone |
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,17 +31,40 @@ struct Stop {
     when_idle: bool,
 }
 
-pub(super) fn answer(shared: &Arc<Shared>, method: &Method, operation: &str, body: &Bytes) -> Answer {
+pub(super) async fn answer(shared: &Arc<Shared>, method: &Method, operation: &str, body: &Bytes) -> Answer {
     match (method, operation) {
         (&Method::GET, "identity") => {
             json_answer(StatusCode::OK, &json!({ "identity": shared.identity, "pid": std::process::id() }))
         }
         (&Method::GET, "state") => json_answer(StatusCode::OK, &shared.driver.snapshot()),
+        (&Method::GET, "images") => images(shared, Vec::new()).await,
+        (&Method::POST, "images") => match serde_json::from_slice::<AddImages>(body) {
+            Ok(more) => images(shared, more.directories).await,
+            Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+        },
         (&Method::POST, "faults") => set_faults(shared, body),
         (&Method::POST, "stop") => stop(shared, body),
         (&Method::GET, "attend") => http::Response::new(attend::Attendance::new(shared).boxed()),
         _ => refusal(StatusCode::NOT_FOUND, "there is no such operation"),
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddImages {
+    directories: Vec<PathBuf>,
+}
+
+async fn images(shared: &Shared, more: Vec<PathBuf>) -> Answer {
+    let listing = match shared.shelf.add(&shared.driver, more).await {
+        Ok(listing) => listing,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let mut told = json!(listing);
+    if let Some(told) = told.as_object_mut() {
+        told.insert("isolation".to_owned(), json!(shared.driver.isolation()));
+    }
+    json_answer(StatusCode::OK, &told)
 }
 
 fn set_faults(shared: &Shared, body: &Bytes) -> Answer {

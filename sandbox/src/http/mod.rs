@@ -25,7 +25,8 @@ use tokio::task::JoinSet;
 
 use crate::clock::now_ms;
 use crate::driver::{Called, Driver};
-use crate::model::{ApiError, Outcome, Transport};
+use crate::model::{ApiError, Operation, Outcome, Transport};
+use crate::shelf::Shelf;
 use crate::wire::{self, Incoming, Outgoing};
 
 /// The largest body that is read, in bytes. It is more than Lambda takes, so that Lambda's own limits can speak.
@@ -41,6 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) driver: Arc<Driver>,
+    pub(crate) shelf: Shelf,
     /// Told to whoever asks who this is.
     pub(crate) identity: String,
     /// The only access key id that is accepted; `None`: any, and none.
@@ -145,7 +147,7 @@ async fn answer(shared: &Arc<Shared>, request: http::Request<Body>, reset: &Atom
         return Ok(admin::refusal(StatusCode::FORBIDDEN, "web pages have no business here"));
     }
     if let Some(operation) = parts.uri.path().strip_prefix(admin::PREFIX) {
-        return Ok(admin::answer(shared, &parts.method, operation, &body));
+        return Ok(admin::answer(shared, &parts.method, operation, &body).await);
     }
     shared.touch();
     let query = parts.uri.query().unwrap_or_default();
@@ -158,7 +160,13 @@ async fn answer(shared: &Arc<Shared>, request: http::Request<Body>, reset: &Atom
         return refuse(&wire::too_large(MAX_BODY_BYTES));
     }
     match incoming.parse() {
-        Ok(request) => process(shared.driver.call(&request), request.operation(), reset).await,
+        Ok(request) => {
+            let operation = request.operation();
+            if matches!(operation, Operation::CreateFunction | Operation::UpdateFunctionCode) {
+                shared.shelf.refresh(&shared.driver).await;
+            }
+            process(shared.driver.call(&request), operation, reset).await
+        }
         Err(error) => refuse(&error),
     }
 }
@@ -170,7 +178,7 @@ fn wrong_credentials(shared: &Shared, incoming: &Incoming<'_>) -> Option<ApiErro
 }
 
 /// Waits for the answer if need be, and lets happen to it what the model says.
-async fn process(called: Called, operation: crate::model::Operation, reset: &AtomicBool) -> Result<Answer, Broken> {
+async fn process(called: Called, operation: Operation, reset: &AtomicBool) -> Result<Answer, Broken> {
     let Called { reply, answer } = called;
     if reply.transport == Transport::Reset {
         reset.store(true, Ordering::Relaxed);

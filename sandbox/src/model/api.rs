@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lambda_api as lambda;
 use super::logs_api as logs;
+use crate::images::OwnImage;
 
 /// Whose operation it is; the two services word their errors differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -333,6 +334,8 @@ pub struct Reply {
 /// What the world around the model has to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
+    /// Make the files of an image ready, and then tell [`Model::prepared`](super::Model::prepared).
+    Prepare(Arc<OwnImage>),
     /// Start an environment, which then reports [`EnvironmentEvent::Ready`] or [`EnvironmentEvent::Ended`].
     Start(Arc<EnvironmentSpec>),
     /// Hand an invocation to an environment that is ready.
@@ -360,16 +363,22 @@ pub struct EnvironmentSpec {
     pub name: String,
     /// The function's name.
     pub function: String,
-    /// The image, as a key of the settings' images.
-    pub image: String,
-    /// EntryPoint and Command of the function's ImageConfig; empty: the image's own.
+    /// The image's own files; `None`: this machine's.
+    pub image: Option<Arc<OwnImage>>,
+    /// Whether the bootstrap is put in front of the image's program.
+    pub front: bool,
+    /// The program and its first arguments: the function's, or else the image's.
+    pub entrypoint: Vec<String>,
+    /// The arguments: the function's, or else the image's. Those go with the image's entrypoint, as in Docker.
     pub command: Vec<String>,
-    /// WorkingDirectory of the ImageConfig.
+    /// The function's WorkingDirectory, or else the image's.
     pub working_dir: Option<String>,
-    /// The function's variables and Lambda's own, but for AWS_LAMBDA_RUNTIME_API.
+    /// The image's variables, above them Lambda's own, above them the function's; but for AWS_LAMBDA_RUNTIME_API.
     pub env: std::collections::BTreeMap<String, String>,
     /// MemorySize.
     pub memory_mb: u32,
+    /// EphemeralStorage.
+    pub tmp_mb: u32,
 }
 
 /// An invocation to be handed to an environment.

@@ -163,18 +163,20 @@ impl Model {
         ];
         let mut env: BTreeMap<_, _> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         env.extend(config.environment.iter().flat_map(|environment| environment.variables.clone()));
-        let image = config.image_config.clone().unwrap_or_default();
-        let command = image.entry_point.into_iter().chain(image.command).flatten().collect();
-        EnvironmentSpec {
+        let spec = EnvironmentSpec {
             environment,
             name,
             function: function.to_owned(),
-            image: config.image.key.clone(),
-            command,
-            working_dir: image.working_directory,
+            image: None,
+            front: false,
+            entrypoint: Vec::new(),
+            command: Vec::new(),
+            working_dir: None,
             env,
             memory_mb: config.memory_mb,
-        }
+            tmp_mb: u32::try_from(config.ephemeral_storage.size).unwrap_or(u32::MAX),
+        };
+        self.spec_of_image(config, spec)
     }
 
     fn ready(&mut self, environment: u64, init_ms: f64) {

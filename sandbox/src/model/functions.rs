@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::Model;
 use super::api::{ApiError, Response};
 use super::lambda_api::{
-    Code, CreateFunction, Environment, EphemeralStorage, FunctionCodeLocation, FunctionConfiguration, FunctionName,
+    CreateFunction, Environment, EphemeralStorage, FunctionCodeLocation, FunctionConfiguration, FunctionName,
     GetFunctionResponse, ImageConfig, ImageConfigResponse, ListFunctions, ListFunctionsResponse, ListTagsResponse,
     LoggingConfig, SnapStart, TracingConfig, VpcConfig,
 };
 use super::validate;
+use crate::images::OwnImage;
 use crate::settings::{Settings, StateReason};
 
 /// Functions on one page of ListFunctions, at most.
@@ -48,7 +49,9 @@ pub(super) struct Function {
     pub(super) ready_at: i64,
     /// It was Inactive before it became Pending.
     pub(super) restoring: bool,
-    fails: Option<StateReason>,
+    /// When it would be ready, or updated, if the files of its image were there.
+    pub(super) waits_until: Option<i64>,
+    pub(super) fails: Option<StateReason>,
     created_at: i64,
     deleted_at: Option<i64>,
 }
@@ -82,10 +85,10 @@ pub(super) struct Config {
 /// An image as it was when it was looked up.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
-    /// A key of the settings' images.
-    pub(super) key: String,
     pub(super) uri: String,
     pub(super) digest: String,
+    /// `None`: it is this machine's file system.
+    pub(super) own: Option<Arc<OwnImage>>,
 }
 
 impl Config {
@@ -234,26 +237,6 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn look_up_image(&self, code: &Code) -> Result<(Source, Option<StateReason>), ApiError> {
-        let Some(uri) = code.image_uri.as_deref().filter(|uri| !uri.is_empty()) else {
-            return Err(ApiError::invalid_parameter(
-                "Please provide ImageUri when creating a function with packageType Image.",
-            ));
-        };
-        let Some((key, image)) = self.settings.image(uri) else {
-            return Err(ApiError::invalid_parameter(format!(
-                "Source image {uri} does not exist. Provide a valid source image."
-            )));
-        };
-        if image.access_denied {
-            return Err(ApiError::invalid_parameter(
-                "Lambda does not have permission to access the ECR image. Check the ECR permissions.",
-            ));
-        }
-        let source = Source { key: key.to_owned(), uri: uri.to_owned(), digest: digest(key) };
-        Ok((source, image.fails.clone()))
-    }
-
     pub(super) fn create_function(&mut self, shape: &CreateFunction) -> Result<Response, ApiError> {
         let name = FunctionName::parse(&shape.function_name, None).name;
         validate::name(&name)?;
@@ -266,7 +249,9 @@ impl Model {
         if self.functions.live.contains_key(&name) {
             return Err(ApiError::conflict(format!("Function already exist: {name}")));
         }
-        let (image, fails) = self.look_up_image(&shape.code)?;
+        let (image, fails) = self.look_up_image(&shape.code, &config.architectures)?;
+        let planned = self.now.saturating_add(self.sample(self.settings.timing.pending));
+        let (ready_at, waits_until) = if fails.is_some() { (planned, None) } else { self.prepare(&image, planned) };
         config.image = image;
         self.functions.count += 1;
         let function = Function {
@@ -278,8 +263,9 @@ impl Model {
             tags: shape.tags.clone(),
             events: None,
             last_used: self.now,
-            ready_at: self.now.saturating_add(self.sample(self.settings.timing.pending)),
+            ready_at,
             restoring: false,
+            waits_until,
             fails,
             created_at: self.now,
             deleted_at: None,
@@ -298,7 +284,7 @@ impl Model {
         validate::architectures(&architectures)?;
         let config = Config {
             role: shape.role.clone(),
-            image: Source { key: String::new(), uri: String::new(), digest: String::new() },
+            image: Source { uri: String::new(), digest: String::new(), own: None },
             image_config: shape.image_config.clone(),
             environment: shape.environment.clone(),
             memory_mb: validate::memory(
@@ -415,13 +401,4 @@ fn decode_marker(marker: &str) -> Result<String, ApiError> {
     use base64::Engine as _;
     let bytes = base64::engine::general_purpose::STANDARD.decode(marker).ok();
     bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| ApiError::invalid_parameter("Invalid marker."))
-}
-
-/// 64 hexadecimal digits that depend on the image's name alone.
-fn digest(key: &str) -> String {
-    let seed = key
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3));
-    let mut rng = super::rng::Rng::new(seed);
-    format!("{}{}", rng.hex32(), rng.hex32())
 }

@@ -12,6 +12,7 @@ mod api;
 mod environments;
 mod failure;
 mod functions;
+mod images;
 mod interfere;
 mod invoke;
 pub mod lambda_api;

@@ -19,7 +19,13 @@ impl Model {
             validate::architectures(architectures)?;
             config.architectures.clone_from(architectures);
         }
-        config.image = self.look_up_image(&Code { image_uri: shape.image_uri.clone() })?.0;
+        let code = Code { image_uri: shape.image_uri.clone() };
+        let (image, fails) = self.look_up_image(&code, &config.architectures)?;
+        // What a new function would be told by its state, an existing one is spared.
+        if let Some(reason) = fails.filter(|_| image.own.is_some()) {
+            return Err(ApiError::invalid_parameter(reason.message));
+        }
+        config.image = image;
         if !shape.dry_run {
             self.update(&name, config)?;
         }
@@ -69,11 +75,14 @@ impl Model {
         config.revision_id = self.rng.uuid();
         config.modified_at = self.now;
         let now = self.now;
-        let until = now.saturating_add(self.sample(self.settings.timing.update));
+        let planned = now.saturating_add(self.sample(self.settings.timing.update));
+        let is_new_image = self.function_at(name, now)?.config.image.digest != config.image.digest;
+        let (until, waits_until) = if is_new_image { self.prepare(&config.image, planned) } else { (planned, None) };
         let function = self.function_mut(name)?;
         let previous = std::mem::replace(&mut function.config, Arc::new(config));
         function.previous = Some((now, previous));
         function.update_until = until;
+        function.waits_until = waits_until;
         Ok(())
     }
 

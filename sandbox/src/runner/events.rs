@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 
@@ -11,8 +12,10 @@ use bytes::Bytes;
 pub struct RunnerConfig {
     /// The command put in front in the image `host`: the path of a program, and its first arguments.
     pub bootstrap: Vec<OsString>,
-    /// Whether environments get namespaces of their own, where that is possible.
+    /// Whether environments on this machine's files get namespaces of their own, where that is possible.
     pub isolate: bool,
+    /// The command that enters the root of an image: it calls [`enter`](super::enter) with the bootstrap as the front.
+    pub enter: Vec<OsString>,
 }
 
 /// An environment to start.
@@ -22,14 +25,47 @@ pub struct EnvironmentConfig {
     pub environment: u64,
     /// 32 hexadecimal digits.
     pub name: String,
-    /// Arguments for the bootstrap.
+    /// Whose files it sees.
+    pub root: Root,
+    /// The program and its first arguments.
+    pub entrypoint: Vec<String>,
+    /// The arguments, or the program where there is no entrypoint.
     pub command: Vec<String>,
-    /// Where the bootstrap starts; absent: `/`.
+    /// Where the first process starts; absent: `/`.
     pub working_dir: Option<String>,
     /// All environment variables, but for AWS_LAMBDA_RUNTIME_API.
     pub env: BTreeMap<String, String>,
     /// The most memory that all of its processes may use together, in MiB.
     pub memory_mb: u32,
+    /// The size of its /tmp, in MiB.
+    pub tmp_mb: u32,
+}
+
+impl EnvironmentConfig {
+    pub(super) fn directory(&self) -> &str {
+        self.working_dir.as_deref().filter(|path| !path.is_empty()).unwrap_or("/")
+    }
+}
+
+/// Whose files an environment sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Root {
+    /// This machine's, with the bootstrap in front.
+    #[default]
+    Machine,
+    /// An image's.
+    Image(ImageRoot),
+}
+
+/// The files of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageRoot {
+    /// Where they are. /tmp, /dev and /proc are directories there.
+    pub files: PathBuf,
+    /// Files of this machine, and where they belong in the image: a file without a link on the way.
+    pub machine_files: Vec<(PathBuf, PathBuf)>,
+    /// Whether the bootstrap is in front of the image's program.
+    pub front: bool,
 }
 
 /// An invocation to hand over.
@@ -130,13 +166,24 @@ pub enum RunnerError {
     #[error("no bootstrap is configured, so there is nothing to run")]
     NoBootstrap,
     /// As AWS's Runtime.InvalidWorkingDir.
-    #[error("the working directory {path:?} cannot be used: {source}")]
+    #[error("chdir {path}: {source}")]
     WorkingDir {
         /// What was asked for.
         path: String,
         /// Why.
         source: io::Error,
     },
+    /// As AWS's Runtime.InvalidEntrypoint.
+    #[error("fork/exec {program}: {source}")]
+    Exec {
+        /// What was to be executed.
+        program: String,
+        /// Why that is not possible.
+        source: io::Error,
+    },
+    /// The image's root cannot be entered on this machine.
+    #[error("the image's root cannot be entered: {0}")]
+    Isolate(#[source] io::Error),
     /// The process or what it needs could not be made.
     #[error("the environment could not be started: {0}")]
     Start(#[from] io::Error),

@@ -1,6 +1,6 @@
 //! Starts a process with namespaces of its own.
 //!
-//! A new mount namespace with a /tmp of its own (in memory, 512 MB as on Lambda), and a new PID namespace whose
+//! A new mount namespace with a /tmp of its own (in memory, as large as the function asks for), and a new PID namespace whose
 //! first process is the bootstrap: when it ends, for whatever reason, the kernel kills everything else in it.
 //! Where that is not possible, there is a directory named by TMPDIR instead.
 //!
@@ -20,16 +20,16 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 
-/// The private directory, and its size on Lambda when nothing else is asked for.
+/// The private directory.
 const TMP: &str = "/tmp";
-const TMP_OPTIONS: &str = "mode=1777,size=512m";
 
 /// Gives the calling thread, and what it starts from now on, namespaces of its own.
-pub(super) fn enter_namespaces() -> nix::Result<()> {
+pub(super) fn enter_namespaces(tmp_mb: u32) -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("tmpfs"), TMP, Some("tmpfs"), flags, Some(TMP_OPTIONS))
+    let options = format!("mode=1777,size={tmp_mb}m");
+    mount(Some("tmpfs"), TMP, Some("tmpfs"), flags, Some(options.as_str()))
 }
 
 /// The program as an open file: its path may lead into the /tmp that is about to be hidden.

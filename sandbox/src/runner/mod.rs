@@ -10,6 +10,7 @@
 mod clock;
 mod environment;
 mod events;
+mod image;
 mod isolate;
 mod lines;
 mod memory;
@@ -28,7 +29,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use environment::{Environment, Handover};
-pub use events::{End, EnvironmentConfig, Invocation, RunnerConfig, RunnerError, RunnerEvent};
+pub use events::{End, EnvironmentConfig, ImageRoot, Invocation, Root, RunnerConfig, RunnerError, RunnerEvent};
+pub use image::{Front, Isolation, enter};
 use memory::Memory;
 use output::Output;
 use process::{Launch, Private, Process};
@@ -51,13 +53,21 @@ pub struct Runner {
     environments: Environments,
     /// Namespaces were refused once.
     refused: AtomicBool,
+    /// How well the latest environment in an image's root is isolated.
+    isolation: Mutex<Option<Isolation>>,
 }
 
 impl Runner {
     /// A runner that reports to `events`. An environment waits while that is full.
     #[must_use]
     pub fn new(config: RunnerConfig, events: mpsc::Sender<RunnerEvent>) -> Self {
-        Self { config, events, environments: Environments::default(), refused: AtomicBool::new(false) }
+        Self {
+            config,
+            events,
+            environments: Environments::default(),
+            refused: AtomicBool::new(false),
+            isolation: Mutex::default(),
+        }
     }
 
     /// Starts an environment. It is there when this returns; that it is ready is an event.
@@ -115,6 +125,30 @@ impl Runner {
         }
     }
 
+    /// How well environments in images' roots are isolated; `None`: there was none yet.
+    #[must_use]
+    pub fn isolation(&self) -> Option<Isolation> {
+        self.isolation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says it when it is news.
+    fn note_isolation(&self, isolation: &Isolation) {
+        let mut known = self.isolation.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref() == Some(isolation) {
+            return;
+        }
+        if isolation.missing.is_empty() {
+            tracing::info!(
+                user_namespace = isolation.user_namespace,
+                "environments in images' roots share the network only"
+            );
+        } else {
+            let missing = isolation.missing.join("; ");
+            tracing::warn!(missing, "environments in images' roots are not isolated in everything");
+        }
+        *known = Some(isolation.clone());
+    }
+
     fn processes(&self) -> Vec<Arc<Process>> {
         lock(&self.environments).values().map(|handle| Arc::clone(&handle.process)).collect()
     }
@@ -127,6 +161,11 @@ impl Runner {
         listener: &TcpListener,
     ) -> Result<Launched, RunnerError> {
         let runtime_api = listener.local_addr()?.to_string();
+        if matches!(config.root, Root::Image(_)) {
+            let (process, output) = self.launch_in(config, memory, &runtime_api, Private::Namespaces).await?;
+            process.isolation.iter().for_each(|isolation| self.note_isolation(isolation));
+            return Ok((process, output, None));
+        }
         if self.config.isolate && !self.refused.load(Ordering::Relaxed) {
             match self.launch_in(config, memory, &runtime_api, Private::Namespaces).await {
                 Ok((process, output)) => return Ok((process, output, None)),
@@ -155,6 +194,7 @@ impl Runner {
         let output = Output::new(reader)?;
         let launch = Launch {
             bootstrap: self.config.bootstrap.clone(),
+            enter: self.config.enter.clone(),
             config: config.clone(),
             runtime_api: runtime_api.to_owned(),
             output: writer,

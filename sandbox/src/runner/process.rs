@@ -13,7 +13,8 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use tokio::sync::{oneshot, watch};
 
-use super::events::{EnvironmentConfig, RunnerError};
+use super::events::{EnvironmentConfig, ImageRoot, Root, RunnerError};
+use super::image::{self, Entered, Isolation};
 use super::isolate::{self, Executable};
 use super::tree::{is_running, kill_tree};
 
@@ -28,6 +29,7 @@ const DEFAULTS: [(&str, &str); 2] =
 /// What to start.
 pub(super) struct Launch {
     pub(super) bootstrap: Vec<OsString>,
+    pub(super) enter: Vec<OsString>,
     pub(super) config: EnvironmentConfig,
     /// `host:port` of its Runtime API.
     pub(super) runtime_api: String,
@@ -46,6 +48,8 @@ pub(super) enum Private {
 /// A started process. It may have ended.
 pub(super) struct Process {
     pid: Pid,
+    /// Of one in an image's root.
+    pub(super) isolation: Option<Isolation>,
     alive: Mutex<bool>,
     ended: watch::Receiver<Option<ExitStatus>>,
 }
@@ -56,7 +60,7 @@ impl Process {
         let (started, start) = oneshot::channel();
         std::thread::Builder::new().name(format!("environment-{}", launch.config.environment)).spawn(move || {
             match launch.spawn() {
-                Ok(child) => supervise(child, started),
+                Ok((child, isolation)) => supervise(child, isolation, started),
                 // Nobody waits any more if the runner is gone.
                 Err(error) => drop(started.send(Err(error))),
             }
@@ -97,17 +101,31 @@ impl Process {
 }
 
 impl Launch {
-    fn spawn(self) -> Result<Child, RunnerError> {
+    fn spawn(self) -> Result<(Child, Option<Isolation>), RunnerError> {
+        match self.config.root.clone() {
+            Root::Machine => Ok((self.spawn_here()?, None)),
+            Root::Image(image) => self.spawn_in(&image),
+        }
+    }
+
+    fn spawn_in(self, image: &ImageRoot) -> Result<(Child, Option<Isolation>), RunnerError> {
+        let Self { enter, config, runtime_api, output, entrance, .. } = self;
+        let Entered { child, isolation } = image::start(&enter, &config, image, &runtime_api, output, entrance)?;
+        Ok((child, Some(isolation)))
+    }
+
+    fn spawn_here(self) -> Result<Child, RunnerError> {
         let (program, arguments) = self.bootstrap.split_first().ok_or(RunnerError::NoBootstrap)?;
         let executable = Executable::open(program)?;
         let namespaces = matches!(self.private, Private::Namespaces);
         if namespaces {
-            isolate::enter_namespaces().map_err(io::Error::from)?;
+            isolate::enter_namespaces(self.config.tmp_mb).map_err(io::Error::from)?;
         }
-        let directory = self.config.working_dir.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
+        let directory = self.config.directory();
         check_directory(directory)?;
         let mut command = executable.command();
-        command.args(arguments).args(&self.config.command).current_dir(directory).process_group(0);
+        command.args(arguments).args(&self.config.entrypoint).args(&self.config.command);
+        command.current_dir(directory).process_group(0);
         command.env_clear().envs(DEFAULTS).envs(&self.config.env).env("AWS_LAMBDA_RUNTIME_API", &self.runtime_api);
         if let Private::Directory(path) = &self.private
             && !self.config.env.contains_key("TMPDIR")
@@ -122,14 +140,22 @@ impl Launch {
 fn check_directory(path: &str) -> Result<(), RunnerError> {
     let check = std::fs::metadata(Path::new(path))
         .and_then(|metadata| if metadata.is_dir() { Ok(()) } else { Err(io::Error::from(Errno::ENOTDIR)) });
-    check.map_err(|source| RunnerError::WorkingDir { path: path.to_owned(), source })
+    let words = |error: io::Error| match error.raw_os_error() {
+        Some(code) => io::Error::other(Errno::from_raw(code).desc().to_lowercase()),
+        None => error,
+    };
+    check.map_err(|error| RunnerError::WorkingDir { path: path.to_owned(), source: words(error) })
 }
 
 /// The thread's life: until the process and everything that it left have ended.
-fn supervise(mut child: Child, started: oneshot::Sender<Result<Arc<Process>, RunnerError>>) {
+fn supervise(
+    mut child: Child,
+    isolation: Option<Isolation>,
+    started: oneshot::Sender<Result<Arc<Process>, RunnerError>>,
+) {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let (ended_in, ended) = watch::channel(None);
-    let process = Arc::new(Process { pid, alive: Mutex::new(true), ended });
+    let process = Arc::new(Process { pid, isolation, alive: Mutex::new(true), ended });
     if started.send(Ok(Arc::clone(&process))).is_err() {
         process.kill();
     }

@@ -58,8 +58,8 @@ pub(super) fn admit(body: &Value, platform: Option<&str>, config: &Config) -> Re
         image: image.to_owned(),
         image_reference: reference.canonical(),
         image_uri,
-        entrypoint: entrypoint(&given),
-        cmd: words(&given, "Cmd").filter(|cmd| !cmd.is_empty()),
+        entrypoint: entrypoint(&given)?,
+        cmd: cmd(&given),
         env: environment::read(&given)?,
         working_dir: working_dir(&given)?,
         labels,
@@ -104,10 +104,20 @@ fn words(map: &Map<String, Value>, name: &str) -> Option<Vec<String>> {
     }
 }
 
-/// `[""]` takes the image's entrypoint away, an empty list leaves it.
-fn entrypoint(given: &Map<String, Value>) -> Option<Vec<String>> {
-    let words = words(given, "Entrypoint").filter(|words| !words.is_empty())?;
-    if words.iter().all(String::is_empty) { Some(Vec::new()) } else { Some(words) }
+/// `[""]` takes the image's entrypoint away, and with it the image's command; an empty list leaves both.
+fn entrypoint(given: &Map<String, Value>) -> Result<Option<Vec<String>>, ApiError> {
+    let Some(words) = words(given, "Entrypoint").filter(|words| !words.is_empty()) else { return Ok(None) };
+    if words != [""] {
+        return Ok(Some(words));
+    }
+    if cmd(given).is_none() {
+        return Err(bad("no command specified"));
+    }
+    Ok(Some(Vec::new()))
+}
+
+fn cmd(given: &Map<String, Value>) -> Option<Vec<String>> {
+    words(given, "Cmd").filter(|cmd| !cmd.is_empty())
 }
 
 fn working_dir(given: &Map<String, Value>) -> Result<Option<String>, ApiError> {
@@ -155,6 +165,7 @@ fn check_sizes(config: &ContainerConfig) -> Result<(), ApiError> {
                 version: VERSION,
                 token: "0".repeat(TOKEN_CHARS),
                 command,
+                after_entrypoint: config.entrypoint.is_none(),
                 env: config.env.clone(),
                 working_dir: config.working_dir.clone(),
                 payload: config.function.payload.clone(),

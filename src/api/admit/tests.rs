@@ -41,6 +41,7 @@ fn config() -> Config {
         gc_grace: Duration::from_secs(1),
         drain_timeout: Duration::from_secs(1),
         sandbox: true,
+        sandbox_images: Vec::new(),
         adopt: false,
     }
 }
@@ -104,8 +105,12 @@ fn commands_come_as_text_or_list() {
     let config = admitted(json!({"Image": "a", "Cmd": "echo hi", "Entrypoint": "/bin/sh"}));
     assert_eq!(config.cmd, Some(vec!["echo hi".to_owned()]));
     assert_eq!(config.entrypoint, Some(vec!["/bin/sh".to_owned()]));
-    let config = admitted(json!({"Image": "a", "Cmd": [], "Entrypoint": [""]}));
-    assert_eq!((config.cmd, config.entrypoint), (None, Some(Vec::new())));
+    let config = admitted(json!({"Image": "a", "Cmd": ["x"], "Entrypoint": [""]}));
+    assert_eq!((config.cmd, config.entrypoint), (Some(vec!["x".to_owned()]), Some(Vec::new())));
+    for cmd in [json!([]), json!(null)] {
+        let nothing = refused(json!({"Image": "a", "Cmd": cmd, "Entrypoint": [""]}));
+        assert_eq!(nothing, (400, "no command specified".to_owned()));
+    }
     let config = admitted(json!({"Image": "a", "Cmd": null, "Entrypoint": []}));
     assert_eq!((config.cmd, config.entrypoint), (None, None));
 }

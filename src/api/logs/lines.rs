@@ -1,5 +1,6 @@
 //! From log events to the program's own lines. PURE.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use sockerless_bootstrap::protocol::{Marker, Stream, decode_line};
@@ -18,8 +19,8 @@ pub(super) struct Line {
     pub(super) stream: Stream,
     /// When, Unix milliseconds.
     pub(super) at_ms: i64,
-    /// The text, with its newline if it had one.
-    pub(super) text: String,
+    /// What it wrote, with its newline if it had one.
+    pub(super) text: Vec<u8>,
     /// The invocation that it belongs to, as far as the log tells.
     pub(super) request_id: Option<String>,
 }
@@ -143,7 +144,7 @@ impl Decoder {
         }
         let request_id = place.request_id.clone();
         let (stream, text, complete) = match self.protocol {
-            Protocol::Native => (Stream::Stdout, message, true),
+            Protocol::Native => (Stream::Stdout, Cow::Borrowed(message.as_bytes()), true),
             Protocol::Bootstrap => match decode_line(message) {
                 Some(decoded) => decoded,
                 None => {
@@ -154,8 +155,9 @@ impl Decoder {
                 }
             },
         };
-        let end = if complete { "\n" } else { "" };
-        Some(Line { stream, at_ms: event.timestamp_ms, text: format!("{text}{end}"), request_id })
+        let mut text = text.into_owned();
+        text.extend(complete.then_some(b'\n'));
+        Some(Line { stream, at_ms: event.timestamp_ms, text, request_id })
     }
 }
 
@@ -184,7 +186,7 @@ mod tests {
             message: (*message).to_owned(),
         };
         let lines = messages.iter().map(event).filter_map(|event| decoder.line(&event));
-        lines.map(|line| (line.stream, line.text)).collect()
+        lines.map(|line| (line.stream, String::from_utf8(line.text).unwrap())).collect()
     }
 
     #[test]
@@ -240,6 +242,7 @@ mod tests {
             "[stderr] err",
             "[stdout+] half",
             "[stdout] [stderr] no",
+            "[stderr%] 100%25 caf%C3%A9",
             "",
             "@sockerless:exit t 0 exited",
         ];
@@ -249,6 +252,7 @@ mod tests {
             (Stream::Stderr, "err\n"),
             (Stream::Stdout, "half"),
             (Stream::Stdout, "[stderr] no\n"),
+            (Stream::Stderr, "100% caf\u{e9}\n"),
             (Stream::Stdout, "\n"),
         ];
         assert_eq!(found, expected.map(|(stream, text)| (stream, text.to_owned())));

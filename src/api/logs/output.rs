@@ -42,16 +42,16 @@ impl Wanted {
     }
 
     fn render(&self, line: &Line, into: &mut Vec<u8>) {
-        let mut text = String::with_capacity(line.text.len() + 32);
+        let mut text = Vec::with_capacity(line.text.len() + 32);
         if self.timestamps {
-            text.push_str(&Timestamp::from_millis(line.at_ms).to_string());
-            text.push(' ');
+            text.extend_from_slice(Timestamp::from_millis(line.at_ms).to_string().as_bytes());
+            text.push(b' ');
         }
         if self.details {
-            text.push(' ');
+            text.push(b' ');
         }
-        text.push_str(&line.text);
-        push_output(into, line.stream, self.bare, text.as_bytes());
+        text.extend_from_slice(&line.text);
+        push_output(into, line.stream, self.bare, &text);
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
     use crate::api::reply::{self, Body};
 
     fn line(stream: Stream, at_ms: i64, text: &str) -> Line {
-        Line { stream, at_ms, text: text.to_owned(), request_id: None }
+        Line { stream, at_ms, text: text.into(), request_id: None }
     }
 
     async fn shown(wanted: Wanted, lines: &[Line]) -> Vec<u8> {

@@ -61,7 +61,7 @@ impl From<StateError> for Stop {
 /// The first lines of one invocation, to find the place in the run's tail where CloudWatch's lines stop.
 #[derive(Debug, Default)]
 struct Remembered {
-    lines: Vec<(Stream, String)>,
+    lines: Vec<(Stream, Vec<u8>)>,
     bytes: usize,
 }
 
