@@ -3,7 +3,7 @@
 use super::learn;
 use crate::clock::Timestamp;
 use crate::state::model::life::{self, Life};
-use crate::state::model::{Cause, Container, Exit, InvocationKind, Known, Run, RunPhase, Status};
+use crate::state::model::{Cause, Container, ContainerId, Exit, InvocationKind, Known, Run, RunPhase, Status};
 use crate::state::{ContainerEvent, FactWrite};
 use crate::telemetry;
 
@@ -35,8 +35,8 @@ pub(super) fn events_between(before: &Status, after: &Status, now: Timestamp) ->
     events
 }
 
-/// Counts what changed.
-pub(super) fn observe_change(before: &Status, after: &Status) {
+/// Counts what changed, and says once that an outcome is unknown.
+pub(super) fn observe_change(id: &ContainerId, before: &Status, after: &Status) {
     if let Some((run, exit)) = new_exit(before, after) {
         let invocation = match run.issued.as_ref().map(|issued| issued.kind) {
             Some(InvocationKind::RequestResponse) => "RequestResponse",
@@ -46,6 +46,15 @@ pub(super) fn observe_change(before: &Status, after: &Status) {
         metrics::counter!(telemetry::RUNS_TOTAL, "invocation" => invocation, "outcome" => outcome(exit)).increment(1);
         if exit.cause == Cause::Unknown {
             metrics::counter!(telemetry::UNKNOWN_OUTCOMES).increment(1);
+            tracing::warn!(
+                container = %id,
+                run = run.no,
+                invocation,
+                aws_request_id = run.request_id.as_deref().unwrap_or_default(),
+                reruns = after.reruns,
+                reason = exit.message,
+                "nobody can tell how a run ended"
+            );
         }
     }
     match (has_drift(before), has_drift(after)) {
