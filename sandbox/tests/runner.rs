@@ -457,6 +457,20 @@ async fn without_namespaces_there_is_a_private_tmpdir() {
     .unwrap();
 }
 
+/// Names follow from the seed, which two sandboxes of one process may share.
+#[tokio::test]
+async fn two_environments_of_one_name_do_not_meet() {
+    let bootstrap = bootstrap();
+    let (mut one, mut two) =
+        (Sandbox::new(&[bootstrap.to_str().unwrap()], false), Sandbox::new(&[bootstrap.to_str().unwrap()], false));
+    for sandbox in [&one, &two] {
+        sandbox.start(1, |config| config.name = format!("{:032x}", 7)).await;
+    }
+    assert_eq!(one.sh(1, "r1", "echo one > $TMPDIR/word").await.verdict().exit_code, 0);
+    assert_eq!(two.sh(1, "r2", "test -e $TMPDIR/word").await.verdict().exit_code, 1);
+    assert_eq!(one.sh(1, "r3", "test -e $TMPDIR/word").await.verdict().exit_code, 0);
+}
+
 #[tokio::test]
 async fn what_cannot_be_started_is_an_error() {
     let sandbox = Sandbox::new(&["/nonexistent"], true);

@@ -21,6 +21,8 @@ pub(crate) struct Schedule {
 pub(crate) const ACTIONS: Schedule = Schedule { first: Duration::from_millis(500), most: Duration::from_secs(120) };
 /// For runs that the restart policy repeats: as Docker does, from 100 ms to a minute.
 pub(crate) const RESTARTS: Schedule = Schedule { first: Duration::from_millis(100), most: Duration::from_secs(60) };
+/// For runs that are repeated because nobody could tell how they ended: what hid the end may last.
+pub(crate) const RERUNS: Schedule = Schedule { first: Duration::from_secs(10), most: Duration::from_secs(300) };
 
 /// After this many failures the delay does not grow any more: doubling from a millisecond passes any `most` by then.
 const MOST_DOUBLINGS: u32 = 32;

@@ -61,7 +61,7 @@ impl Shared {
                 Written::Stale => {}
                 Written::Gone => return Ok(false),
                 Written::At(_) => {
-                    observe_change(&container.status, &status);
+                    observe_change(id, &container.status, &status);
                     let settled =
                         life::unsettled_run(&container.status).is_some() && life::unsettled_run(&status).is_none();
                     if settled {

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use super::backoff::RESTARTS;
+use super::backoff::{RERUNS, RESTARTS};
 use super::learn::{CREATE_SETTLE, settle, was_answered};
 use super::verdict::End;
 use crate::clock::Timestamp;
@@ -210,7 +210,7 @@ impl Planner<'_> {
             return wait("backing off", status, Some(until));
         }
         if status.run.as_ref().is_some_and(|run| run.start != self.spec.starts) {
-            status.restarts = 0;
+            (status.restarts, status.reruns) = (0, 0);
         }
         self.ensure_function(status, wanted)
     }
@@ -234,7 +234,7 @@ impl Planner<'_> {
             return wait("the run has no end yet", status, Some(until));
         };
         if let Some(run) = status.run.as_mut() {
-            settle(run, End::unknown(why), Some(issued.at), self.moment.now);
+            settle(run, End::unknown(why, status.reruns), Some(issued.at), self.moment.now);
             run.log_closed = true;
         }
         // A native run that is still going on could be mistaken for the next one: that one gets a new function.
@@ -264,26 +264,36 @@ impl Planner<'_> {
 
     /// A wanted start that ends without a run of its own.
     fn end_without_a_run(&self, status: &Status) -> Option<Exit> {
-        let now = self.moment.now;
         let taken_up = life::current_run(self.spec, status).is_some_and(|run| run.phase != RunPhase::Refused);
         match life::life(self.spec, status) {
             Life::Exited(exit) if !taken_up => Some(exit),
             Life::Running { .. } | Life::Restarting(_) if self.failure_is_final(status) => {
                 let failure = status.retry.failure.as_ref();
-                Some(End::never_ran(failure.map_or("", |failure| failure.message.as_str())).at(None, now))
+                Some(self.never_ran(status, failure.map_or("", |failure| failure.message.as_str())))
             }
-            Life::Running { .. } | Life::Restarting(_) if self.is_from_before_the_adoption() => Some(
-                End::never_ran("the database was restored after this start was wished: start it again if it is wanted")
-                    .at(None, now),
-            ),
+            Life::Running { .. } | Life::Restarting(_) if self.is_from_before_the_adoption() => {
+                let why = "the database was restored after this start was wished: start it again if it is wanted";
+                Some(self.never_ran(status, why))
+            }
             Life::Running { .. } | Life::Restarting(_) if self.log_would_be_missing() => {
                 let why = "Event is refused: functions of this role were seen to write no logs, so the end of the run \
                            could not be observed; give the role logs:CreateLogStream and logs:PutLogEvents, or use \
                            RequestResponse";
-                Some(End::never_ran(why).at(None, now))
+                Some(self.never_ran(status, why))
             }
             _ => None,
         }
+    }
+
+    /// It will not be run, or not again. An unknown outcome before stays named: the program may have done its work.
+    fn never_ran(&self, status: &Status, why: &str) -> Exit {
+        let was_run = life::current_run(self.spec, status).is_some_and(|_| status.reruns > 0)
+            || life::again(self.spec, status) == Some(Again::Rerun);
+        let why = match was_run {
+            true => format!("outcome unknown: an earlier run may have done its work; it could not be run again: {why}"),
+            false => why.to_owned(),
+        };
+        End::never_ran(why).at(None, self.moment.now)
     }
 
     fn failure_is_final(&self, status: &Status) -> bool {
@@ -340,13 +350,16 @@ impl Planner<'_> {
     fn not_before(&self, status: &Status) -> Option<Timestamp> {
         let now = self.moment.now;
         let failed = status.retry.not_before;
-        let restart = match (life::again(self.spec, status), life::life(self.spec, status)) {
-            (Some(Again::Restart), Life::Restarting(exit)) => {
-                Some(exit.finished_at.after(RESTARTS.ceiling(status.restarts.saturating_add(1))))
-            }
+        let pause = match life::again(self.spec, status) {
+            Some(Again::Restart) => Some(RESTARTS.ceiling(status.restarts.saturating_add(1))),
+            Some(Again::Rerun) => Some(RERUNS.ceiling(status.reruns.saturating_add(1))),
+            None => None,
+        };
+        let again = match life::life(self.spec, status) {
+            Life::Restarting(exit) => pause.map(|pause| exit.finished_at.after(pause)),
             _ => None,
         };
-        failed.max(restart).filter(|until| *until > now)
+        failed.max(again).filter(|until| *until > now)
     }
 
     /// The function as it must be for what is wanted.
@@ -440,8 +453,10 @@ impl Planner<'_> {
         if !self.observed.slot_free {
             return Decision { because: "as many runs as allowed are under way", status, action: Action::AwaitSlot };
         }
-        if life::again(self.spec, &status) == Some(Again::Restart) {
-            status.restarts = status.restarts.saturating_add(1);
+        match life::again(self.spec, &status) {
+            Some(Again::Restart) => status.restarts = status.restarts.saturating_add(1),
+            Some(Again::Rerun) => status.reruns = status.reruns.saturating_add(1),
+            None => {}
         }
         let run_no = next_run_no(&status);
         remember_request_id(&mut status);

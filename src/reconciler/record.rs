@@ -7,7 +7,7 @@ use super::learn;
 use crate::clock::Timestamp;
 use crate::state::model::life::{self, Life};
 use crate::state::model::{
-    Cause, Container, Exit, FunctionState, InvocationKind, Known, Report, Run, RunPhase, Status,
+    Cause, Container, ContainerId, Exit, FunctionState, InvocationKind, Known, Report, Run, RunPhase, Status,
 };
 use crate::state::{ContainerEvent, FactWrite};
 use crate::telemetry;
@@ -43,8 +43,8 @@ pub(super) fn events_between(before: &Status, after: &Status, now: Timestamp) ->
     events
 }
 
-/// Counts what changed.
-pub(super) fn observe_change(before: &Status, after: &Status) {
+/// Counts what changed, and says once that an outcome is unknown.
+pub(super) fn observe_change(id: &ContainerId, before: &Status, after: &Status) {
     if let Some((run, exit)) = new_exit(before, after) {
         let invocation = match run.issued.as_ref().map(|issued| issued.kind) {
             Some(InvocationKind::RequestResponse) => "RequestResponse",
@@ -57,6 +57,15 @@ pub(super) fn observe_change(before: &Status, after: &Status) {
         }
         if exit.cause == Cause::Unknown {
             metrics::counter!(telemetry::UNKNOWN_OUTCOMES).increment(1);
+            tracing::warn!(
+                container = %id,
+                run = run.no,
+                invocation,
+                aws_request_id = run.request_id.as_deref().unwrap_or_default(),
+                reruns = after.reruns,
+                reason = exit.message,
+                "nobody can tell how a run ended"
+            );
         }
     }
     if let Some(report) = new_report(before, after) {

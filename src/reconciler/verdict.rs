@@ -34,9 +34,13 @@ impl End {
         Self::new(KILLED, Cause::Deadline, "the function's time was up")
     }
 
-    /// Nobody can tell.
-    pub(crate) fn unknown(why: &str) -> Self {
-        Self::new(NOT_THE_PROGRAM, Cause::Unknown, format!("outcome unknown: {why}"))
+    /// Nobody can tell. `reruns`: how often it was run again before for the same reason.
+    pub(crate) fn unknown(why: &str, reruns: u32) -> Self {
+        let often = match reruns {
+            0 => String::new(),
+            reruns => format!("; it was run {} times", reruns.saturating_add(1)),
+        };
+        Self::new(NOT_THE_PROGRAM, Cause::Unknown, format!("outcome unknown: {why}{often}"))
     }
 
     /// It will not be run.

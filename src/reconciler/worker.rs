@@ -111,7 +111,7 @@ impl Shared {
             match self.facts.write(write).await? {
                 Written::Stale => return Ok(None),
                 Written::Gone => return Ok(Some(Step::Done(Next::Idle))),
-                Written::At(_) => observe_change(&stored.status, &decision.status),
+                Written::At(_) => observe_change(&stored.id, &stored.status, &decision.status),
             }
             self.after_commit(stored, &decision).await?;
         }

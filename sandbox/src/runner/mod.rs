@@ -21,7 +21,7 @@ mod tree;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
@@ -77,6 +77,7 @@ impl Runner {
     pub async fn start(&self, config: EnvironmentConfig) -> Result<(), RunnerError> {
         let id = config.environment;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let config = EnvironmentConfig { name: unique(&config.name), ..config };
         let memory = Memory::new(&config.name, config.memory_mb);
         let started = clock::now();
         let (process, output, directory) = self.launch(&config, &memory, &listener).await?;
@@ -222,7 +223,7 @@ struct Directory(PathBuf);
 impl Directory {
     fn create(name: &str) -> std::io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
-        let path = std::env::temp_dir().join(format!("sockerless-{name}"));
+        let path = std::env::temp_dir().join(format!("sockerless-{}-{name}", std::process::id()));
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
@@ -243,6 +244,12 @@ fn remove(path: &Path) {
 /// No one holds the lock while something can fail in the middle.
 fn lock(environments: &Environments) -> MutexGuard<'_, HashMap<u64, Handle>> {
     environments.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Names follow from a sandbox's seed, and several sandboxes may be in one process: files of theirs must not meet.
+fn unique(name: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{name}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Whether the kernel has refused namespaces, or the mounts in them.

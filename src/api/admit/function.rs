@@ -10,7 +10,9 @@ use super::super::error::ApiError;
 use super::super::limits;
 use super::bad;
 use crate::config::Config;
-use crate::state::model::{Architecture, ContainerConfig, DeletionPolicy, FunctionSettings, InvocationKind, Protocol};
+use crate::state::model::{
+    Architecture, ContainerConfig, DeletionPolicy, FunctionSettings, InvocationKind, Protocol, UnknownOutcome,
+};
 
 const PREFIX: &str = "sockerless.lambda.";
 const BYTES_PER_MB: i64 = 1_024 * 1_024;
@@ -65,6 +67,7 @@ fn apply_label(settings: &mut FunctionSettings, name: &str, value: &str) -> Resu
         "architecture" => settings.architecture = architecture(value)?,
         "protocol" => settings.protocol = protocol(value)?,
         "deletion-policy" => settings.deletion_policy = deletion_policy(value)?,
+        "unknown-outcome" => settings.unknown_outcome = unknown_outcome(value)?,
         "role-arn" => settings.role_arn = role_arn(value)?,
         "subnet-ids" => settings.subnet_ids = ids(value, "subnet-", limits::MAX_SUBNETS)?,
         "security-group-ids" => settings.security_group_ids = ids(value, "sg-", limits::MAX_SECURITY_GROUPS)?,
@@ -111,6 +114,14 @@ fn deletion_policy(text: &str) -> Result<DeletionPolicy, String> {
         "delete" => Ok(DeletionPolicy::Delete),
         "retain" => Ok(DeletionPolicy::Retain),
         _ => Err(format!("{text:?} is neither delete nor retain")),
+    }
+}
+
+fn unknown_outcome(text: &str) -> Result<UnknownOutcome, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "fail" => Ok(UnknownOutcome::Fail),
+        "rerun" => Ok(UnknownOutcome::Rerun),
+        _ => Err(format!("{text:?} is neither fail nor rerun")),
     }
 }
 

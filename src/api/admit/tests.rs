@@ -169,6 +169,7 @@ fn dockers_flags_come_before_labels_and_labels_before_the_configuration() {
         "sockerless.lambda.security-group-ids": "sg-1",
         "sockerless.lambda.payload": "{\"a\":1}",
         "sockerless.lambda.deletion-policy": "retain",
+        "sockerless.lambda.unknown-outcome": "rerun",
     });
     let body = json!({"Image": "a", "Labels": labels, "HostConfig": {"Memory": 536_870_912}});
     let function = admit(&body, Some("linux/amd64"), &config()).unwrap().config.function;
@@ -183,6 +184,7 @@ fn dockers_flags_come_before_labels_and_labels_before_the_configuration() {
     assert_eq!(function.security_group_ids, ["sg-1"]);
     assert_eq!(function.payload.as_deref(), Some("{\"a\":1}"));
     assert_eq!(function.deletion_policy, DeletionPolicy::Retain);
+    assert_eq!(function.unknown_outcome, UnknownOutcome::Rerun);
     let function = admit(&body, None, &config()).unwrap().config.function;
     assert_eq!(function.architecture, Architecture::Arm64);
 }
@@ -204,6 +206,7 @@ fn bad_labels_are_refused_by_name() {
         ("security-group-ids", "sg-1,sg-2,sg-3,sg-4,sg-5,sg-6"),
         ("payload", "{"),
         ("deletion-policy", "keep"),
+        ("unknown-outcome", "retry"),
         ("memroy", "128"),
     ] {
         let key = format!("sockerless.lambda.{label}");

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::limits;
 use crate::state::model::life::{Life, again, current_run, is_waiting_to_be_issued, life};
-use crate::state::model::{Container, FunctionState, Known, Run, RunPhase};
+use crate::state::model::{Cause, Container, FunctionState, Known, Run, RunPhase, UnknownOutcome};
 
 /// What is known of the container in AWS.
 pub(super) fn sockerless(container: &Container) -> Value {
@@ -28,6 +28,8 @@ pub(super) fn sockerless(container: &Container) -> Value {
         "Protocol": settings.protocol,
         "InvocationType": run.and_then(|run| run.issued.as_ref()).map_or(settings.invocation, |issued| issued.kind),
         "DeletionPolicy": settings.deletion_policy,
+        "UnknownOutcome": settings.unknown_outcome,
+        "Reruns": status.reruns,
         "RunNumber": run.map_or(0, |run| run.no),
         "RequestId": run.and_then(|run| run.request_id.as_deref()),
         "LogGroup": settings.log_group,
@@ -97,6 +99,7 @@ fn conditions(container: &Container) -> Vec<Value> {
         let message = "an answer came, but no line of the run appeared in the log: the role may not write logs";
         list.push(condition("LogsMissing", true, "NoLogLine", message));
     }
+    list.extend(outcome_unknown(container));
     if let Some(failure) = &status.retry.failure {
         let reason = if failure.terminal_for.is_some() { "GivenUp" } else { "Failed" };
         let message = format!("{}: {}", failure.action, failure.message);
@@ -107,6 +110,18 @@ fn conditions(container: &Container) -> Vec<Value> {
         list.push(condition("RanTwice", true, "DuplicateDelivery", message));
     }
     list
+}
+
+/// The last run of the current start ended in a way that nobody can tell.
+fn outcome_unknown(container: &Container) -> Option<Value> {
+    let (spec, status) = (&container.spec, &container.status);
+    let RunPhase::Exited(exit) = &current_run(spec, status)?.phase else { return None };
+    let reason = match (spec.config.function.unknown_outcome, again(spec, status)) {
+        (UnknownOutcome::Fail, _) => "AtMostOnce",
+        (UnknownOutcome::Rerun, Some(_)) => "RunAgain",
+        (UnknownOutcome::Rerun, None) => "GivenUp",
+    };
+    (exit.cause == Cause::Unknown).then(|| condition("OutcomeUnknown", true, reason, &exit.message))
 }
 
 fn function_ready(container: &Container) -> Value {

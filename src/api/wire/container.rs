@@ -31,7 +31,7 @@ pub(in crate::api) fn inspect(container: &Container, image_id: &str) -> Value {
         "HostsPath": "",
         "LogPath": "",
         "Name": format!("/{}", container.name),
-        "RestartCount": container.status.restarts,
+        "RestartCount": container.status.restarts.saturating_add(container.status.reruns),
         "Driver": DRIVER,
         "Platform": "linux",
         "MountLabel": "",

@@ -1,8 +1,9 @@
 //! One step at a time: which action follows from which wish and facts.
 
 use super::*;
+use crate::reconciler::backoff::RERUNS;
 use crate::reconciler::plan::{AUTO_REMOVE_PATIENCE, DELIVERY_SLACK, LOG_PATIENCE, RUN_SLACK};
-use crate::state::model::life::{self, Life};
+use crate::state::model::life::{self, Life, MAX_RERUNS};
 use crate::state::model::{Cause, Exit, FailureKind};
 
 fn name() -> String {
@@ -84,15 +85,71 @@ fn an_events_deadline_includes_the_time_in_the_queue() {
     assert_eq!(deadline(&event), deadline(&sync).after(Duration::from_secs(300)));
 }
 
+/// Time passes, the log is read beyond it, and shows no end.
+fn no_end_is_seen(story: &mut Story) {
+    story.pass(10_000);
+    story.observed.read_through = story.now;
+    assert!(matches!(story.decide().action, Action::Wait { .. }), "neither the end nor a new run comes at once");
+}
+
 #[test]
 fn unknown_outcomes_are_run_again_only_if_that_was_chosen() {
     for (setting, again) in [(UnknownOutcome::Fail, false), (UnknownOutcome::Rerun, true)] {
         let mut story = Story::running(InvocationKind::RequestResponse, Protocol::Bootstrap);
         story.container.spec.config.function.unknown_outcome = setting;
-        story.pass(10_000);
-        story.observed.read_through = story.now;
+        no_end_is_seen(&mut story);
+        story.pass(60);
         let action = story.decide().action;
         assert_eq!(action == Action::Invoke { run_no: 2 }, again, "{action:?}");
+    }
+}
+
+#[test]
+fn an_unknown_outcome_is_run_again_with_growing_pauses_and_not_for_ever() {
+    for kind in [InvocationKind::RequestResponse, InvocationKind::Event] {
+        let mut story = Story::running(kind, Protocol::Bootstrap);
+        story.container.spec.config.function.unknown_outcome = UnknownOutcome::Rerun;
+        for rerun in 1..=MAX_RERUNS {
+            no_end_is_seen(&mut story);
+            let pause = RERUNS.ceiling(rerun);
+            let Action::Wait { until: Some(until) } = story.decide().action else { panic!("no pause") };
+            assert_eq!(until, story.now.after(pause));
+            story.pass(pause.as_secs());
+            assert_eq!(story.decide().action, Action::Invoke { run_no: u64::from(rerun) + 1 });
+            assert_eq!((story.container.status.reruns, story.container.status.restarts), (rerun, 0));
+        }
+        no_end_is_seen(&mut story);
+        story.pass(1_000_000);
+        assert!(matches!(story.decide().action, Action::Wait { until: None }));
+        let exit = exited(&story);
+        assert_eq!((exit.code, exit.cause), (125, Cause::Unknown));
+        assert!(exit.message.ends_with("; it was run 4 times"), "{}", exit.message);
+        story.start();
+        assert!(matches!(story.decide().action, Action::Invoke { .. }));
+        assert_eq!(story.container.status.reruns, 0, "a new start counts anew");
+    }
+}
+
+#[test]
+fn what_cannot_be_run_again_still_has_an_unknown_outcome() {
+    let mut story = Story::running(InvocationKind::RequestResponse, Protocol::Bootstrap);
+    story.container.spec.config.function.unknown_outcome = UnknownOutcome::Rerun;
+    no_end_is_seen(&mut story);
+    story.pass(60);
+    story.decide();
+    let denied = Outcome::Terminal(error(AwsErrorKind::AccessDenied));
+    story.absorb(&Action::Invoke { run_no: 2 }, &denied);
+    story.decide();
+    let refused = exited(&story);
+    assert_eq!((refused.code, refused.cause), (125, Cause::NeverRan));
+
+    let mut story = Story::running(InvocationKind::RequestResponse, Protocol::Bootstrap);
+    story.container.spec.config.function.unknown_outcome = UnknownOutcome::Rerun;
+    no_end_is_seen(&mut story);
+    story.observed.adopted_at = Some(story.now);
+    story.decide();
+    for message in [refused.message, exited(&story).message] {
+        assert!(message.starts_with("outcome unknown: ") && message.contains("could not be run again"), "{message}");
     }
 }
 

@@ -10,6 +10,9 @@ use crate::clock::Timestamp;
 pub const KILLED: u8 = 137;
 /// The exit code when the outcome is not the program's: never run, or nobody knows.
 pub const NOT_THE_PROGRAM: u8 = 125;
+/// With `unknown_outcome: rerun`, so often at most one start is run again because nobody could tell how its run ended:
+/// whatever hides the ends hides the next one too, and each run may have done its work.
+pub const MAX_RERUNS: u32 = 3;
 
 /// A container's life as a client sees it.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,7 +94,10 @@ pub fn again(spec: &Spec, status: &Status) -> Option<Again> {
         return None;
     }
     match exit.cause {
-        Cause::Unknown => (spec.config.function.unknown_outcome == UnknownOutcome::Rerun).then_some(Again::Rerun),
+        Cause::Unknown => {
+            let wanted = spec.config.function.unknown_outcome == UnknownOutcome::Rerun;
+            (wanted && status.reruns < MAX_RERUNS).then_some(Again::Rerun)
+        }
         Cause::Cancelled | Cause::NeverRan => None,
         Cause::Exited | Cause::FunctionError | Cause::Deadline | Cause::OutOfMemory => match spec.config.restart {
             RestartPolicy::OnFailure { max } if exit.code != 0 && (max == 0 || status.restarts < max) => {
@@ -220,6 +226,17 @@ mod tests {
             let between = matches!(life(&spec, &status), Life::Restarting(_));
             assert_eq!(between, expected.is_some(), "{cause:?} {code} {restarts}");
             assert_eq!(is_waiting_to_be_issued(&spec, &status), expected.is_some(), "{cause:?} {code} {restarts}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_run_again_only_so_often() {
+        let spec = started(RestartPolicy::OnFailure { max: 0 }, UnknownOutcome::Rerun);
+        let run = run(2, RunPhase::Exited(exit(125, Cause::Unknown)));
+        for (reruns, expected) in [(0, true), (MAX_RERUNS - 1, true), (MAX_RERUNS, false)] {
+            let status = Status { reruns, ..with_run(run.clone()) };
+            assert_eq!(again(&spec, &status), expected.then_some(Again::Rerun), "{reruns}");
+            assert_eq!(is_running(&spec, &status), expected, "{reruns}");
         }
     }
 

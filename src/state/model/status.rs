@@ -24,6 +24,9 @@ pub struct Status {
     pub run: Option<Run>,
     /// How often the current start was run again by the restart policy.
     pub restarts: u32,
+    /// How often the current start was run again because nobody could tell how its run ended.
+    #[serde(default)]
+    pub reruns: u32,
     /// Request ids of earlier runs, latest last: a log line of theirs is never taken for one of the current run.
     pub past_request_ids: Vec<String>,
     /// Log streams in which this container's output was seen, in the order in which they were seen.

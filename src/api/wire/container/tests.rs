@@ -1,6 +1,7 @@
 use super::*;
 use crate::api::tests::{container, ended, exit, issued_run};
-use crate::state::model::{Cause, Run, RunPhase};
+use crate::state::model::life::MAX_RERUNS;
+use crate::state::model::{Cause, Run, RunPhase, UnknownOutcome};
 
 /// Answers of a real daemon 29.7.2 in API 1.51.
 const REAL: &str = include_str!("real_inspect.json");
@@ -79,6 +80,21 @@ fn states_in_dockers_words() {
     assert_eq!((&state["OOMKilled"], &state["Error"]), (&json!(true), &json!("OutOfMemory")));
     let (state, _) = shown(&ended("a", 1, exit(125, Cause::NeverRan)));
     assert_eq!((&state["OOMKilled"], &state["Error"]), (&json!(false), &json!("NeverRan")));
+
+    let mut unknown = ended("a", 1, exit(125, Cause::Unknown));
+    let condition = |container: &Container| {
+        let shown = inspect(container, "");
+        let all = shown["Sockerless"]["Conditions"].as_array().unwrap().clone();
+        let found = all.into_iter().find(|condition| condition["type"] == "OutcomeUnknown").unwrap();
+        (found["reason"].clone(), shown["RestartCount"].clone(), shown["State"]["Status"].clone())
+    };
+    assert_eq!(condition(&unknown), (json!("AtMostOnce"), json!(0), json!("exited")));
+    unknown.spec.config.function.unknown_outcome = UnknownOutcome::Rerun;
+    unknown.status.restarts = 1;
+    unknown.status.reruns = MAX_RERUNS - 1;
+    assert_eq!(condition(&unknown), (json!("RunAgain"), json!(MAX_RERUNS), json!("restarting")));
+    unknown.status.reruns = MAX_RERUNS;
+    assert_eq!(condition(&unknown), (json!("GivenUp"), json!(MAX_RERUNS + 1), json!("exited")));
 
     let mut again = ended("a", 1, exit(1, Cause::Exited));
     again.spec.config.restart = RestartPolicy::OnFailure { max: 0 };
