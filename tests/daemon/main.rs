@@ -10,6 +10,8 @@
 
 mod docker;
 mod lives;
+mod once;
+mod once_plan;
 mod support;
 mod sweep;
 mod whose;
