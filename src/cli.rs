@@ -4,12 +4,15 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command as ClapCommand, CommandFactory as _, FromArgMatches, Parser, Subcommand,
 };
 
-use crate::config::{Environment, Flags, KEYS, Place, SYSTEM_FILE, Setting, Shape, Sources};
+use crate::config::{Environment, Flags, KEYS, Place, SYSTEM_FILE, Setting, Shape, Sources, duration};
+use crate::reconcile_once::Output;
+use crate::reconciler::PassOrder;
 
 /// The exit code of a command line or a configuration that cannot be used.
 pub const EXIT_USAGE: u8 = 64;
@@ -18,7 +21,8 @@ const AFTER_HELP: &str = "\
 Settings are taken from the defaults, then the configuration file, then the environment, then the flags: the last one \
 counts. A configuration file holds the same keys with `_` for `-`, below `lambda:`.
 
-Exit codes: 0 success; 1 error; 64 the command line or the configuration cannot be used.";
+Exit codes: 0 success; 1 error; 64 the command line or the configuration cannot be used. With --reconcile-once: 0 \
+nothing is left to do, 1 error, 2 something is left, or a dry run has found something.";
 
 const RUN_AFTER_HELP: &str = "\
 The exit code is the program's. Otherwise: 125 the container could not be run, or nobody can tell how it ended; \
@@ -121,6 +125,50 @@ pub struct ServeArgs {
     /// Take a copied or restored database into use although another one owns its functions.
     #[arg(long)]
     pub adopt: bool,
+    /// One pass instead of serving.
+    #[command(flatten)]
+    pub once: OnceArgs,
+}
+
+/// One pass instead of serving.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "One pass")]
+pub struct OnceArgs {
+    /// Converge once and end: settle runs that have ended, delete what was removed, collect orphans, mend drift. Not
+    /// beside a live daemon on the same database, unless --dry-run is given. Invokes nothing unless --start is given.
+    #[arg(long)]
+    pub reconcile_once: bool,
+    /// Change nothing; print what a pass would do next, one line an action, with its reason.
+    #[arg(long, requires = "reconcile_once", conflicts_with = "adopt")]
+    pub dry_run: bool,
+    /// Invoke runs that are wanted, and wait for their answers.
+    #[arg(long, requires = "reconcile_once")]
+    pub start: bool,
+    /// How long the pass may take, such as 90s, 10m or 1h [default: 10m].
+    #[arg(long, value_name = "TIME", requires = "reconcile_once", value_parser = deadline)]
+    pub deadline: Option<Duration>,
+    /// How the result is printed [default: text].
+    #[arg(long, requires = "reconcile_once")]
+    pub output: Option<Output>,
+}
+
+/// A pass may take so long if nothing else was said.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(600);
+const MAX_DEADLINE: Duration = Duration::from_secs(86_400);
+
+fn deadline(text: &str) -> Result<Duration, String> {
+    duration(text)
+        .filter(|deadline| (Duration::from_secs(1)..=MAX_DEADLINE).contains(deadline))
+        .ok_or_else(|| "a time such as 90s, 10m or 1h is needed, from 1s to 1d".to_owned())
+}
+
+impl OnceArgs {
+    /// What the pass is to do, if one is asked for.
+    #[must_use]
+    pub fn order(&self) -> Option<PassOrder> {
+        let deadline = self.deadline.unwrap_or(DEFAULT_DEADLINE);
+        self.reconcile_once.then_some(PassOrder { dry_run: self.dry_run, start: self.start, deadline })
+    }
 }
 
 /// `run`

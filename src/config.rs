@@ -24,7 +24,7 @@ pub use error::{ConfigError, Problem};
 pub use keys::{KEYS, Setting};
 pub use load::{Effective, Loaded, Place, SYSTEM_FILE, Sources, load};
 pub use print::{effective_yaml, markdown_table};
-pub use rules::Shape;
+pub use rules::{Shape, duration};
 pub use sources::{Environment, Flags, state_directory};
 
 /// Everything that can be set, validated. Built once at start.

@@ -146,14 +146,11 @@ impl Daemon {
         };
         #[cfg(feature = "sandbox")]
         let sandbox = if config.sandbox { Some(SandboxProcess::find_or_start(&config).await?) } else { None };
-        let settings = CloudSettings {
-            region: config.region.clone(),
-            endpoint_url: config.endpoint_url.clone(),
-            static_credentials: None,
-            api_share: config.api_share,
-        };
-        #[cfg(feature = "sandbox")]
-        let settings = in_sandbox(settings, sandbox.as_ref());
+        let settings = cloud_settings(
+            &config,
+            #[cfg(feature = "sandbox")]
+            sandbox.as_ref(),
+        );
         let cloud = Cloud::connect(&settings).await;
 
         let (clock, health, drain) = (Clock::real(), Health::default(), config.drain_timeout);
@@ -248,15 +245,27 @@ impl Daemon {
     }
 }
 
-#[cfg(feature = "sandbox")]
-fn in_sandbox(settings: CloudSettings, sandbox: Option<&SandboxProcess>) -> CloudSettings {
-    let Some(sandbox) = sandbox else { return settings };
-    let (key, secret) = CREDENTIALS;
-    CloudSettings {
-        endpoint_url: Some(sandbox.endpoint().to_owned()),
-        static_credentials: Some((key.to_owned(), secret.to_owned())),
-        ..settings
+/// How AWS, or the sandbox in its place, is reached.
+pub(crate) fn cloud_settings(
+    config: &Config,
+    #[cfg(feature = "sandbox")] sandbox: Option<&SandboxProcess>,
+) -> CloudSettings {
+    let settings = CloudSettings {
+        region: config.region.clone(),
+        endpoint_url: config.endpoint_url.clone(),
+        static_credentials: None,
+        api_share: config.api_share,
+    };
+    #[cfg(feature = "sandbox")]
+    if let Some(sandbox) = sandbox {
+        let (key, secret) = CREDENTIALS;
+        return CloudSettings {
+            endpoint_url: Some(sandbox.endpoint().to_owned()),
+            static_credentials: Some((key.to_owned(), secret.to_owned())),
+            ..settings
+        };
     }
+    settings
 }
 
 /// That somebody has allowed it does not make it harmless.

@@ -10,6 +10,8 @@ use sockerless_lambda::api::client::Client;
 use sockerless_lambda::cli::{self, Cli, Command, EXIT_USAGE};
 use sockerless_lambda::config::{self, Config, ConfigError, Environment, Loaded};
 use sockerless_lambda::daemon::{Daemon, Render, StartError, make_directories};
+use sockerless_lambda::reconcile_once::{Output, reconcile_once};
+use sockerless_lambda::reconciler::{Outcome, PassOrder};
 use sockerless_lambda::run::{self, RunParts};
 #[cfg(feature = "sandbox")]
 use sockerless_lambda::sandbox_process;
@@ -20,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The exit code of everything that went wrong but for the configuration.
 const EXIT_ERROR: u8 = 1;
+/// The exit code of a pass that has left something to do.
+const EXIT_LEFT: u8 = 2;
 /// A daemon of `run` serves one container, which has ended when it stops.
 const RUN_DRAIN: Duration = Duration::from_secs(3);
 /// How long a daemon may take to say that it is alive.
@@ -47,6 +51,10 @@ fn main() -> ExitCode {
     }
     if let Some(contradiction) = cli.contradiction() {
         terminal::complain(contradiction);
+        return ExitCode::from(EXIT_USAGE);
+    }
+    if cli.command.is_some() && cli.serve.once.reconcile_once {
+        terminal::complain("--reconcile-once stands alone: without a command");
         return ExitCode::from(EXIT_USAGE);
     }
     if cli.serve.print_config_table {
@@ -93,8 +101,10 @@ async fn carry_out(cli: Cli, loaded: Loaded, environment: Environment) -> u8 {
             return EXIT_ERROR;
         }
     };
+    let order = cli.serve.once.order();
     let config = match &cli.command {
-        Some(Command::Run(_)) => for_run(&loaded),
+        Some(Command::Run(_)) => Config { drain_timeout: RUN_DRAIN.min(loaded.config.drain_timeout), ..quiet(&loaded) },
+        None if order.is_some() => quiet(&loaded),
         _ => loaded.config,
     };
     let telemetry = match Telemetry::install(&config) {
@@ -124,7 +134,10 @@ async fn carry_out(cli: Cli, loaded: Loaded, environment: Environment) -> u8 {
         #[cfg(feature = "sandbox")]
         Some(Command::SandboxEnvironment) => EXIT_ERROR,
         Some(Command::Bootstrap(_) | Command::Completions { .. } | Command::Man) => EXIT_ERROR,
-        None => serve(config, render, signals).await,
+        None => match order {
+            Some(order) => once(config, order, cli.serve.once.output.unwrap_or_default(), signals).await,
+            None => serve(config, render, signals).await,
+        },
     }
 }
 
@@ -142,13 +155,46 @@ async fn healthcheck(config: &Config) -> u8 {
     EXIT_ERROR
 }
 
-/// The output of `run` is the container's: the daemon in it speaks of problems only, unless more was asked for.
-fn for_run(loaded: &Loaded) -> Config {
-    let config = Config { drain_timeout: RUN_DRAIN.min(loaded.config.drain_timeout), ..loaded.config.clone() };
+/// A command with an output of its own speaks of problems only, unless more was asked for.
+fn quiet(loaded: &Loaded) -> Config {
+    let config = loaded.config.clone();
     let level = loaded.effective.iter().find(|effective| effective.key == "log_level");
     match level {
         Some(level) if level.source == THE_DEFAULT => Config { log_level: "warn".to_owned(), ..config },
         _ => config,
+    }
+}
+
+/// One pass. A signal ends it in order, a second one at once.
+async fn once(config: Config, order: PassOrder, output: Output, mut signals: Signals) -> u8 {
+    if config.sandbox
+        && !order.dry_run
+        && let Err(error) = make_directories(&config)
+    {
+        terminal::complain(&error);
+        return EXIT_ERROR;
+    }
+    let stop = CancellationToken::new();
+    let pass = reconcile_once(config, order, output, stop.clone());
+    tokio::pin!(pass);
+    let made = tokio::select! {
+        made = &mut pass => made,
+        _ = signals.next() => {
+            stop.cancel();
+            tokio::select! {
+                made = pass => made,
+                _ = signals.next() => return EXIT_ERROR,
+            }
+        }
+    };
+    match made {
+        Ok(Outcome::Converged) => 0,
+        Ok(Outcome::WorkLeft) => EXIT_LEFT,
+        Ok(Outcome::Error) => EXIT_ERROR,
+        Err(error) => {
+            terminal::complain(&error);
+            EXIT_ERROR
+        }
     }
 }
 

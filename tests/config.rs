@@ -198,6 +198,7 @@ fn every_key_can_be_set_in_yaml() {
         gc_grace: Duration::from_secs(3600),
         drain_timeout: Duration::from_secs(120),
         sandbox: false,
+        sandbox_images: Vec::new(),
         adopt: false,
     };
     assert_eq!(config, expected);

@@ -1,6 +1,7 @@
 //! What every call has in common: its turn, its measurement, its trace.
 
 use std::error::Error;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
@@ -52,6 +53,7 @@ impl Cloud {
     {
         let gate = self.gates.of(call.quota);
         gate.pass(self.lane).await;
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let watch = Stopwatch::start();
         let result = send.await.map_err(|sdk_error| error::from_sdk(&call, &sdk_error));
         match &result {

@@ -11,7 +11,7 @@ use super::Cloud;
 use super::call::{Call, LOGS};
 use super::convert;
 use super::gates::Quota;
-use super::types::{AwsError, AwsErrorKind, LogEvent, LogPage, LogQuery, ReadLogs, ReadLogsFuture};
+use super::types::{AwsError, AwsErrorKind, LogEvent, LogGroupNeeds, LogPage, LogQuery, ReadLogs, ReadLogsFuture};
 
 /// A page of DescribeLogGroups or DescribeLogStreams, entries: AWS gives no more at once.
 const DESCRIBE_PAGE: i32 = 50;
@@ -26,17 +26,22 @@ impl Cloud {
     /// Makes the group exist, and its retention be as told; `None` leaves the retention as it is. Reads first, so that
     /// nothing is written where nothing is to be done.
     pub async fn ensure_log_group(&self, name: &str, retention_days: Option<u32>) -> Result<(), AwsError> {
-        let found = self.log_group(name).await?;
-        if found.is_none() {
+        let needs = self.log_group_needs(name, retention_days).await?;
+        if needs.create {
             let create = self.logs.create_log_group().log_group_name(name);
             self.create_if_absent(call("create log group", name), create.send()).await?;
         }
-        let Some(days) = retention_days.map(convert::int) else { return Ok(()) };
-        if found.and_then(|group| group.retention_in_days) == Some(days) {
-            return Ok(());
-        }
-        let put = self.logs.put_retention_policy().log_group_name(name).retention_in_days(days);
+        let Some(days) = needs.retention_days else { return Ok(()) };
+        let put = self.logs.put_retention_policy().log_group_name(name).retention_in_days(convert::int(days));
         self.call(call("put retention policy", name), put.send()).await.map(drop)
+    }
+
+    /// What [`Cloud::ensure_log_group`] would do.
+    pub async fn log_group_needs(&self, name: &str, retention_days: Option<u32>) -> Result<LogGroupNeeds, AwsError> {
+        let found = self.log_group(name).await?;
+        let create = found.is_none();
+        let has = found.and_then(|group| group.retention_in_days);
+        Ok(LogGroupNeeds { create, retention_days: retention_days.filter(|days| has != Some(convert::int(*days))) })
     }
 
     /// Groups come sorted by name, so one that is called like the prefix is the first.

@@ -19,6 +19,7 @@ mod transport;
 mod types;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use gates::Gates;
 
@@ -27,7 +28,7 @@ pub(crate) use error::kind_of_answer;
 pub use limits::Lane;
 pub use types::{
     AwsError, AwsErrorKind, FunctionDescription, FunctionPage, FunctionShape, InvokeReply, InvokeRequest, LogEvent,
-    LogPage, LogQuery, NewFunction, ReadLogs, ReadLogsFuture,
+    LogGroupNeeds, LogPage, LogQuery, NewFunction, ReadLogs, ReadLogsFuture,
 };
 
 /// What is needed to reach AWS, or the sandbox.
@@ -62,6 +63,7 @@ pub struct Cloud {
     logs: aws_sdk_cloudwatchlogs::Client,
     gates: Arc<Gates>,
     lane: Lane,
+    calls: Arc<AtomicU64>,
 }
 
 impl Cloud {
@@ -69,7 +71,13 @@ impl Cloud {
     /// Starts in [`Lane::User`].
     pub async fn connect(settings: &CloudSettings) -> Self {
         let (lambda, logs) = connect::clients(settings).await;
-        Self { lambda, logs, gates: Arc::new(Gates::new(settings.api_share)), lane: Lane::User }
+        Self { lambda, logs, gates: Arc::new(Gates::new(settings.api_share)), lane: Lane::User, calls: Arc::default() }
+    }
+
+    /// How many calls were made, in all lanes.
+    #[must_use]
+    pub fn calls_made(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// The same connections and quotas, for calls on another behalf.

@@ -138,6 +138,15 @@ impl std::fmt::Debug for InvokeReply {
     }
 }
 
+/// What is missing for a log group to be as wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogGroupNeeds {
+    /// It does not exist.
+    pub create: bool,
+    /// Its retention must be set to so many days.
+    pub retention_days: Option<u32>,
+}
+
 /// A question to CloudWatch Logs (FilterLogEvents).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogQuery {

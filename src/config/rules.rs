@@ -251,7 +251,9 @@ impl Rule for Span {
     }
 }
 
-fn duration(text: &str) -> Option<Duration> {
+/// A length of time as it is written in the configuration.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

@@ -83,6 +83,14 @@ pub(crate) async fn highest(cloud: &Cloud, log_group: &str, instance: &str) -> R
     Ok(streams.iter().filter_map(|stream| epoch_of(stream, instance)).max().unwrap_or(0))
 }
 
+/// What is told when the claim is lost.
+pub(crate) fn lost(why: &str) -> String {
+    format!(
+        "this database is a copy or a restored backup ({why}): nothing in AWS is changed until the daemon is started with \
+         --adopt"
+    )
+}
+
 fn prefix(instance: &str) -> String {
     format!("{instance}/")
 }

@@ -63,6 +63,11 @@ impl News {
         }
     }
 
+    /// What became of the action.
+    pub(super) fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
     /// The action that it is about.
     pub(super) fn action(&self) -> &Action {
         &self.action

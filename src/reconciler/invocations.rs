@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::execute::News;
 use super::plan::Action;
 use super::queue::Priority;
-use super::record::{fact_write, observe_change};
+use super::record::fact_write;
 use super::shared::Shared;
 use crate::state::model::{Container, ContainerId, life};
 use crate::state::{InvokePermit, StateError, Written};
@@ -19,6 +19,7 @@ impl Shared {
     /// Invokes in the background, and records what came of it.
     pub(super) fn launch(&self, container: Container, permit: InvokePermit) {
         let shared = self.clone();
+        self.tally.invoked();
         self.watch_logs.notify_one();
         self.runs.spawn(async move {
             let news = shared.invoke(&container, permit).await;
@@ -61,7 +62,7 @@ impl Shared {
                 Written::Stale => {}
                 Written::Gone => return Ok(false),
                 Written::At(_) => {
-                    observe_change(id, &container.status, &status);
+                    self.observe_change(id, &container.status, &status);
                     let settled =
                         life::unsettled_run(&container.status).is_some() && life::unsettled_run(&status).is_none();
                     if settled {

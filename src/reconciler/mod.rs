@@ -10,6 +10,7 @@
 //! | `worker`, `execute`, `invocations` | read, plan, commit, act, fold; runs in flight |
 //! | `observe` | the log informer: the evidence for runs whose answer was lost |
 //! | `sweep`, `claim` | drift and orphans; whose database is this? |
+//! | `once`, `rehearse` | one pass to convergence, and what it would do |
 //! | this file | the loop |
 
 mod absorb;
@@ -22,35 +23,44 @@ mod learn;
 mod lines;
 mod names;
 mod observe;
+mod once;
 mod plan;
 mod queue;
 mod record;
+mod rehearse;
 mod shared;
 mod slots;
+mod summary;
 mod sweep;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod verdict;
 mod worker;
 
+pub use self::once::PassOrder;
+pub use self::summary::{LeftOver, Outcome, Step, Summary};
+
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::backoff::Schedule;
 use self::census::Census;
-use self::claim::{Claim, Claimant};
+use self::claim::{Claim, ClaimError, Claimant};
 use self::names::Identity;
 pub use self::names::{BOOTSTRAP, TAG_PROTOCOL};
+use self::observe::Groups;
 use self::queue::{Priority, Queue};
 use self::shared::{KICKS, Kick, Shared};
 use self::slots::Slots;
-use self::worker::{Next, Turn};
+use self::worker::{LeftWork, Next, Turn};
 use crate::aws::{Cloud, Lane};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
@@ -107,25 +117,14 @@ impl Reconciler {
         let Some((shared, kicked)) = self.begin(&instance, &stop).await else { return };
         let lost = CancellationToken::new();
         let background = TaskTracker::new();
-        background.spawn(shared.clone().follow_logs(stop.child_token()));
+        background.spawn(shared.clone().follow_logs(Groups::new(), stop.child_token()));
         background.spawn(shared.clone().sweep_loop(instance.epoch, stop.child_token(), lost.clone()));
-        let halt = CancellationToken::new();
-        let mut control = Loop {
-            feed: shared.facts.wish_feed(),
-            shared: shared.clone(),
-            queue: Queue::default(),
-            kicked,
-            workers: JoinSet::new(),
-            keys: HashMap::new(),
-            halt: halt.clone(),
-            census: Census::default(),
-        };
+        let mut control = Loop::new(shared, kicked);
         tokio::select! {
             () = control.run() => {}
             () = stop.cancelled() => {}
-            () = lost.cancelled() => self.lost("another daemon has claimed it since").await,
+            () = lost.cancelled() => self.lost("another daemon has claimed it since"),
         }
-        halt.cancel();
         control.drain(drain).await;
         if lost.is_cancelled() {
             self.idle(&stop).await;
@@ -154,21 +153,11 @@ impl Reconciler {
     /// Claims the database, as long as it takes. `None`: stopped before.
     async fn claim(&self, stop: &CancellationToken) -> Option<Instance> {
         let parts = &self.parts;
-        let claimant = Claimant {
-            facts: &parts.facts,
-            cloud: &parts.cloud,
-            log_group: &parts.config.log_group,
-            adopt: parts.config.adopt,
-        };
         let mut failures = 0;
         loop {
-            let attempt = async {
-                parts.cloud.ensure_log_group(&parts.config.log_group, parts.config.log_retention_days).await?;
-                claimant.claim(parts.clock.now()).await
-            };
             let result = tokio::select! {
                 () = stop.cancelled() => return None,
-                result = attempt => result,
+                result = self.try_claim() => result,
             };
             match result {
                 Ok(Claim::Held(instance)) => {
@@ -179,7 +168,7 @@ impl Reconciler {
                 }
                 Ok(Claim::Lost { highest }) => {
                     parts.health.pass(Check::Aws);
-                    self.lost(&format!("epoch {highest} was claimed by another daemon")).await;
+                    self.lost(&format!("epoch {highest} was claimed by another daemon"));
                     self.idle(stop).await;
                     return None;
                 }
@@ -197,11 +186,15 @@ impl Reconciler {
         }
     }
 
-    async fn lost(&self, why: &str) {
-        let reason = format!(
-            "this database is a copy or a restored backup ({why}): nothing in AWS is changed until the daemon is started \
-             with --adopt"
-        );
+    async fn try_claim(&self) -> Result<Claim, ClaimError> {
+        let ReconcilerParts { facts, cloud, clock, config, .. } = &self.parts;
+        cloud.ensure_log_group(&config.log_group, config.log_retention_days).await?;
+        let claimant = Claimant { facts, cloud, log_group: &config.log_group, adopt: config.adopt };
+        claimant.claim(clock.now()).await
+    }
+
+    fn lost(&self, why: &str) {
+        let reason = claim::lost(why);
         tracing::error!(reason, "the claim is lost");
         self.parts.health.fail(Check::Ownership, reason);
     }
@@ -248,6 +241,8 @@ impl Reconciler {
             kicks,
             watch_logs: Arc::default(),
             runs: TaskTracker::new(),
+            withholds_runs: false,
+            tally: Arc::default(),
         };
         {
             let (read_through, roles_without_logs) =
@@ -279,43 +274,75 @@ struct Loop {
     keys: HashMap<task::Id, (ContainerId, Timestamp)>,
     halt: CancellationToken,
     census: Census,
+    /// What is left to do for containers, as their last turns told.
+    left: HashMap<ContainerId, LeftWork>,
+    /// When everything is taken up again from the store.
+    resync_at: Timestamp,
+    /// Somebody wants the loop to look around.
+    poke: Arc<Notify>,
 }
 
 impl Loop {
+    fn new(shared: Shared, kicked: mpsc::Receiver<Kick>) -> Self {
+        Self {
+            feed: shared.facts.wish_feed(),
+            resync_at: shared.clock.now(),
+            shared,
+            queue: Queue::default(),
+            kicked,
+            workers: JoinSet::new(),
+            keys: HashMap::new(),
+            halt: CancellationToken::new(),
+            census: Census::default(),
+            left: HashMap::new(),
+            poke: Arc::default(),
+        }
+    }
+
     /// Never returns but for a closed store.
     async fn run(&mut self) {
+        self.count_all().await;
+        while self.round().await.is_continue() {}
+    }
+
+    async fn count_all(&mut self) {
         match self.shared.facts.all().await {
             Ok(all) => all.iter().for_each(|row| self.census.count(row.id, Some(record::counted(row)))),
             Err(error) => {
                 self.store_failed(&error);
             }
         }
-        let mut resync_at = self.now();
-        loop {
-            let now = self.now();
-            self.shared.health.beat(now);
-            if now >= resync_at {
-                resync_at = now.after(self.shared.config.resync_interval);
-                if let Err(error) = self.resync().await {
-                    resync_at = now.after(STORE_PAUSE);
-                    if self.store_failed(&error) {
-                        return;
-                    }
+    }
+
+    /// Gives out what is due, then takes in what happens next. Breaks when the store is closed. Not to be dropped half
+    /// done: what it has taken in would be lost.
+    async fn round(&mut self) -> ControlFlow<()> {
+        let now = self.now();
+        self.shared.health.beat(now);
+        if now >= self.resync_at {
+            self.resync_at = now.after(self.shared.config.resync_interval);
+            if let Err(error) = self.resync().await {
+                self.resync_at = now.after(STORE_PAUSE);
+                if self.store_failed(&error) {
+                    return ControlFlow::Break(());
                 }
             }
-            self.give_out(now);
-            let wake = self.queue.next_due().unwrap_or(resync_at).min(resync_at).min(now.after(HEARTBEAT));
-            let wake = if self.workers.len() < MAX_WORKERS { wake } else { now.after(HEARTBEAT) };
-            tokio::select! {
-                Some(done) = self.workers.join_next_with_id() => self.take_back(done),
-                Some(kick) = self.kicked.recv() => self.push(kick.id, kick.due, kick.priority),
-                wished = self.feed.next() => match wished {
-                    Ok(wished) => self.wished(wished).await,
-                    Err(error) => if self.store_failed(&error) { return },
-                },
-                () = self.shared.clock.sleep_until(wake) => {}
-            }
         }
+        self.give_out(now);
+        let resync_at = self.resync_at;
+        let wake = self.queue.next_due().unwrap_or(resync_at).min(resync_at).min(now.after(HEARTBEAT));
+        let wake = if self.workers.len() < MAX_WORKERS { wake } else { now.after(HEARTBEAT) };
+        tokio::select! {
+            Some(done) = self.workers.join_next_with_id() => self.take_back(done),
+            Some(kick) = self.kicked.recv() => self.push(kick.id, kick.due, kick.priority),
+            wished = self.feed.next() => match wished {
+                Ok(wished) => self.wished(wished).await,
+                Err(error) => if self.store_failed(&error) { return ControlFlow::Break(()) },
+            },
+            () = self.poke.notified() => {}
+            () = self.shared.clock.sleep_until(wake) => {}
+        }
+        ControlFlow::Continue(())
     }
 
     fn now(&self) -> Timestamp {
@@ -399,6 +426,7 @@ impl Loop {
                 // A bug. Every act has its intent committed, so looking again is safe.
                 let Some((id, _)) = self.keys.remove(&error.id()) else { return };
                 tracing::error!(container = %id, %error, "a worker ended in a panic");
+                self.left.insert(id, LeftWork::later("a worker ended in a panic"));
                 self.queue.done(id);
                 self.queue.push(id, self.now().after(PANIC_PAUSE), Priority::Housekeeping);
                 return;
@@ -412,6 +440,10 @@ impl Loop {
             Ok(turn) => {
                 self.shared.health.pass(Check::Store);
                 self.census.count(id, turn.counted);
+                match turn.left {
+                    Some(left) => self.left.insert(id, left),
+                    None => self.left.remove(&id),
+                };
                 match turn.next {
                     Next::Idle => {}
                     Next::At(at, priority) => self.queue.push(id, at, priority),
@@ -424,6 +456,7 @@ impl Loop {
             }
             Err(error) => {
                 self.store_failed(&error);
+                self.left.insert(id, LeftWork::later("the store failed"));
                 self.queue.push(id, self.now().after(STORE_PAUSE), Priority::Retry);
                 "error"
             }
@@ -448,6 +481,7 @@ impl Loop {
     /// Takes no more keys, lets acts and runs under way record their outcome, for at most `most`. What does not end in time
     /// is settled by the log, after the next start.
     async fn drain(&mut self, most: Duration) {
+        self.halt.cancel();
         self.shared.runs.close();
         let runs = self.shared.runs.len();
         if runs > 0 {

@@ -22,7 +22,7 @@ use super::lines::{self, Line};
 use super::plan::DELIVERY_SLACK;
 use super::queue::Priority;
 use super::shared::Shared;
-use crate::aws::{AwsError, LogEvent, LogQuery};
+use crate::aws::{AwsError, Cloud, LogEvent, LogQuery};
 use crate::clock::Timestamp;
 use crate::state::StateError;
 use crate::state::model::{Container, ContainerId, Status};
@@ -65,8 +65,11 @@ impl Group {
     }
 }
 
+/// What the informer remembers, by log group.
+pub(super) type Groups = HashMap<String, Group>;
+
 #[derive(Debug, thiserror::Error)]
-enum InformerError {
+pub(super) enum InformerError {
     #[error(transparent)]
     Aws(#[from] AwsError),
     #[error(transparent)]
@@ -74,9 +77,8 @@ enum InformerError {
 }
 
 impl Shared {
-    /// Follows the logs until `stop`.
-    pub(super) async fn follow_logs(self, stop: CancellationToken) {
-        let mut groups: HashMap<String, Group> = HashMap::new();
+    /// Follows the logs until `stop`. `groups`: what is remembered of passes before.
+    pub(super) async fn follow_logs(self, mut groups: Groups, stop: CancellationToken) {
         let mut failures = 0;
         loop {
             let pause = match self.read_logs(&mut groups).await {
@@ -108,13 +110,10 @@ impl Shared {
     }
 
     /// One pass over every group with runs under way. Returns how many containers are watched.
-    async fn read_logs(&self, groups: &mut HashMap<String, Group>) -> Result<usize, InformerError> {
+    pub(super) async fn read_logs(&self, groups: &mut Groups) -> Result<usize, InformerError> {
         let watched = self.facts.watched().await?;
         let count = watched.len();
-        let mut by_group: BTreeMap<String, Vec<Container>> = BTreeMap::new();
-        for container in watched {
-            by_group.entry(container.spec.config.function.log_group.clone()).or_default().push(container);
-        }
+        let by_group = by_group(watched);
         groups.retain(|name, _| by_group.contains_key(name));
         for (name, containers) in by_group {
             self.read_group(&name, &containers, groups.entry(name.clone()).or_default()).await?;
@@ -140,17 +139,11 @@ impl Shared {
     /// Reads a group from a time on. Returns whether the last page was reached.
     async fn read_pass(&self, name: &str, containers: &[Container], from: Timestamp) -> Result<bool, InformerError> {
         let owners = owners(containers);
-        let mut query = question(name, from);
-        for _ in 0..MAX_PAGES {
-            let page = self.cloud.filter_log_events(query.clone()).await?;
-            self.learn_page(&owners, page.events).await?;
-            match page.next_token {
-                Some(token) => query.next_token = Some(token),
-                None => return Ok(true),
-            }
+        let mut pages = Pages::new(question(name, from));
+        while let Some(events) = pages.next(&self.cloud).await? {
+            self.learn_page(&owners, events).await?;
         }
-        tracing::error!(log_group = name, pages = MAX_PAGES, "the log has more lines than one pass reads");
-        Ok(false)
+        Ok(pages.complete())
     }
 
     /// Folds a page's lines into the facts of the containers that they belong to.
@@ -172,6 +165,49 @@ impl Shared {
             self.set_role_logs(&owner.role_arn, true).await?;
         }
         Ok(())
+    }
+}
+
+/// Containers by their log group.
+pub(super) fn by_group(containers: Vec<Container>) -> BTreeMap<String, Vec<Container>> {
+    let mut by_group: BTreeMap<String, Vec<Container>> = BTreeMap::new();
+    for container in containers {
+        by_group.entry(container.spec.config.function.log_group.clone()).or_default().push(container);
+    }
+    by_group
+}
+
+/// The pages of one pass over a group, at most [`MAX_PAGES`].
+pub(super) struct Pages {
+    /// `None`: the last page was read.
+    query: Option<LogQuery>,
+    read: u32,
+}
+
+impl Pages {
+    pub(super) fn new(query: LogQuery) -> Self {
+        Self { query: Some(query), read: 0 }
+    }
+
+    /// The next page; `None`: there is none, or one pass reads no more.
+    pub(super) async fn next(&mut self, cloud: &Cloud) -> Result<Option<Vec<LogEvent>>, AwsError> {
+        let Some(query) = &mut self.query else { return Ok(None) };
+        if self.read >= MAX_PAGES {
+            tracing::error!(log_group = query.group, pages = MAX_PAGES, "the log has more lines than one pass reads");
+            return Ok(None);
+        }
+        let page = cloud.filter_log_events(query.clone()).await?;
+        self.read += 1;
+        match page.next_token {
+            Some(token) => query.next_token = Some(token),
+            None => self.query = None,
+        }
+        Ok(Some(page.events))
+    }
+
+    /// Whether the last page was read.
+    pub(super) fn complete(&self) -> bool {
+        self.query.is_none()
     }
 }
 

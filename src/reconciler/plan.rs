@@ -58,6 +58,8 @@ pub(crate) struct Observed {
     pub(crate) adopted_at: Option<Timestamp>,
     /// Functions of this role were seen not to write logs.
     pub(crate) role_without_logs: bool,
+    /// Nothing may be invoked now, whatever is wanted.
+    pub(crate) withholds_runs: bool,
 }
 
 /// The next step. Whatever it needs beyond names is derived from the container by the executor.
@@ -68,7 +70,7 @@ pub(crate) enum Action {
         /// When to look again.
         until: Option<Timestamp>,
     },
-    /// Nothing until another run has ended.
+    /// Nothing until one more run may be issued.
     AwaitSlot,
     /// Look at the function.
     GetFunction {
@@ -166,6 +168,19 @@ pub(crate) struct Decision {
     pub(crate) status: Status,
     /// The action.
     pub(crate) action: Action,
+    /// What is left to do for the container when the action is a wait.
+    pub(crate) left: Left,
+}
+
+/// What is left to do for a container that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nothing: a run goes on by itself, its log is on its way, or somebody must wish something new.
+    Nothing,
+    /// Something, when the time has come.
+    Work,
+    /// A run, and invoking is not allowed now.
+    Withheld,
 }
 
 /// The next step for a container.
@@ -204,7 +219,7 @@ impl Planner<'_> {
         }
         let wanted = life::is_running(self.spec, &status);
         if !wanted && self.failure_is_final(&status) {
-            return wait("the last failure is final until something new is wished", status, None);
+            return rest("the last failure is final until something new is wished", status, None);
         }
         if let Some(until) = self.not_before(&status) {
             return wait("backing off", status, Some(until));
@@ -217,7 +232,7 @@ impl Planner<'_> {
 
     /// A run was issued and has no end: only evidence, or the lack of it in a log that was read to the end, settles it.
     fn follow(&self, run: Run, mut status: Status) -> Decision {
-        let Some(issued) = run.issued.clone() else { return wait("the run was never issued", status, None) };
+        let Some(issued) = run.issued.clone() else { return rest("the run was never issued", status, None) };
         let read = self.observed.read_through;
         let reported = run.report.filter(|report| read >= report.seen_at);
         let why = if reported.is_some() {
@@ -231,7 +246,7 @@ impl Planner<'_> {
             let settled_by = run.report.map_or(issued.deadline, |report| report.seen_at);
             let until = settled_by.min(issued.deadline).after(DELIVERY_SLACK);
             let until = until.max(self.moment.now.after(EVIDENCE_POLL));
-            return wait("the run has no end yet", status, Some(until));
+            return rest("the run has no end yet", status, Some(until));
         };
         if let Some(run) = status.run.as_mut() {
             settle(run, End::unknown(why, status.reruns), Some(issued.at), self.moment.now);
@@ -248,16 +263,16 @@ impl Planner<'_> {
             return wait("backing off", status, Some(until));
         }
         match status.function.clone() {
-            Known::Absent => Decision { because: "nothing of it is left in AWS", status, action: Action::Forget },
+            Known::Absent => act("nothing of it is left in AWS", status, Action::Forget),
             Known::Maybe => self.look(status, "is there a function to delete?"),
             Known::Is(function) if self.spec.config.function.deletion_policy == DeletionPolicy::Retain => {
                 let action = Action::ReleaseFunction { name: function.name, arn: function.arn };
-                Decision { because: "the container is removed and its function is kept", status, action }
+                act("the container is removed and its function is kept", status, action)
             }
             Known::Is(function) => {
                 status.missing_since = None;
                 let action = Action::DeleteFunction { name: function.name };
-                Decision { because: "the container is removed", status, action }
+                act("the container is removed", status, action)
             }
         }
     }
@@ -386,7 +401,7 @@ impl Planner<'_> {
         status.create_sent_at = Some(self.moment.now);
         status.missing_since = None;
         let action = Action::CreateFunction { name: self.observed.function_name.clone() };
-        Decision { because: "the container has no function", status, action }
+        act("the container has no function", status, action)
     }
 
     /// Looks at a function of which nobody knows whether it exists. After a first "not found" the second look waits until
@@ -401,23 +416,19 @@ impl Planner<'_> {
             }
         }
         let name = self.observed.function_name.clone();
-        Decision { because, status, action: Action::GetFunction { name } }
+        act(because, status, Action::GetFunction { name })
     }
 
     fn present(&self, mut status: Status, function: Function, wanted: bool) -> Decision {
         let name = function.name.clone();
         if status.retire && wanted {
             let action = Action::DeleteFunction { name };
-            return Decision {
-                because: "the run before has an unknown outcome: the next one gets a new function",
-                status,
-                action,
-            };
+            return act("the run before has an unknown outcome: the next one gets a new function", status, action);
         }
         match function.state {
             FunctionState::Failed { .. } if wanted => {
                 let action = Action::DeleteFunction { name };
-                Decision { because: "the function has failed and is made again", status, action }
+                act("the function has failed and is made again", status, action)
             }
             FunctionState::Failed { .. } => self.idle("the function has failed", status),
             FunctionState::Pending | FunctionState::Other(_) => self.poll(status, &function),
@@ -426,7 +437,7 @@ impl Planner<'_> {
                 let code = function.drift.iter().any(|field| field == super::names::CODE_FIELD);
                 status.missing_since = None;
                 let action = Action::UpdateFunction { name, code };
-                Decision { because: "the function is not as wanted", status, action }
+                act("the function is not as wanted", status, action)
             }
             FunctionState::Active | FunctionState::Inactive if wanted => self.invoke(status, &function),
             FunctionState::Active | FunctionState::Inactive => self.idle("all is as wanted", status),
@@ -441,17 +452,21 @@ impl Planner<'_> {
             return wait("Lambda is still making the function", status, Some(next));
         }
         let action = Action::GetFunction { name: function.name.clone() };
-        Decision { because: "is the function ready?", status, action }
+        act("is the function ready?", status, action)
     }
 
     fn invoke(&self, mut status: Status, function: &Function) -> Decision {
         let kind = self.spec.config.function.invocation;
         if kind == InvocationKind::Event && !function.event_config {
             let action = Action::PutEventInvokeConfig { name: function.name.clone() };
-            return Decision { because: "Lambda must not retry events by itself", status, action };
+            return act("Lambda must not retry events by itself", status, action);
+        }
+        if self.observed.withholds_runs {
+            let because = "a run is wanted and its function is ready: nothing is invoked without --start";
+            return Decision { left: Left::Withheld, ..act(because, status, Action::AwaitSlot) };
         }
         if !self.observed.slot_free {
-            return Decision { because: "as many runs as allowed are under way", status, action: Action::AwaitSlot };
+            return act("as many runs as allowed are under way", status, Action::AwaitSlot);
         }
         match life::again(self.spec, &status) {
             Some(Again::Restart) => status.restarts = status.restarts.saturating_add(1),
@@ -462,7 +477,7 @@ impl Planner<'_> {
         remember_request_id(&mut status);
         let issued = self.issue(kind, &function.name);
         status.run = Some(Run::new(run_no, self.spec.starts, Some(issued), RunPhase::Issued));
-        Decision { because: "a run is wanted and its function is ready", status, action: Action::Invoke { run_no } }
+        act("a run is wanted and its function is ready", status, Action::Invoke { run_no })
     }
 
     fn issue(&self, kind: InvocationKind, function_name: &str) -> Issued {
@@ -489,12 +504,22 @@ impl Planner<'_> {
             }
             _ => None,
         };
-        wait(because, status, until)
+        rest(because, status, until)
     }
 }
 
+fn act(because: &'static str, status: Status, action: Action) -> Decision {
+    Decision { because, status, action, left: Left::Work }
+}
+
+/// Until the time has come to go on.
 fn wait(because: &'static str, status: Status, until: Option<Timestamp>) -> Decision {
-    Decision { because, status, action: Action::Wait { until } }
+    act(because, status, Action::Wait { until })
+}
+
+/// Nothing is left to do, but to look now and then at what goes on by itself.
+fn rest(because: &'static str, status: Status, until: Option<Timestamp>) -> Decision {
+    Decision { left: Left::Nothing, ..wait(because, status, until) }
 }
 
 /// New facts follow from those that are known; then plan again.

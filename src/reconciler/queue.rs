@@ -106,6 +106,12 @@ impl<K: Copy + Eq + Hash + Ord> Queue<K> {
         self.ready.len()
     }
 
+    /// The keys that are due and not being worked on, in no order.
+    pub(crate) fn due(&self, now: Timestamp) -> impl Iterator<Item = K> + '_ {
+        let waits = move |(key, entry): &(&K, &Entry)| entry.due <= now && !self.working.contains(*key);
+        self.entries.iter().filter(waits).map(|(key, _)| *key)
+    }
+
     /// How many keys wait, those that are not due yet included.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

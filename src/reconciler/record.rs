@@ -121,7 +121,7 @@ fn has_drift(status: &Status) -> bool {
 }
 
 /// The run that has an end now and had none before.
-fn new_exit<'a>(before: &Status, after: &'a Status) -> Option<(&'a Run, &'a Exit)> {
+pub(super) fn new_exit<'a>(before: &Status, after: &'a Status) -> Option<(&'a Run, &'a Exit)> {
     let run = after.run.as_ref()?;
     let RunPhase::Exited(exit) = &run.phase else { return None };
     let had_it = before.run.as_ref().is_some_and(|old| old.no == run.no && matches!(old.phase, RunPhase::Exited(_)));

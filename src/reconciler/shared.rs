@@ -9,12 +9,14 @@ use tokio_util::task::TaskTracker;
 use super::names::Identity;
 use super::plan::Observed;
 use super::queue::Priority;
+use super::record;
 use super::slots::Slots;
+use super::tally::Tally;
 use crate::aws::{AwsError, AwsErrorKind, Cloud};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::health::{Check, Health};
-use crate::state::model::{Container, ContainerId};
+use crate::state::model::{Container, ContainerId, Status};
 use crate::state::{Facts, Reader};
 
 /// Containers that are to be looked at, from the tasks to the loop: at most so many wait to be taken over.
@@ -47,6 +49,10 @@ pub(super) struct Shared {
     pub(super) watch_logs: Arc<Notify>,
     /// Invocations under way.
     pub(super) runs: TaskTracker,
+    /// Nothing is invoked, whatever is wanted.
+    pub(super) withholds_runs: bool,
+    /// What was done since the start.
+    pub(super) tally: Arc<Tally>,
 }
 
 /// What was learned that belongs to no single container. A copy of rows of the store.
@@ -69,6 +75,7 @@ impl Shared {
             slot_free: self.slots.is_free_for(&container.id),
             adopted_at: self.adopted_at,
             role_without_logs: knowledge.roles_without_logs.contains(&settings.role_arn),
+            withholds_runs: self.withholds_runs,
         }
     }
 
@@ -79,6 +86,12 @@ impl Shared {
     /// Asks for a look at a container. Waits while the loop is behind; a loop that has ended needs no kicks.
     pub(super) async fn kick(&self, id: ContainerId, due: Timestamp, priority: Priority) {
         let _ = self.kicks.send(Kick { id, due, priority }).await;
+    }
+
+    /// Counts what changed with a commit.
+    pub(super) fn observe_change(&self, id: &ContainerId, before: &Status, after: &Status) {
+        record::observe_change(id, before, after);
+        self.tally.change(before, after);
     }
 
     /// AWS answered, and knows us.

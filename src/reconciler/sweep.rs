@@ -24,7 +24,7 @@ use crate::state::{Sighting, StateError};
 use crate::telemetry;
 
 /// Orphans that one sweep deletes, at most.
-const MAX_DELETIONS: usize = 50;
+pub(super) const MAX_DELETIONS: usize = 50;
 /// Sweeps that must have seen an orphan.
 const MIN_SIGHTINGS: u32 = 2;
 
@@ -32,9 +32,20 @@ const MIN_SIGHTINGS: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Swept {
     /// It went through.
-    Done,
+    Done(Orphans),
     /// Another daemon has claimed this database: nothing may be changed any more.
     ClaimLost,
+}
+
+/// What became of the functions without a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Orphans {
+    /// They were not seen often or long enough yet.
+    pub(super) waiting: usize,
+    /// They are kept: not surely ours.
+    pub(super) kept: usize,
+    /// They are deleted by a later sweep: one deletes only so many.
+    pub(super) left: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +74,7 @@ impl Shared {
     pub(super) async fn sweep_loop(self, epoch: u64, stop: CancellationToken, lost: CancellationToken) {
         loop {
             match self.sweep(epoch).await {
-                Ok(Swept::Done) => {}
+                Ok(Swept::Done(_)) => {}
                 Ok(Swept::ClaimLost) => return lost.cancel(),
                 Err(error) => {
                     tracing::warn!(%error, "the sweep did not go through");
@@ -81,22 +92,26 @@ impl Shared {
 
     /// One sweep.
     pub(super) async fn sweep(&self, epoch: u64) -> Result<Swept, SweepError> {
+        let Some(view) = self.survey(epoch).await? else { return Ok(Swept::ClaimLost) };
+        metrics::gauge!(telemetry::FOREIGN_FUNCTIONS).set(count(view.findings.foreign));
+        metrics::gauge!(telemetry::ORPHANS).set(count(view.findings.orphans.len()));
+        self.correct(&view.findings).await?;
+        self.facts.record_sweep(&view.findings.orphans, view.started).await?;
+        Ok(Swept::Done(self.delete_orphans(&view.ids()).await?))
+    }
+
+    /// Looks at everything and changes nothing. `None`: another daemon has claimed this database.
+    pub(super) async fn survey(&self, epoch: u64) -> Result<Option<View>, SweepError> {
         let cloud = self.cloud.lane(Lane::Housekeeping);
-        let log_group = &self.config.log_group;
-        if claim::highest(&cloud, log_group, &self.identity.instance).await? > epoch {
-            return Ok(Swept::ClaimLost);
+        if claim::highest(&cloud, &self.config.log_group, &self.identity.instance).await? > epoch {
+            return Ok(None);
         }
         let started = self.clock.now();
         let listed = self.list_all().await?;
         self.note_success();
         let rows = self.facts.all().await?;
         let findings = judge(&self.identity, &listed, &rows, started);
-        metrics::gauge!(telemetry::FOREIGN_FUNCTIONS).set(count(findings.foreign));
-        metrics::gauge!(telemetry::ORPHANS).set(count(findings.orphans.len()));
-        self.correct(&findings).await?;
-        self.facts.record_sweep(&findings.orphans, started).await?;
-        self.delete_orphans(&rows).await?;
-        Ok(Swept::Done)
+        Ok(Some(View { started, rows, findings }))
     }
 
     async fn list_all(&self) -> Result<Vec<FunctionDescription>, AwsError> {
@@ -126,38 +141,86 @@ impl Shared {
         Ok(())
     }
 
-    async fn delete_orphans(&self, rows: &[Container]) -> Result<(), SweepError> {
-        let now = self.clock.now();
-        let ripe = |sighting: &Sighting| is_ripe(sighting, now, self.config.gc_grace);
-        let ids: BTreeSet<ContainerId> = rows.iter().map(|row| row.id).collect();
+    async fn delete_orphans(&self, ids: &BTreeSet<ContainerId>) -> Result<Orphans, SweepError> {
         let sightings = self.facts.sightings().await?;
-        for sighting in sightings.iter().filter(|sighting| ripe(sighting)).take(MAX_DELETIONS) {
-            self.delete_orphan(&sighting.function_name, &ids).await?;
+        let (now, grace) = (self.clock.now(), self.config.gc_grace);
+        let (ripe, waiting): (Vec<_>, Vec<_>) = sightings.iter().partition(|sighting| is_ripe(sighting, now, grace));
+        let mut orphans = Orphans { waiting: waiting.len(), ..Orphans::default() };
+        let mut deletions = 0;
+        for sighting in ripe {
+            if deletions >= MAX_DELETIONS {
+                orphans.left += 1;
+                continue;
+            }
+            let name = &sighting.function_name;
+            match self.judge_orphan(name, ids).await? {
+                Fate::Gone => {}
+                Fate::Keep(reason) => {
+                    tracing::warn!(function = name, reason, "a function without a container is not deleted");
+                    metrics::counter!(telemetry::ORPHANS_SKIPPED, "reason" => reason).increment(1);
+                    orphans.kept += 1;
+                }
+                Fate::Delete => {
+                    self.delete_orphan(name).await?;
+                    deletions += 1;
+                }
+            }
         }
-        Ok(())
+        Ok(orphans)
     }
 
-    async fn delete_orphan(&self, name: &str, ids: &BTreeSet<ContainerId>) -> Result<(), AwsError> {
-        let cloud = self.cloud.lane(Lane::Housekeeping);
-        let function = match cloud.get_function(name).await {
-            Ok(function) => function,
-            Err(error) if error.kind == AwsErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        if let Some(reason) = reason_to_keep(&self.identity, self.horizon, &function, ids) {
-            tracing::warn!(function = name, reason, "a function without a container is not deleted");
-            metrics::counter!(telemetry::ORPHANS_SKIPPED, "reason" => reason).increment(1);
-            return Ok(());
+    /// Looks at a function that was seen as an orphan often and long enough.
+    pub(super) async fn judge_orphan(&self, name: &str, ids: &BTreeSet<ContainerId>) -> Result<Fate, AwsError> {
+        match self.cloud.lane(Lane::Housekeeping).get_function(name).await {
+            Ok(function) => Ok(match reason_to_keep(&self.identity, self.horizon, &function, ids) {
+                Some(reason) => Fate::Keep(reason),
+                None => Fate::Delete,
+            }),
+            Err(error) if error.kind == AwsErrorKind::NotFound => Ok(Fate::Gone),
+            Err(error) => Err(error),
         }
-        match cloud.delete_function(name).await {
+    }
+
+    async fn delete_orphan(&self, name: &str) -> Result<(), AwsError> {
+        match self.cloud.lane(Lane::Housekeeping).delete_function(name).await {
             Err(error) if error.kind != AwsErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => {
                 tracing::info!(function = name, "an orphaned function was deleted");
                 metrics::counter!(telemetry::ORPHANS_DELETED).increment(1);
+                self.tally.orphan_deleted();
                 Ok(())
             }
         }
     }
+}
+
+/// AWS and the store, looked at in this order.
+#[derive(Debug)]
+pub(super) struct View {
+    /// When AWS began to be listed.
+    pub(super) started: Timestamp,
+    /// All containers.
+    pub(super) rows: Vec<Container>,
+    /// What the two tell together.
+    pub(super) findings: Findings,
+}
+
+impl View {
+    /// The containers that have a row.
+    pub(super) fn ids(&self) -> BTreeSet<ContainerId> {
+        self.rows.iter().map(|row| row.id).collect()
+    }
+}
+
+/// What becomes of a function without a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is not there any more.
+    Gone,
+    /// It stays, for this reason.
+    Keep(&'static str),
+    /// It is ours, and nobody needs it.
+    Delete,
 }
 
 /// What the list and the rows, which were read after it, tell together. PURE, as all below.

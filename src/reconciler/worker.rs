@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::census::Counted;
 use super::execute::{News, fresh_token};
-use super::plan::{Action, DELIVERY_SLACK, Decision, Moment, plan};
+use super::plan::{Action, DELIVERY_SLACK, Decision, Left, Moment, plan};
 use super::queue::Priority;
-use super::record::{self, fact_write, observe_change};
+use super::record::{self, fact_write};
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::state::model::{Container, ContainerId, Known, Status, life};
@@ -19,7 +19,7 @@ use crate::state::{InvokePermit, Issue, StateError, Written};
 use crate::telemetry;
 
 /// Steps of one container in a row, at most; then others have their turn.
-const MAX_STEPS: u32 = 24;
+pub(super) const MAX_STEPS: u32 = 24;
 
 /// What is left to do for a container after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) enum Next {
     At(Timestamp, Priority),
 }
 
-/// What a turn did, for the metrics of the loop.
+/// What a turn did, for the loop.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
     pub(super) next: Next,
@@ -38,6 +38,30 @@ pub(super) struct Turn {
     pub(super) failed: bool,
     /// What is to be counted of the container; `None`: it is gone.
     pub(super) counted: Option<Counted>,
+    /// What is left to do for the container; `None`: nothing.
+    pub(super) left: Option<LeftWork>,
+}
+
+/// What is left to do for a container, and why it was not done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LeftWork {
+    pub(super) because: &'static str,
+    /// It is not done however long one waits.
+    pub(super) withheld: bool,
+}
+
+impl LeftWork {
+    pub(super) fn later(because: &'static str) -> Self {
+        Self { because, withheld: false }
+    }
+
+    /// What is left once a decision has been committed; an action is still to be carried out.
+    pub(super) fn of(decision: &Decision) -> Option<Self> {
+        match (&decision.action, decision.left) {
+            (Action::Forget, _) | (_, Left::Nothing) => None,
+            (_, left) => Some(Self { because: decision.because, withheld: left == Left::Withheld }),
+        }
+    }
 }
 
 impl Shared {
@@ -49,7 +73,7 @@ impl Shared {
         for _ in 0..MAX_STEPS {
             let Some(stored) = self.reader.container(&id).await? else {
                 self.give_slot_back(&id).await;
-                return Ok(Turn { next: Next::Idle, failed, counted: None });
+                return Ok(Turn { next: Next::Idle, failed, counted: None, left: None });
             };
             let now = self.clock.now();
             let mut container = stored.clone();
@@ -63,18 +87,20 @@ impl Shared {
                     next: Next::At(now.after(std::time::Duration::from_secs(5)), Priority::Retry),
                     failed,
                     counted,
+                    left: Some(LeftWork::later("the system gives no random numbers")),
                 });
             };
             let decision = plan(&Moment { now, token }, &container, &self.observed(&container));
+            let left = LeftWork::of(&decision);
             let Some(step) = self.commit(&stored, &container, decision).await? else { continue };
             news = None;
             match step {
-                Step::Done(next) => return Ok(Turn { next, failed, counted }),
+                Step::Done(next) => return Ok(Turn { next, failed, counted, left }),
                 Step::Again => {}
                 Step::Act(container, action) if stop.is_cancelled() => {
                     // The intent is committed and due: the next start goes on from here.
                     tracing::debug!(container = %container.id, action = action.name(), "left for the next start");
-                    return Ok(Turn { next: Next::Idle, failed, counted });
+                    return Ok(Turn { next: Next::Idle, failed, counted, left });
                 }
                 Step::Act(container, action) => {
                     let result = self.execute(&container, action).await;
@@ -84,11 +110,12 @@ impl Shared {
                 Step::Run(container, permit, overdue) => {
                     self.launch(*container, permit);
                     let next = overdue.map_or(Next::Idle, |at| Next::At(at, Priority::Poll));
-                    return Ok(Turn { next, failed, counted });
+                    return Ok(Turn { next, failed, counted, left: None });
                 }
             }
         }
-        Ok(Turn { next: Next::At(self.clock.now(), Priority::Retry), failed, counted })
+        let left = Some(LeftWork::later("more steps than one turn takes"));
+        Ok(Turn { next: Next::At(self.clock.now(), Priority::Retry), failed, counted, left })
     }
 
     /// Makes a decision's facts durable. `None`: another write came first.
@@ -109,9 +136,9 @@ impl Shared {
         let keeps_due = if decision.action.is_wait() { due_at == stored.due_at } else { is_due };
         if decision.status != stored.status || !keeps_due {
             match self.facts.write(write).await? {
-                Written::Stale => return Ok(None),
-                Written::Gone => return Ok(Some(Step::Done(Next::Idle))),
-                Written::At(_) => observe_change(&stored.id, &stored.status, &decision.status),
+                // Gone is found out by reading again, too.
+                Written::Stale | Written::Gone => return Ok(None),
+                Written::At(_) => self.observe_change(&stored.id, &stored.status, &decision.status),
             }
             self.after_commit(stored, &decision).await?;
         }
@@ -120,6 +147,7 @@ impl Shared {
         Ok(Some(match decision.action {
             Action::Wait { until: Some(until) } if until <= now => Step::Again,
             Action::Wait { until } => Step::Done(until.map_or(Next::Idle, |at| Next::At(at, Priority::Poll))),
+            Action::AwaitSlot if self.withholds_runs => Step::Done(Next::Idle),
             Action::AwaitSlot => {
                 if let Some(next) = self.slots.wait(container.id) {
                     self.kick(next, now, Priority::User).await;
@@ -142,7 +170,7 @@ impl Shared {
         decision: Decision,
         write: crate::state::FactWrite,
     ) -> Result<Option<Step>, StateError> {
-        if !self.slots.take(container.id) {
+        if self.withholds_runs || !self.slots.take(container.id) {
             return Ok(None);
         }
         let overdue = write.due_at;
@@ -198,6 +226,7 @@ impl Shared {
 
     /// Says once that an action failed. Returns whether it did.
     pub(super) fn report(&self, container: &Container, news: &News) -> bool {
+        self.tally.action(&container.status, news);
         let Some(error) = news.error() else {
             self.note_success();
             return false;

@@ -12,6 +12,8 @@
 mod docker;
 mod lives;
 mod monitoring;
+mod once;
+mod once_plan;
 mod support;
 mod sweep;
 mod tls;

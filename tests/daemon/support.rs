@@ -1,5 +1,6 @@
 //! The real binary, its sandbox, and a client: what the tests of the daemon need.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,10 @@ use serde_json::Value;
 
 /// How long a test waits for something that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The functions' role in tests that believe in an account.
+pub(crate) const ROLE: &str = "arn:aws:iam::000000000000:role/job";
+/// The registry of their images.
+pub(crate) const REGISTRY: &str = "000000000000.dkr.ecr.us-east-1.amazonaws.com";
 const BINARY: &str = env!("CARGO_BIN_EXE_sockerless-backend-lambda");
 
 /// A state directory of its own. What programs write must not be below /tmp: theirs is private.
@@ -51,6 +56,14 @@ impl Home {
         command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         command.env("XDG_STATE_HOME", self.state.path()).env("HOME", self.state.path());
         command.stdin(Stdio::null());
+        command
+    }
+
+    /// The binary, believing in a real account whose endpoint happens to be on this machine.
+    pub(crate) fn account_command(&self, endpoint: &str, key: &str) -> Command {
+        let mut command = self.command(&["--region", "us-east-1", "--role-arn", ROLE, "--endpoint-url", endpoint]);
+        command.args(["--image-registry", REGISTRY]).arg("--database").arg(self.database());
+        command.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", "sandbox");
         command
     }
 
@@ -155,8 +168,7 @@ impl Daemon {
 
     /// SIGTERM, and the exit code that follows.
     pub(crate) fn stop(mut self) -> i32 {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        terminate(&self.child);
         self.child.wait().unwrap().code().unwrap()
     }
 }
@@ -204,6 +216,41 @@ impl Aws {
         sandbox_state(&self.endpoint)
     }
 
+    /// Makes calls fail, or lets all succeed again.
+    pub(crate) fn set_faults(&self, faults: &Value) {
+        let (status, body) = http(&self.endpoint, "POST", "/_sandbox/faults", &faults.to_string()).unwrap();
+        assert_eq!(status, 200, "{body}");
+    }
+
+    /// How many calls there were, by operation.
+    pub(crate) fn calls(&self) -> BTreeMap<String, u64> {
+        serde_json::from_value(self.state()["calls"].clone()).unwrap()
+    }
+
+    /// The names of the functions that there are.
+    pub(crate) fn functions(&self) -> Vec<String> {
+        let functions = self.state()["functions"].as_array().unwrap().clone();
+        functions.iter().map(|function| function["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Makes a function by hand. `tags`: the members of a JSON object.
+    pub(crate) async fn create_function(&self, name: &str, tags: &str) {
+        let body = format!(
+            r#"{{"FunctionName":"{name}","Role":"{ROLE}","PackageType":"Image",
+                "Code":{{"ImageUri":"{REGISTRY}/host:latest"}},"Tags":{{{tags}}}}}"#
+        );
+        until("it is made", async || (self.call("POST", "/2015-03-31/functions", &body).0 == 201).then_some(())).await;
+    }
+
+    /// Changes a function's configuration by hand, and waits until that is done.
+    pub(crate) async fn change_function(&self, name: &str, change: &str) {
+        let path = format!("/2015-03-31/functions/{name}");
+        let configuration = format!("{path}/configuration");
+        until("it can be changed", async || (self.call("PUT", &configuration, change).0 == 200).then_some(())).await;
+        let done = "\"LastUpdateStatus\":\"Successful\"";
+        until("it is changed", async || self.call("GET", &path, "").1.contains(done).then_some(())).await;
+    }
+
     /// A call of Lambda by hand.
     pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let authorization =
@@ -232,16 +279,9 @@ impl Account {
         let socket = home.directory().join("api.sock");
         std::fs::create_dir_all(home.directory()).unwrap();
         let child = home
-            .command(&["--region", "us-east-1", "--role-arn", "arn:aws:iam::000000000000:role/job"])
-            .args(["--endpoint-url", endpoint, "--metrics-listen", &metrics])
-            .args(["--image-registry", "000000000000.dkr.ecr.us-east-1.amazonaws.com"])
-            .arg("--database")
-            .arg(home.database())
-            .arg("--listen")
-            .arg(format!("unix://{}", socket.display()))
+            .account_command(endpoint, key)
+            .args(["--metrics-listen", &metrics, "--listen", &format!("unix://{}", socket.display())])
             .args(args)
-            .env("AWS_ACCESS_KEY_ID", key)
-            .env("AWS_SECRET_ACCESS_KEY", "sandbox")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -278,10 +318,21 @@ impl Account {
     }
 
     pub(crate) fn stop(mut self) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        terminate(&self.child);
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
     }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// SIGTERM.
+pub(crate) fn terminate(child: &Child) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
 }
 
 impl Drop for Account {

@@ -5,20 +5,6 @@ use crate::support::{Account, Aws, Home, until};
 
 const OFTEN: [&str; 4] = ["--gc-interval", "1s", "--gc-grace", "1s"];
 
-/// The names of the functions that there are.
-fn names(aws: &Aws) -> Vec<String> {
-    let functions = aws.state()["functions"].as_array().unwrap().clone();
-    functions.iter().map(|function| function["name"].as_str().unwrap().to_owned()).collect()
-}
-
-async fn create_function(aws: &Aws, name: &str, tags: &str) {
-    let body = format!(
-        r#"{{"FunctionName":"{name}","Role":"arn:aws:iam::000000000000:role/job","PackageType":"Image",
-            "Code":{{"ImageUri":"000000000000.dkr.ecr.us-east-1.amazonaws.com/host:latest"}},"Tags":{{{tags}}}}}"#
-    );
-    until("it is made", async || (aws.call("POST", "/2015-03-31/functions", &body).0 == 201).then_some(())).await;
-}
-
 #[tokio::test]
 async fn only_our_own_orphans_are_deleted() {
     let home = Home::new();
@@ -26,23 +12,22 @@ async fn only_our_own_orphans_are_deleted() {
     let account = Account::start(&home, &aws.endpoint, "sandbox", &OFTEN);
     account.until_ready().await;
     create(&account.docker(), "job", "exit 5", &[]).await;
-    let ours = until("the function is there", async || names(&aws).first().cloned()).await;
+    let ours = until("the function is there", async || aws.functions().first().cloned()).await;
     let instance = ours.split('-').nth(1).unwrap().to_owned();
     let digits = "ab".repeat(32);
     let orphan = format!("skls-{instance}-{}", &digits[..24]);
     let created = "\"sockerless.created\":\"1\"";
-    create_function(
-        &aws,
+    aws.create_function(
         &orphan,
         &format!("\"sockerless.instance\":\"{instance}\",\"sockerless.container\":\"{digits}\",{created}"),
     )
     .await;
     let untagged = format!("skls-{instance}-{}", "cd".repeat(12));
     let foreign = format!("skls-9999999999-{}", &digits[..24]);
-    create_function(&aws, &untagged, "").await;
-    create_function(&aws, &foreign, &format!("\"sockerless.instance\":\"9999999999\",{created}")).await;
-    until("the orphan is deleted", async || (!names(&aws).contains(&orphan)).then_some(())).await;
-    let mut left = names(&aws);
+    aws.create_function(&untagged, "").await;
+    aws.create_function(&foreign, &format!("\"sockerless.instance\":\"9999999999\",{created}")).await;
+    until("the orphan is deleted", async || (!aws.functions().contains(&orphan)).then_some(())).await;
+    let mut left = aws.functions();
     left.sort();
     let mut expected = vec![ours, untagged, foreign];
     expected.sort();
@@ -57,7 +42,7 @@ async fn a_changed_function_is_put_back_and_a_deleted_one_is_noticed() {
     let account = Account::start(&home, &aws.endpoint, "sandbox", &OFTEN);
     account.until_ready().await;
     create(&account.docker(), "job", "exit 5", &[]).await;
-    let name = until("the function is there", async || names(&aws).first().cloned()).await;
+    let name = until("the function is there", async || aws.functions().first().cloned()).await;
     let path = format!("/2015-03-31/functions/{name}");
     let change = format!("{path}/configuration");
     until("it can be changed", async || (aws.call("PUT", &change, "{\"MemorySize\":128}").0 == 200).then_some(()))

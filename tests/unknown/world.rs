@@ -48,7 +48,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new(unknown_outcome: UnknownOutcome) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let bootstrap = RunnerConfig { bootstrap: vec![BINARY.into(), "bootstrap".into()], isolate: false };
+        let bootstrap =
+            RunnerConfig { bootstrap: vec![BINARY.into(), "bootstrap".into()], enter: Vec::new(), isolate: false };
         let options = Options::new(Settings::instant(), Programs::Real(bootstrap));
         let sandbox = Sandbox::start(options).await.unwrap();
         let options = StoreOptions { path: directory.path().join("state.db"), read_only: false };
@@ -73,7 +74,7 @@ impl World {
         });
         let (reader, wishes) = (store.reader(), store.wishes());
         let context = ApiContext { reader, wishes, logs: Arc::new(cloud), clock: clock.clone(), health, config };
-        let listeners = Listeners::bind(&[Listen::Unix(directory.path().join("docker.sock"))]).await.unwrap();
+        let listeners = Listeners::bind(&[Listen::Unix(directory.path().join("docker.sock"))], None).await.unwrap();
         let parts = vec![
             tokio::spawn(reconciler.run(stop.clone(), DRAIN)),
             tokio::spawn(listeners.serve(context, stop.clone(), DRAIN)),
@@ -218,6 +219,8 @@ fn config(unknown_outcome: UnknownOutcome) -> Config {
         gc_grace: Duration::from_secs(900),
         drain_timeout: DRAIN,
         sandbox: true,
+        sandbox_images: Vec::new(),
+        tls: None,
         adopt: false,
     }
 }

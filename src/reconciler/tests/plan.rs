@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::reconciler::backoff::RERUNS;
-use crate::reconciler::plan::{AUTO_REMOVE_PATIENCE, DELIVERY_SLACK, LOG_PATIENCE, RUN_SLACK};
+use crate::reconciler::plan::{AUTO_REMOVE_PATIENCE, DELIVERY_SLACK, LOG_PATIENCE, Left, RUN_SLACK};
 use crate::state::model::life::{self, Life, MAX_RERUNS};
 use crate::state::model::{Cause, Exit, FailureKind};
 
@@ -485,4 +485,46 @@ fn a_plan_is_a_function_of_its_arguments() {
     story.start();
     let moment = Moment { now: story.now, token: "t".into() };
     assert_eq!(plan(&moment, &story.container, &story.observed), plan(&moment, &story.container, &story.observed));
+}
+
+/// What is left to do tells a pass whether it has converged.
+#[test]
+fn what_is_left_to_do() {
+    let created = Story::created().decide();
+    assert_eq!((created.action.name(), created.left), ("CreateFunction", Left::Work));
+
+    let mut pending = Story::created();
+    pending.decide();
+    pending.absorb(&Action::CreateFunction { name: name() }, &Outcome::Done);
+    pending.learn(&Evidence::Function(function(FunctionState::Pending)));
+    assert_eq!(pending.decide().left, Left::Work, "a function that is being made");
+
+    let mut ready = Story::ready();
+    assert_eq!(ready.decide().left, Left::Nothing);
+    ready.start();
+    ready.observed.slot_free = false;
+    assert_eq!(ready.decide().left, Left::Work, "a run that waits for a slot");
+    ready.observed.withholds_runs = true;
+    let withheld = ready.decide();
+    assert_eq!((withheld.action, withheld.left), (Action::AwaitSlot, Left::Withheld));
+
+    let mut running = Story::running(InvocationKind::Event, Protocol::Bootstrap);
+    assert_eq!(running.decide().left, Left::Nothing, "a run goes on by itself");
+    running.remove();
+    assert_eq!(running.decide().left, Left::Work, "but a removal does not wait for it");
+
+    let mut failed = Story::ready();
+    failed.remove();
+    failed.absorb(&Action::DeleteFunction { name: name() }, &Outcome::Refused(error(AwsErrorKind::Throttled)));
+    assert_eq!(failed.decide().left, Left::Work, "it backs off");
+}
+
+#[test]
+fn withheld_runs_are_not_invoked_though_a_slot_is_free() {
+    let mut story = Story::ready();
+    story.observed.withholds_runs = true;
+    story.start();
+    assert_eq!(story.decide().action, Action::AwaitSlot);
+    story.observed.withholds_runs = false;
+    assert_eq!(story.decide().action, Action::Invoke { run_no: 1 });
 }

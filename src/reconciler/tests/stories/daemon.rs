@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::reconciler::execute::News;
 use crate::reconciler::learn::{self};
 use crate::reconciler::names::Identity;
-use crate::reconciler::plan::{Action, Decision, Moment, Observed, plan};
+use crate::reconciler::plan::{Action, Decision, Left, Moment, Observed, plan};
 use crate::reconciler::queue::{Priority, Queue};
 use crate::reconciler::record::fact_write;
 use crate::reconciler::slots::Slots;
@@ -284,7 +284,8 @@ impl Daemon {
         {
             let mut status = container.status.clone();
             status.run = Some(crate::state::model::Run { phase: RunPhase::Refused, ..run.clone() });
-            return Decision { because: "sabotage", status, action: Action::Wait { until: Some(moment.now) } };
+            let action = Action::Wait { until: Some(moment.now) };
+            return Decision { because: "sabotage", status, action, left: Left::Work };
         }
         let observed = Observed {
             function_name: self.identity.function_name(&container.id, container.status.incarnation),
@@ -292,6 +293,7 @@ impl Daemon {
             slot_free: process.slots.is_free_for(&container.id),
             adopted_at: None,
             role_without_logs: self.store.roles_without_logs.contains(&settings.role_arn),
+            withholds_runs: false,
         };
         plan(moment, container, &observed)
     }

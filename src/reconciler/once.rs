@@ -1,0 +1,291 @@
+//! One pass to convergence, for cron: the daemon's own loop, workers, informer, sweep and claim, until nothing is left to
+//! do that can be done now.
+//!
+//! # Guarantees
+//! - A pass owns the database as a daemon does: it claims the next epoch first, and stops when the claim is lost.
+//! - Unless it is told to start runs, it invokes nothing, whatever is wanted.
+//! - It has not converged before it has read the logs of all runs under way and listed all functions once, and has looked
+//!   at every container afterwards.
+//!
+//! # Caveats
+//! - Runs that were under way before are not waited for. Of its own runs it waits for the answers, at most until the
+//!   deadline; after that they go on by themselves, and a later pass or daemon reads their end from the log.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::claim::{self, Claim, ClaimError};
+use super::observe::{Groups, InformerError, PAUSE};
+use super::queue::Priority;
+use super::rehearse::{RehearsalError, rehearse};
+use super::shared::{KICKS, Shared};
+use super::summary::Summary;
+use super::sweep::{Orphans, SweepError, Swept};
+use super::{Loop, Reconciler};
+use crate::clock::{Stopwatch, Timestamp};
+use crate::state::StateError;
+
+/// How often the logs are read and AWS is listed before a pass gives up: one refusal for a moment is no failure.
+const TRIES: u32 = 4;
+
+/// What a pass is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassOrder {
+    /// Change nothing, and tell what there is to do.
+    pub dry_run: bool,
+    /// Runs that are wanted may be invoked.
+    pub start: bool,
+    /// How long it may take.
+    pub deadline: Duration,
+}
+
+/// Why a pass did not go through.
+#[derive(Debug, thiserror::Error)]
+enum PassError {
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Rehearsal(#[from] RehearsalError),
+    #[error("{0}")]
+    ClaimLost(String),
+    #[error("the deadline came before the plan was made")]
+    Late,
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Reconciler {
+    /// One pass, until nothing is left to do, or the deadline, or `stop`.
+    pub async fn once(self, order: PassOrder, stop: CancellationToken) -> Summary {
+        let watch = Stopwatch::start();
+        let mut summary = Summary { dry_run: order.dry_run, ..Summary::default() };
+        let result = if order.dry_run {
+            self.dry_run(order, &stop, &mut summary).await
+        } else {
+            self.pass(order, &stop, &mut summary).await
+        };
+        if let Err(error) = result {
+            summary.errors.push(error.to_string());
+        }
+        summary.aws_calls = self.parts.cloud.calls_made();
+        summary.seconds = watch.elapsed().as_secs_f64();
+        summary
+    }
+
+    async fn dry_run(
+        &self,
+        order: PassOrder,
+        stop: &CancellationToken,
+        summary: &mut Summary,
+    ) -> Result<(), PassError> {
+        let instance = self.parts.reader.instance().await?;
+        let (kicks, _) = mpsc::channel(KICKS);
+        let mut shared = self.shared(&instance, kicks).await?;
+        shared.withholds_runs = !order.start;
+        tokio::select! {
+            rehearsed = rehearse(&shared, instance.epoch, summary) => Ok(rehearsed?),
+            () = self.parts.clock.sleep(order.deadline) => Err(PassError::Late),
+            () = stop.cancelled() => Err(PassError::Interrupted),
+        }
+    }
+
+    async fn pass(&self, order: PassOrder, stop: &CancellationToken, summary: &mut Summary) -> Result<(), PassError> {
+        let deadline = self.parts.clock.now().after(order.deadline);
+        let instance = match self.try_claim().await? {
+            Claim::Held(instance) => instance,
+            Claim::Lost { highest } => {
+                let why = format!("epoch {highest} was claimed by another daemon");
+                return Err(PassError::ClaimLost(claim::lost(&why)));
+            }
+        };
+        let (kicks, kicked) = mpsc::channel(KICKS);
+        let mut shared = self.shared(&instance, kicks).await?;
+        shared.withholds_runs = !order.start;
+        let mut control = Loop::new(shared.clone(), kicked);
+        let (tell, told) = oneshot::channel();
+        let looking = tokio::spawn(shared.clone().look_around(instance.epoch, tell, Arc::clone(&control.poke)));
+        let alarm = tokio::spawn(alarm(shared.clone(), deadline, stop.clone(), Arc::clone(&control.poke)));
+        let ended = control.converge(told, deadline, stop).await;
+        control.note_undone(&mut *summary).await?;
+        control.drain(shared.config.drain_timeout).await;
+        for helper in [looking, alarm] {
+            helper.abort();
+            // Aborted or not: it uses the store no more.
+            let _ = helper.await;
+        }
+        summary.count(shared.tally.done());
+        summary.running = shared.slots.held();
+        match ended {
+            Ended::Converged(look) | Ended::Late(Some(look)) => {
+                summary.errors.extend(look.errors);
+                summary.orphans_waiting = look.orphans.waiting;
+                summary.orphans_kept = look.orphans.kept;
+                if look.orphans.left > 0 {
+                    let because = format!("{} more orphaned functions than one pass deletes", look.orphans.left);
+                    summary.leave(None, because);
+                }
+                if look.claim_lost {
+                    let why = "another daemon has claimed it since";
+                    return Err(PassError::ClaimLost(claim::lost(why)));
+                }
+                Ok(())
+            }
+            Ended::Late(None) => {
+                summary.leave(None, "the deadline came before the logs were read and the functions listed");
+                Ok(())
+            }
+            Ended::Interrupted => Err(PassError::Interrupted),
+            Ended::Closed => Err(StateError::Closed.into()),
+        }
+    }
+}
+
+/// How the converging ended.
+enum Ended {
+    /// Nothing is left that can be done now.
+    Converged(Look),
+    /// The deadline came, perhaps before everything was looked at.
+    Late(Option<Look>),
+    /// Somebody stopped it.
+    Interrupted,
+    /// The store is closed.
+    Closed,
+}
+
+/// What the one look at AWS came to.
+#[derive(Debug, Default)]
+struct Look {
+    orphans: Orphans,
+    claim_lost: bool,
+    errors: Vec<String>,
+}
+
+impl Loop {
+    /// Goes round until nothing is left that can be done now.
+    async fn converge(
+        &mut self,
+        mut told: oneshot::Receiver<Look>,
+        deadline: Timestamp,
+        stop: &CancellationToken,
+    ) -> Ended {
+        let mut look = None;
+        loop {
+            if self.round().await.is_break() {
+                return Ended::Closed;
+            }
+            look = look.or_else(|| told.try_recv().ok());
+            if stop.is_cancelled() {
+                return Ended::Interrupted;
+            }
+            look = match look {
+                Some(look) if look.claim_lost || self.is_done() => return Ended::Converged(look),
+                look => look,
+            };
+            if self.now() >= deadline {
+                return Ended::Late(look);
+            }
+        }
+    }
+
+    /// Whether nobody is at work, nothing is due, and what is left will not be done however long one waits.
+    fn is_done(&mut self) -> bool {
+        // A run sends its news before it counts as ended, so it is asked first.
+        let now = self.now();
+        self.shared.runs.is_empty()
+            && self.workers.is_empty()
+            && self.kicked.is_empty()
+            && self.queue.next_due().is_none_or(|due| due > now)
+            && self.left.values().all(|left| left.withheld)
+    }
+
+    /// Tells what is left undone now.
+    async fn note_undone(&mut self, summary: &mut Summary) -> Result<(), StateError> {
+        let now = self.now();
+        let cut_off = self.keys.values().map(|(id, _)| *id).chain(self.queue.due(now));
+        let mut undone: Vec<_> = cut_off.map(|id| (id, "its turn had not ended when the pass did")).collect();
+        undone.extend(self.left.iter().map(|(id, left)| (*id, left.because)));
+        undone.sort_by_key(|(id, _)| *id);
+        undone.dedup_by_key(|(id, _)| *id);
+        for (id, because) in undone {
+            if let Some(container) = self.shared.reader.container(&id).await? {
+                summary.leave(Some(&container), because);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Wakes the loop when the time is over.
+async fn alarm(shared: Shared, deadline: Timestamp, stop: CancellationToken, poke: Arc<Notify>) {
+    tokio::select! {
+        () = shared.clock.sleep_until(deadline) => {}
+        () = stop.cancelled() => {}
+    }
+    poke.notify_one();
+}
+
+impl Shared {
+    /// Reads all logs and lists all functions once, then has every container looked at again; then follows the logs as
+    /// long as it may.
+    async fn look_around(self, epoch: u64, tell: oneshot::Sender<Look>, poke: Arc<Notify>) {
+        let mut groups = Groups::new();
+        let mut look = Look::default();
+        if let Err(error) = self.read_logs_patiently(&mut groups).await {
+            look.errors.push(format!("the logs could not be read: {error}"));
+        }
+        match self.sweep_patiently(epoch).await {
+            Ok(Swept::Done(orphans)) => look.orphans = orphans,
+            Ok(Swept::ClaimLost) => look.claim_lost = true,
+            Err(error) => look.errors.push(format!("the functions could not be swept: {error}")),
+        }
+        match self.facts.due().await {
+            Ok(due) => {
+                for (id, _) in due {
+                    self.kick(id, self.clock.now(), Priority::Poll).await;
+                }
+            }
+            Err(error) => look.errors.push(error.to_string()),
+        }
+        // Nobody listens any more when the deadline has come.
+        let _ = tell.send(look);
+        poke.notify_one();
+        self.follow_logs(groups, CancellationToken::new()).await;
+    }
+
+    async fn read_logs_patiently(&self, groups: &mut Groups) -> Result<(), InformerError> {
+        let mut failures = 0;
+        loop {
+            match self.read_logs(groups).await {
+                Ok(_) => return Ok(()),
+                Err(error) => self.bear(&mut failures, error).await?,
+            }
+        }
+    }
+
+    async fn sweep_patiently(&self, epoch: u64) -> Result<Swept, SweepError> {
+        let mut failures = 0;
+        loop {
+            match self.sweep(epoch).await {
+                Ok(swept) => return Ok(swept),
+                Err(error) => self.bear(&mut failures, error).await?,
+            }
+        }
+    }
+
+    /// Waits before the next try, or gives the error back if that was the last one.
+    async fn bear<E: Display + Send>(&self, failures: &mut u32, error: E) -> Result<(), E> {
+        *failures += 1;
+        if *failures >= TRIES {
+            return Err(error);
+        }
+        tracing::warn!(%error, failures, "tried again");
+        self.clock.sleep(PAUSE.ceiling(*failures)).await;
+        Ok(())
+    }
+}
