@@ -20,8 +20,15 @@ deny:
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
+# Random stories of users, crashes and faults, told to the plan and the model of AWS under virtual time.
+stories count="1000000":
+    SOCKERLESS_STORIES={{count}} cargo test --release --lib stories -- --nocapture
+
+_stories-ci:
+    SOCKERLESS_STORIES=20000 cargo test --lib stories -- --nocapture
+
 # The ordinary docker CLI and curl against the daemon on its sandbox, `kill -9` included.
 clients:
     tests/clients/docker-cli.sh
 
-ci: test fmt clippy lean deny docs clients
+ci: test _stories-ci fmt clippy lean deny docs clients

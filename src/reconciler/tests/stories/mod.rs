@@ -30,6 +30,7 @@ use calendar::Happening;
 use daemon::Daemon;
 use ledger::short;
 
+use crate::clock::Stopwatch;
 use crate::reconciler::names::{Identity, Owner};
 use crate::reconciler::queue::Priority;
 use crate::state::admit;
@@ -259,6 +260,7 @@ fn count() -> u64 {
 #[test]
 fn every_story_ends_as_it_should() {
     let (total, tellers) = (count(), tellers());
+    let watch = Stopwatch::start();
     let covered: BTreeSet<String> = thread::scope(|scope| {
         let tell = |teller| {
             let seeds = REGRESSIONS.into_iter().chain(1..=total).skip(teller).step_by(tellers);
@@ -292,6 +294,7 @@ fn every_story_ends_as_it_should() {
         "a role without logs",
         "drift",
     ];
+    println!("stories: {total}, failed: 0, seconds: {:.0}", watch.elapsed().as_secs_f64());
     let missing: Vec<_> = wanted.iter().filter(|what| !covered.contains(**what)).collect();
     assert!(missing.is_empty() || total < STORIES, "no story has come across {missing:?}: {covered:?}");
 }
