@@ -141,7 +141,7 @@ fn with_rerun_the_program_runs_again_and_its_end_counts() {
         let ran = create(world, &docker, &labels).await;
         let shown_after_the_first = async {
             docker.start_container("job", None::<StartContainerOptions>).await.unwrap();
-            world.while_time_passes(world.until_state("restarting")).await;
+            world.pass_until_state("restarting").await;
             assert_eq!(inspected(world, &docker).await.4.as_deref(), Some("RunAgain"));
             world.show_the_ends();
         };

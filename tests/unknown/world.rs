@@ -112,16 +112,20 @@ impl World {
         let ticking = async {
             let begin = Instant::now();
             loop {
-                tokio::time::sleep(STAND).await;
                 assert!(begin.elapsed() < PATIENCE, "it does not come");
-                if !self.is_at_work().await {
-                    self.clock.set(self.clock.now().after(STEP));
-                }
+                self.tick().await;
             }
         };
         tokio::select! {
             found = what => found,
             () = ticking => unreachable!("time does not end"),
+        }
+    }
+
+    async fn tick(&self) {
+        tokio::time::sleep(STAND).await;
+        if !self.is_at_work().await {
+            self.clock.set(self.clock.now().after(STEP));
         }
     }
 
@@ -160,15 +164,17 @@ impl World {
         serde_json::from_str::<Value>(body).unwrap()["Sockerless"].take()
     }
 
-    /// Returns when the container has this state.
-    pub(crate) async fn until_state(&self, wanted: &str) {
+    /// Lets time pass until the container has this state: a look after every step, so that none is missed.
+    pub(crate) async fn pass_until_state(&self, wanted: &str) {
         let docker = self.docker();
+        let begin = Instant::now();
         loop {
             let shown = docker.inspect_container("job", None::<InspectContainerOptions>).await.unwrap();
             if shown.state.and_then(|state| state.status).is_some_and(|status| status.to_string() == wanted) {
                 return;
             }
-            tokio::time::sleep(STAND).await;
+            assert!(begin.elapsed() < PATIENCE, "it does not come");
+            self.tick().await;
         }
     }
 
