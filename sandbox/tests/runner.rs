@@ -18,7 +18,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sockerless_bootstrap::protocol::{Answer, Marker, Reason, Verdict};
-use sockerless_sandbox::runner::{End, EnvironmentConfig, Invocation, Runner, RunnerConfig, RunnerError, RunnerEvent};
+use sockerless_sandbox::runner::{
+    End, EnvironmentConfig, Invocation, Root, Runner, RunnerConfig, RunnerError, RunnerEvent,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
@@ -76,7 +78,7 @@ impl Sandbox {
     fn new(bootstrap: &[&str], isolate: bool) -> Self {
         let (sender, events) = mpsc::channel(EVENTS);
         let bootstrap = bootstrap.iter().map(OsString::from).collect();
-        Self { runner: Runner::new(RunnerConfig { bootstrap, isolate }, sender), events }
+        Self { runner: Runner::new(RunnerConfig { bootstrap, isolate, ..RunnerConfig::default() }, sender), events }
     }
 
     async fn with_environment(isolate: bool) -> Self {
@@ -91,10 +93,13 @@ impl Sandbox {
         let mut config = EnvironmentConfig {
             environment: id,
             name: format!("{unique:032x}"),
+            root: Root::Machine,
+            entrypoint: Vec::new(),
             command: Vec::new(),
             working_dir: None,
             env: BTreeMap::from([("AWS_LAMBDA_FUNCTION_NAME".to_owned(), "f".to_owned())]),
             memory_mb: 128,
+            tmp_mb: 512,
         };
         change(&mut config);
         self.runner.start(config).await.unwrap();
@@ -477,10 +482,13 @@ async fn what_cannot_be_started_is_an_error() {
     let config = EnvironmentConfig {
         environment: 1,
         name: format!("{:032x}", std::process::id()),
+        root: Root::Machine,
+        entrypoint: Vec::new(),
         command: Vec::new(),
         working_dir: Some("/nonexistent".to_owned()),
         env: BTreeMap::new(),
         memory_mb: 128,
+        tmp_mb: 512,
     };
     assert!(matches!(sandbox.runner.start(config.clone()).await, Err(RunnerError::Start(_))));
     let sandbox = Sandbox::new(&["/bin/true"], true);

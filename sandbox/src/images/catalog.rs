@@ -1,6 +1,7 @@
 //! Which images there are: what is found in the directories that the user has named.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -167,9 +168,9 @@ impl Looking {
             return self.problems.push(holder.problem(format!("{HOST_IMAGE} is this machine's own file system")));
         }
         match self.given.entry(key) {
-            std::collections::btree_map::Entry::Vacant(place) => drop(place.insert(images)),
-            std::collections::btree_map::Entry::Occupied(place) if *place.get() == images => {}
-            std::collections::btree_map::Entry::Occupied(place) => {
+            Entry::Vacant(place) => drop(place.insert(images)),
+            Entry::Occupied(place) if digests(place.get()) == digests(&images) => {}
+            Entry::Occupied(place) => {
                 let reason =
                     format!("another image is called {}, too; the one that was found first is used", place.key());
                 self.problems.push(holder.problem(reason));
@@ -191,6 +192,10 @@ impl Looking {
         }
         Catalog { images, problems }
     }
+}
+
+fn digests(images: &[Arc<OwnImage>]) -> Vec<&str> {
+    images.iter().map(|image| image.digest.as_str()).collect()
 }
 
 fn is_layout(path: &Path) -> bool {

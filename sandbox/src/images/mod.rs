@@ -47,12 +47,12 @@ pub struct OwnImage {
     pub user: String,
     /// Why Lambda would refuse the image, whatever it is used for.
     pub unsupported: Option<String>,
-    layers: Vec<Layer>,
+    pub(crate) layers: Vec<Layer>,
 }
 
 /// One layer of an image, the lowest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Layer {
+pub(crate) struct Layer {
     blob: blob::Blob,
     /// The digest of the blob as it is, where the manifest tells it.
     digest: Option<String>,

@@ -51,6 +51,8 @@ pub(super) struct Process {
     /// Of one in an image's root.
     pub(super) isolation: Option<Isolation>,
     alive: Mutex<bool>,
+    /// What was killed, should it be.
+    killed: Mutex<Vec<Pid>>,
     ended: watch::Receiver<Option<ExitStatus>>,
 }
 
@@ -77,7 +79,22 @@ impl Process {
     pub(super) fn kill(&self) -> Vec<Pid> {
         // Not while the thread reaps it: afterwards its id may be somebody else's.
         let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
-        if *alive { kill_tree(self.pid) } else { Vec::new() }
+        let mut killed = self.killed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *alive {
+            killed.extend(kill_tree(self.pid));
+        }
+        killed.clone()
+    }
+
+    /// Waits until what was killed is gone: the first process may be the first to go.
+    #[expect(clippy::disallowed_methods, reason = "the kernel does not tell when somebody else's child has ended")]
+    fn outlive_the_killed(&self) {
+        let killed = self.killed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut looks = KILL_WAIT.as_millis() / LOOK_PERIOD.as_millis();
+        while looks > 0 && killed.iter().any(|pid| *pid != self.pid && is_running(*pid)) {
+            std::thread::sleep(LOOK_PERIOD);
+            looks -= 1;
+        }
     }
 
     /// Waits for its end.
@@ -155,11 +172,12 @@ fn supervise(
 ) {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let (ended_in, ended) = watch::channel(None);
-    let process = Arc::new(Process { pid, isolation, alive: Mutex::new(true), ended });
+    let process = Arc::new(Process { pid, isolation, alive: Mutex::new(true), killed: Mutex::default(), ended });
     if started.send(Ok(Arc::clone(&process))).is_err() {
         process.kill();
     }
     while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
+    process.outlive_the_killed();
     let mut alive = process.alive.lock().unwrap_or_else(PoisonError::into_inner);
     // Without a PID namespace, its process group may have outlived it.
     let _ = nix::sys::signal::killpg(pid, nix::sys::signal::Signal::SIGKILL);

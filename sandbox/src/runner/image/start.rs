@@ -16,6 +16,8 @@ use crate::runner::isolate;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Programs whose image says nothing else get this, as in Docker.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What programs in an environment see of the helper.
+const NAME: &str = "bootstrap";
 /// Characters of an environment's name that make its hostname.
 const HOSTNAME: usize = 12;
 
@@ -38,7 +40,7 @@ pub(in crate::runner) fn start(
     let (program, arguments) = helper.split_first().ok_or(RunnerError::NoBootstrap)?;
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().current_dir("/").process_group(0);
+    command.arg0(NAME).args(arguments).env_clear().current_dir("/").process_group(0);
     command.stdin(OwnedFd::from(theirs)).stdout(output.try_clone()?).stderr(output);
     let mut child = isolate::spawn(&mut command, entrance, false)?;
     // Our copy of its end would keep the conversation open.
