@@ -185,6 +185,7 @@ fn environment_config(spec: &EnvironmentSpec) -> EnvironmentConfig {
     EnvironmentConfig {
         environment: spec.environment,
         name: spec.name.clone(),
+        entry_point: spec.entry_point.clone(),
         command: spec.command.clone(),
         working_dir: spec.working_dir.clone(),
         env: spec.env.clone(),

@@ -362,7 +362,9 @@ pub struct EnvironmentSpec {
     pub function: String,
     /// The image, as a key of the settings' images.
     pub image: String,
-    /// EntryPoint and Command of the function's ImageConfig; empty: the image's own.
+    /// EntryPoint of the function's ImageConfig; empty: the image's own.
+    pub entry_point: Vec<String>,
+    /// Command of the function's ImageConfig; empty: the image's own.
     pub command: Vec<String>,
     /// WorkingDirectory of the ImageConfig.
     pub working_dir: Option<String>,

@@ -164,13 +164,13 @@ impl Model {
         let mut env: BTreeMap<_, _> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         env.extend(config.environment.iter().flat_map(|environment| environment.variables.clone()));
         let image = config.image_config.clone().unwrap_or_default();
-        let command = image.entry_point.into_iter().chain(image.command).flatten().collect();
         EnvironmentSpec {
             environment,
             name,
             function: function.to_owned(),
             image: config.image.key.clone(),
-            command,
+            entry_point: image.entry_point.unwrap_or_default(),
+            command: image.command.unwrap_or_default(),
             working_dir: image.working_directory,
             env,
             memory_mb: config.memory_mb,

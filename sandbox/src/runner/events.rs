@@ -22,7 +22,9 @@ pub struct EnvironmentConfig {
     pub environment: u64,
     /// 32 hexadecimal digits.
     pub name: String,
-    /// Arguments for the bootstrap.
+    /// What takes the place of the bootstrap; empty: nothing does.
+    pub entry_point: Vec<String>,
+    /// Arguments for the bootstrap, or for what takes its place.
     pub command: Vec<String>,
     /// Where the bootstrap starts; absent: `/`.
     pub working_dir: Option<String>,

@@ -98,7 +98,9 @@ impl Process {
 
 impl Launch {
     fn spawn(self) -> Result<Child, RunnerError> {
-        let (program, arguments) = self.bootstrap.split_first().ok_or(RunnerError::NoBootstrap)?;
+        let entry_point: Vec<OsString> = self.config.entry_point.iter().map(OsString::from).collect();
+        let runtime = if entry_point.is_empty() { &self.bootstrap } else { &entry_point };
+        let (program, arguments) = runtime.split_first().ok_or(RunnerError::NoBootstrap)?;
         let executable = Executable::open(program)?;
         let namespaces = matches!(self.private, Private::Namespaces);
         if namespaces {
