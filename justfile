@@ -24,4 +24,8 @@ docs:
 clients:
     tests/clients/docker-cli.sh
 
+# So many real `kill -9` of the real binary under a workload; the last line is the account of all runs.
+kill9 kills="50" *seed:
+    cargo test --quiet --test endurance -- kill9 {{kills}} {{seed}}
+
 ci: test fmt clippy lean deny docs clients
