@@ -76,6 +76,14 @@ pub(super) fn unusable(path: &Path, reason: impl ToString) -> StateError {
     StateError::Unusable { path: path.to_owned(), reason: reason.to_string() }
 }
 
+/// A failure of SQLite while the file is opened.
+pub(super) fn cannot_open(path: &Path, error: StateError) -> StateError {
+    match error {
+        StateError::Database(error) => unusable(path, words(&error)),
+        other => other,
+    }
+}
+
 /// SQLite's own words where there are some.
 pub(super) fn words(error: &sqlx::Error) -> String {
     error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
@@ -103,7 +111,7 @@ async fn schema_version(connection: &mut SqliteConnection) -> Result<Schema, sql
         .map(Schema::Version)
 }
 
-fn open_private(path: &Path) -> io::Result<File> {
+pub(super) fn open_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)
 }
 
@@ -114,7 +122,8 @@ fn make_private(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(FILE_MODE))
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The file of the same name and more.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

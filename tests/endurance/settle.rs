@@ -36,7 +36,7 @@ pub(crate) async fn settle(
     machine: &mut Machine,
     aws: &Aws,
     patience: Patience,
-    workload: &mut Workload,
+    workload: &Workload,
 ) -> Result<(), String> {
     let begin = Instant::now();
     let (mut seen, mut moved, mut times) = (Vec::new(), Instant::now(), 0);
