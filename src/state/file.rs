@@ -14,6 +14,8 @@ use super::{Result, StateError};
 /// Only the daemon's user may read what containers were given. SQLite gives `-wal` and `-shm` the mode of the file.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
+/// What SQLite says when it cannot put its log beside the file, which it had opened.
+const CANNOT_OPEN: &str = "unable to open database file";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/state/migrations");
 
@@ -22,7 +24,7 @@ pub(super) fn prepare(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Err(unusable(path, "it is a directory; name a file"));
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let directory = directory_of(path);
     DirBuilder::new()
         .recursive(true)
         .mode(DIRECTORY_MODE)
@@ -60,7 +62,7 @@ pub(super) async fn check(path: &Path) -> Result<bool> {
         Ok::<_, sqlx::Error>(found)
     };
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    match found.await.map_err(|error| unusable(path, words(&error)))? {
+    match found.await.map_err(|error| cannot_open(path, error.into()))? {
         Schema::Foreign => Err(unusable(path, "it is the database of another program")),
         Schema::Version(found) if found > known => Err(StateError::Newer { path: path.to_owned(), found, known }),
         Schema::Version(found) => Ok(found == known),
@@ -79,9 +81,19 @@ pub(super) fn unusable(path: &Path, reason: impl ToString) -> StateError {
 /// A failure of SQLite while the file is opened.
 pub(super) fn cannot_open(path: &Path, error: StateError) -> StateError {
     match error {
-        StateError::Database(error) => unusable(path, words(&error)),
+        StateError::Database(error) => match words(&error) {
+            reason if reason == CANNOT_OPEN => unusable(
+                path,
+                format!("{reason}; the directory {} must be writable, too", directory_of(path).display()),
+            ),
+            reason => unusable(path, reason),
+        },
         other => other,
     }
+}
+
+pub(super) fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 /// SQLite's own words where there are some.

@@ -77,8 +77,7 @@ impl Mark {
     /// Makes it survive a power cut: that it is there, not each number.
     fn sync(&self, path: &Path) -> io::Result<()> {
         self.file.sync_all()?;
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        File::open(directory)?.sync_all()
+        File::open(file::directory_of(path))?.sync_all()
     }
 }
 

@@ -84,7 +84,7 @@ impl Store {
 
         let connect = durable(options);
         let opened = connect.connect().await;
-        let mut connection = opened.map_err(|error| file::unusable(&options.path, file::words(&error)))?;
+        let mut connection = opened.map_err(|error| file::cannot_open(&options.path, error.into()))?;
         file::migrate(&options.path, &mut connection).await?;
         let taken_up = async {
             instance::ensure(&mut connection).await?;
