@@ -28,4 +28,8 @@ clients:
 kill9 kills="50" *seed:
     cargo test --quiet --test endurance -- kill9 {{kills}} {{seed}}
 
+# So many minutes of mixed load with faults and kills; the last line is the verdict.
+soak minutes="60" *seed:
+    cargo test --quiet --test endurance -- soak {{minutes}} {{seed}}
+
 ci: test fmt clippy lean deny docs clients

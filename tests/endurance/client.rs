@@ -1,5 +1,6 @@
 //! A client that knows what it was told: an answer, a refusal, or nothing, which proves nothing.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,16 @@ pub(crate) enum Reply {
     Refused(u16, String),
     /// The connection broke, or was never made.
     Lost,
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(status, body) => write!(f, "{status} {body}"),
+            Self::Refused(status, message) => write!(f, "{status} {message}"),
+            Self::Lost => f.write_str("no answer"),
+        }
+    }
 }
 
 /// Speaks to one daemon, whichever process that is at the time.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::ledger::{Sum, add_up};
 use crate::machine::Machine;
 use crate::rng::Rng;
-use crate::settle::{Patience, left, settle};
+use crate::settle::{Party, Patience, left, settle};
 use crate::support::{Aws, Home};
 use crate::workload::{Pace, Workload};
 
@@ -45,17 +45,20 @@ pub(crate) async fn run(series: Series) -> bool {
     let begin = Instant::now();
     let home = Home::new();
     let aws = Aws::start(&home);
-    let mut machine = Machine::new(&aws);
+    let machine = Machine::new(&aws);
     let workload = Workload::start(&machine, series.seed, PACE);
-    let aims = kill_all(&mut machine, series, &workload).await;
-    workload.stop();
+    let mut parties = [Party { machine, workload }];
+    let [party] = &mut parties;
+    let aims = kill_all(party, series).await;
+    party.workload.stop();
     println!("killed: {aims:?} in {} s; settling", begin.elapsed().as_secs());
-    let settled = settle(&mut machine, &aws, series.patience, &workload).await;
+    let settled = settle(&mut parties, &aws, series.patience).await;
+    let [Party { machine, workload }] = &parties;
     let mut sum = add_up(&workload.records(), &aws.state());
     sum.violations.extend(settled.err());
     sum.violations.extend(workload.broken());
     sum.violations.extend(machine.alarms());
-    let left = left(&machine, &aws).await;
+    let left = left(&parties, &aws).await;
     report(series, &sum, left, begin.elapsed())
 }
 
@@ -74,7 +77,8 @@ fn report(series: Series, sum: &Sum, left: usize, took: Duration) -> bool {
 }
 
 /// Starts and kills the daemon as often as wanted, and starts it once more.
-async fn kill_all(machine: &mut Machine, series: Series, workload: &Workload) -> BTreeMap<Aim, u64> {
+async fn kill_all(party: &mut Party, series: Series) -> BTreeMap<Aim, u64> {
+    let Party { machine, workload } = party;
     let mut rng = Rng::of(series.seed, u64::MAX);
     let mut aims = BTreeMap::new();
     for number in 1..=series.kills {

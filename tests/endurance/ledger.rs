@@ -10,6 +10,8 @@ use serde_json::Value;
 use crate::life::{Record, Told};
 use crate::story::{Program, Story};
 
+/// The sandbox remembers so many invocations that have ended, and forgets the oldest.
+const REMEMBERED: usize = 20_000;
 /// Digits of a container's id in its function's name.
 const ID_DIGITS: usize = 24;
 
@@ -40,6 +42,9 @@ pub(crate) struct Sum {
 pub(crate) fn add_up(records: &[Record], sandbox: &Value) -> Sum {
     let mut sum = Sum { containers: records.len(), ..Sum::default() };
     let mut invoked = invocations(sandbox);
+    if sandbox["invocations"].as_array().unwrap().len() >= REMEMBERED {
+        sum.violations.push("the series was too long: the sandbox has forgotten invocations".to_owned());
+    }
     sum.invocations = invoked.values().sum();
     for record in records {
         let key = record.id.get(..ID_DIGITS).unwrap_or_default();

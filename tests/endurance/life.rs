@@ -96,7 +96,7 @@ impl User<'_> {
     }
 
     fn wrong(&mut self, doing: &str, reply: &Reply) {
-        self.record.violations.push(format!("{}: {doing}: {reply:?}", self.record.plan.name));
+        self.record.violations.push(format!("{}: {doing}: {reply}", self.record.plan.name));
     }
 
     async fn create(&mut self) {
@@ -110,7 +110,7 @@ impl User<'_> {
                 let found = self.look_at(&self.record.plan.name).await;
                 self.record.id = found.unwrap()["Id"].as_str().unwrap().to_owned();
             }
-            other => panic!("{}: {other:?}", self.record.plan.name),
+            other => panic!("{}: {other}", self.record.plan.name),
         }
     }
 

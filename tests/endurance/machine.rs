@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -183,10 +183,4 @@ pub(crate) fn objects(sandbox: &Value) -> usize {
 pub(crate) fn set_faults(aws: &Aws, faults: &Value) {
     let (status, body) = http(&aws.endpoint, "POST", "/_sandbox/faults", &faults.to_string()).unwrap();
     assert_eq!(status, 200, "{body}");
-}
-
-/// The command that made this process, for the reader of a report.
-pub(crate) fn machine_name() -> String {
-    let output = Command::new("uname").args(["-srm"]).output();
-    output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

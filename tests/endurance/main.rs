@@ -23,22 +23,27 @@ mod ledger;
 mod life;
 mod machine;
 mod native;
+mod probe;
 mod rng;
 mod settle;
+mod soak;
 mod story;
 #[expect(dead_code, reason = "other tests need more of it")]
 #[path = "../daemon/support.rs"]
 mod support;
+mod weather;
 mod workload;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use kill9::Series;
 use settle::Patience;
 
 /// Kills of the series that is part of every test run.
 const SHORT_KILLS: u64 = 50;
-const NAMES: [&str; 1] = ["kill9"];
+/// The long run in short: it shows that it works, and that the account is right under faults.
+const SHORT_SOAK: Duration = Duration::from_secs(15);
+const NAMES: [&str; 2] = ["kill9", "soak"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -59,18 +64,22 @@ fn main() -> ExitCode {
 }
 
 async fn run(words: &[&str]) -> bool {
-    let number = |index: usize| words.get(index).map(|word| word.parse::<u64>().expect("a number"));
-    let seed = number(2).unwrap_or_else(rng::fresh_seed);
-    match words.first() {
-        Some(&"kill9") if words.len() > 1 => {
-            let kills = number(1).unwrap();
-            kill9::run(Series { kills, seed, patience: Patience::Real }).await
+    let numbers: Vec<u64> = words.iter().skip(1).filter_map(|word| word.parse().ok()).collect();
+    let seed = numbers.get(1).copied().unwrap_or_else(rng::fresh_seed);
+    match (words.first(), numbers.first()) {
+        (Some(&"kill9"), Some(kills)) => {
+            kill9::run(kill9::Series { kills: *kills, seed, patience: Patience::Real }).await
         }
-        // Without numbers, a word is the usual harness's filter.
-        filter => {
+        (Some(&"soak"), Some(minutes)) => {
+            let length = Duration::from_secs(minutes * 60);
+            soak::run(soak::Series { length, seed, patience: Patience::Real }).await
+        }
+        // Without a number, a word is the usual harness's filter.
+        (filter, _) => {
             let wanted = |name: &str| filter.is_none_or(|filter| name.contains(*filter));
-            let short = Series { kills: SHORT_KILLS, seed, patience: Patience::Aged };
-            !wanted("kill9") || kill9::run(short).await
+            let kills = kill9::Series { kills: SHORT_KILLS, seed, patience: Patience::Aged };
+            let soak = soak::Series { length: SHORT_SOAK, seed, patience: Patience::Aged };
+            (!wanted("kill9") || kill9::run(kills).await) && (!wanted("soak") || soak::run(soak).await)
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::machine::{Machine, is_idle, objects};
 use crate::support::Aws;
 use crate::workload::Workload;
 
-const LOOK: Duration = Duration::from_millis(250);
+/// As the sandbox tells all that it has ever done, it is not asked all the time.
+const LOOK: Duration = Duration::from_millis(500);
 /// Nothing that is waited for takes longer in all.
 const REAL_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Without any progress for so long, only what takes minutes is left.
@@ -31,43 +32,59 @@ pub(crate) enum Patience {
     Aged,
 }
 
-/// Waits until nothing is left to do.
-pub(crate) async fn settle(
-    machine: &mut Machine,
-    aws: &Aws,
-    patience: Patience,
-    workload: &Workload,
-) -> Result<(), String> {
+/// A daemon and its users.
+pub(crate) struct Party {
+    pub(crate) machine: Machine,
+    pub(crate) workload: Workload,
+}
+
+/// Waits until nothing is left to do. The daemons must be running, and the workloads must have been stopped.
+pub(crate) async fn settle(parties: &mut [Party], aws: &Aws, patience: Patience) -> Result<(), String> {
     let begin = Instant::now();
     let (mut seen, mut moved, mut times) = (Vec::new(), Instant::now(), 0);
     loop {
         let state = aws.state();
-        let rows = machine.rows().await.len();
-        if workload.is_done() && rows == 0 && objects(&state) == 0 {
+        let (mut progress, mut done) = (vec![objects(&state), ended(&state)], objects(&state) == 0);
+        for Party { machine, workload } in parties.iter() {
+            let rows = machine.rows().await.len();
+            done &= rows == 0 && workload.is_done();
+            progress.extend([rows, workload.ended()]);
+        }
+        if done {
             return Ok(());
         }
-        let progress = vec![workload.ended(), rows, objects(&state), ended(&state)];
         if progress != seen {
             (seen, moved) = (progress, Instant::now());
         }
         if begin.elapsed() > REAL_LIMIT || times >= MAX_TIMES {
-            return Err(format!("it does not come to an end: {}", unsettled(machine, &state).await));
+            return Err(format!("it does not come to an end: {}", unsettled(parties, &state).await));
         }
         if patience == Patience::Aged && moved.elapsed() > QUIET && is_idle(&state) {
-            nothing_unread(machine, &state).await?;
-            machine.kill();
-            machine.age(AWAY).await;
-            machine.spawn();
-            machine.until_served().await;
+            for party in parties.iter_mut() {
+                make_older(&mut party.machine, &state).await?;
+            }
             (times, moved) = (times + 1, Instant::now());
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// What is left over: functions and environments in AWS, and rows in the database.
-pub(crate) async fn left(machine: &Machine, aws: &Aws) -> usize {
-    objects(&aws.state()) + machine.rows().await.len()
+/// What is left over: functions and environments in AWS, and rows in the databases.
+pub(crate) async fn left(parties: &[Party], aws: &Aws) -> usize {
+    let mut left = objects(&aws.state());
+    for party in parties {
+        left += party.machine.rows().await.len();
+    }
+    left
+}
+
+async fn make_older(machine: &mut Machine, state: &Value) -> Result<(), String> {
+    nothing_unread(machine, state).await?;
+    machine.kill();
+    machine.age(AWAY).await;
+    machine.spawn();
+    machine.until_served().await;
+    Ok(())
 }
 
 /// A run that the sandbox has ended must not be waiting for its end.
@@ -86,7 +103,10 @@ fn ended(state: &Value) -> usize {
     invocations.iter().filter(|invocation| !invocation["end_ms"].is_null()).count()
 }
 
-async fn unsettled(machine: &Machine, state: &Value) -> String {
-    let rows = machine.rows().await;
-    format!("{} functions; rows {rows:#?}\n{}", state["functions"], machine.last_words())
+async fn unsettled(parties: &[Party], state: &Value) -> String {
+    let mut words = format!("functions: {}", state["functions"]);
+    for party in parties {
+        words += &format!("\nrows: {:#?}\n{}", party.machine.rows().await, party.machine.last_words());
+    }
+    words
 }
