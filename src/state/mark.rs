@@ -105,8 +105,9 @@ fn doubt(said: Option<&(String, u64)>, count: &Count, mark: &Path) -> Option<Str
         None if count.commits > 0 && !count.closed => Some(format!(
             "its last daemon did not close it, and its mark {mark}, which tells whether commits are lost, is missing"
         )),
-        Some((id, _)) if *id != count.id && !count.closed => {
-            Some(format!("the mark {mark} belongs to another database, which was here before"))
+        // A database that has just been made may find the mark of one that was deleted.
+        Some((id, _)) if *id != count.id && count.commits > 0 && !count.closed => {
+            Some(format!("its last daemon did not close it, and the mark {mark} is another database's"))
         }
         Some((id, commits)) if *id == count.id && *commits > count.commits => {
             Some(format!("it has had {commits} commits, and holds {} of them: the last ones are lost", count.commits))
@@ -132,7 +133,7 @@ mod tests {
             (said("0a", 8), count(7, false), Some("8 commits, and holds 7")),
             (said("0a", 8), count(7, true), Some("8 commits, and holds 7")),
             (said("0b", 1), count(7, false), Some("another database")),
-            (said("0b", 1), count(0, false), Some("another database")),
+            (said("0b", 1), count(0, false), None),
             (said("0b", 9), count(7, true), None),
         ] {
             let found = doubt(said.as_ref(), &count, Path::new("/x.mark"));
