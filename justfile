@@ -31,4 +31,12 @@ _stories-ci:
 clients:
     tests/clients/docker-cli.sh
 
+# So many real `kill -9` of the real binary under a workload; the last line is the account of all runs.
+kill9 kills="50" *seed:
+    cargo test --quiet --test endurance -- kill9 {{kills}} {{seed}}
+
+# So many minutes of mixed load with faults and kills; the last line is the verdict.
+soak minutes="60" *seed:
+    cargo test --quiet --test endurance -- soak {{minutes}} {{seed}}
+
 ci: test _stories-ci fmt clippy lean deny docs clients

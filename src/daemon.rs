@@ -154,6 +154,7 @@ impl Daemon {
         let cloud = Cloud::connect(&settings).await;
 
         let (clock, health, drain) = (Clock::real(), Health::default(), config.drain_timeout);
+        store.report_to(&health);
         let (config, addresses) = (Arc::new(config), listeners.addresses());
         let reconciler = Reconciler::new(ReconcilerParts {
             facts: store.facts(),

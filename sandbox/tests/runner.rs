@@ -445,6 +445,30 @@ async fn shutdown_and_drop_end_all_environments() {
 }
 
 #[tokio::test]
+async fn an_entry_point_takes_the_place_of_the_bootstrap() {
+    let mut sandbox = Sandbox::new(&["/nonexistent"], true);
+    let script = "echo native $0; exit 7";
+    sandbox
+        .start(1, |config| {
+            config.entrypoint = ["/bin/sh", "-c"].map(str::to_owned).to_vec();
+            config.command = [script, "runtime"].map(str::to_owned).to_vec();
+        })
+        .await;
+    let mut lines = Vec::new();
+    loop {
+        match sandbox.event().await {
+            RunnerEvent::Line { text, .. } => lines.push(text),
+            RunnerEvent::Ended { end, .. } => {
+                assert_eq!(end, End::Exited { code: 7 });
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(lines, ["native runtime"]);
+}
+
+#[tokio::test]
 async fn without_namespaces_there_is_a_private_tmpdir() {
     let mut sandbox = Sandbox::with_environment(false).await;
     let ended = sandbox.sh(1, "a", "echo $TMPDIR; echo x >$TMPDIR/file").await;

@@ -4,6 +4,9 @@
 //! invoke the same wishes twice and delete each other's functions. So each start takes the next epoch and claims it in
 //! AWS by creating the log stream `INSTANCE/EPOCH`, which only one can do. Who finds its epoch taken, or a higher one,
 //! serves reads and changes nothing until it is told to adopt.
+//!
+//! The epoch cannot tell what was lost since it was taken. The store counts its own commits for that; a doubt of it
+//! weighs as much as a lost epoch.
 
 use crate::aws::{AwsError, Cloud};
 use crate::clock::Timestamp;
@@ -14,10 +17,10 @@ use crate::state::{Facts, Instance, StateError};
 pub(crate) enum Claim {
     /// The epoch is ours.
     Held(Instance),
-    /// Another daemon holds this epoch or a higher one.
+    /// This is a copy or a restored backup.
     Lost {
-        /// The highest epoch in AWS.
-        highest: u64,
+        /// How that is known.
+        why: String,
     },
 }
 
@@ -50,15 +53,16 @@ impl Claimant<'_> {
     pub(crate) async fn claim(&self, now: Timestamp) -> Result<Claim, ClaimError> {
         let mut instance = self.facts.next_epoch().await?;
         let highest = highest(self.cloud, self.log_group, &instance.id).await?;
-        if highest >= instance.epoch {
+        if let Some(why) = reason_against(&instance, highest) {
             if !self.adopt {
-                return Ok(Claim::Lost { highest });
+                return Ok(Claim::Lost { why });
             }
+            tracing::warn!(why, "the database is adopted");
             instance = self.facts.adopt(highest, now).await?;
         }
         let stream = stream(&instance.id, instance.epoch);
         if !self.cloud.create_log_stream(self.log_group, &stream).await? {
-            return Ok(Claim::Lost { highest: instance.epoch });
+            return Ok(Claim::Lost { why: claimed(instance.epoch) });
         }
         self.forget_older(&instance).await;
         Ok(Claim::Held(instance))
@@ -75,6 +79,15 @@ impl Claimant<'_> {
             }
         }
     }
+}
+
+/// Why this database must not go on as if it were the one that has made its functions. PURE.
+fn reason_against(instance: &Instance, highest: u64) -> Option<String> {
+    if highest >= instance.epoch { Some(claimed(highest)) } else { instance.doubt.clone() }
+}
+
+fn claimed(epoch: u64) -> String {
+    format!("epoch {epoch} was claimed by another daemon")
 }
 
 /// The highest epoch that was claimed for an instance; 0: none.
@@ -106,6 +119,24 @@ fn epoch_of(stream: &str, instance: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_epoch_or_a_doubt_stands_against_it() {
+        let instance = |doubt: Option<&str>| Instance {
+            id: "0a1b".to_owned(),
+            epoch: 7,
+            adopted_at: None,
+            horizon: None,
+            doubt: doubt.map(str::to_owned),
+        };
+        assert_eq!(reason_against(&instance(None), 6), None);
+        let lost = Some("the last ones are lost");
+        assert_eq!(reason_against(&instance(lost), 6).as_deref(), lost);
+        for highest in [7, 8] {
+            let reason = reason_against(&instance(lost), highest).unwrap();
+            assert!(reason.contains(&format!("epoch {highest}")), "{reason}");
+        }
+    }
 
     #[test]
     fn a_claim_is_a_stream() {

@@ -10,10 +10,11 @@ use super::shared::Shared;
 use crate::state::model::{Container, ContainerId, life};
 use crate::state::{InvokePermit, StateError, Written};
 
-/// How often the recording of an outcome is tried when the store fails. After that the log is the evidence.
-const RECORD_TRIES: u32 = 10;
+/// How often the recording of an outcome is tried while the store fails: for an hour. A full disk takes somebody's time,
+/// and the answer may be all the evidence there is.
+const RECORD_TRIES: u32 = 3_600;
 /// Time between two tries.
-const RECORD_PAUSE: Duration = Duration::from_millis(500);
+const RECORD_PAUSE: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// Invokes in the background, and records what came of it.
@@ -37,7 +38,9 @@ impl Shared {
             {
                 Ok(_) | Err(StateError::Closed) => return,
                 Err(error) => {
-                    tracing::error!(container = %id, %error, attempt, action = run_no(news), "an outcome could not be recorded");
+                    if attempt == 1 {
+                        tracing::error!(container = %id, %error, run = run_no(news), "an outcome cannot be recorded yet");
+                    }
                     tokio::time::sleep(RECORD_PAUSE).await;
                 }
             }

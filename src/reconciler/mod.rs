@@ -136,11 +136,14 @@ impl Reconciler {
         loop {
             let (kicks, kicked) = mpsc::channel(KICKS);
             match self.shared(instance, kicks).await {
-                Ok(shared) => return Some((shared, kicked)),
+                Ok(shared) => {
+                    self.parts.health.pass(Check::Reconciler);
+                    return Some((shared, kicked));
+                }
                 Err(StateError::Closed) => return None,
                 Err(error) => {
                     tracing::error!(%error, "the store cannot be read");
-                    self.parts.health.fail(Check::Store, error.to_string());
+                    self.parts.health.fail(Check::Reconciler, error.to_string());
                 }
             }
             tokio::select! {
@@ -163,19 +166,24 @@ impl Reconciler {
                 Ok(Claim::Held(instance)) => {
                     parts.health.pass(Check::Aws);
                     parts.health.pass(Check::Ownership);
+                    parts.health.pass(Check::Reconciler);
                     tracing::info!(instance = instance.id, epoch = instance.epoch, "this database owns its functions");
                     return Some(instance);
                 }
-                Ok(Claim::Lost { highest }) => {
+                Ok(Claim::Lost { why }) => {
                     parts.health.pass(Check::Aws);
-                    self.lost(&format!("epoch {highest} was claimed by another daemon"));
+                    self.lost(&why);
                     self.idle(stop).await;
                     return None;
                 }
                 Err(error) => {
                     failures += 1;
-                    tracing::warn!(%error, failures, "AWS is not ready for us: nothing converges until it is");
-                    parts.health.fail(Check::Aws, error.to_string());
+                    tracing::warn!(%error, failures, "the database cannot be claimed: nothing converges until it is");
+                    let check = match &error {
+                        ClaimError::Aws(_) => Check::Aws,
+                        ClaimError::State(_) => Check::Reconciler,
+                    };
+                    parts.health.fail(check, error.to_string());
                 }
             }
             parts.health.beat(parts.clock.now());
@@ -321,11 +329,10 @@ impl Loop {
         self.shared.health.beat(now);
         if now >= self.resync_at {
             self.resync_at = now.after(self.shared.config.resync_interval);
-            if let Err(error) = self.resync().await {
-                self.resync_at = now.after(STORE_PAUSE);
-                if self.store_failed(&error) {
-                    return ControlFlow::Break(());
-                }
+            match self.resync().await {
+                Ok(()) => self.shared.health.pass(Check::Reconciler),
+                Err(error) if self.store_failed(&error) => return ControlFlow::Break(()),
+                Err(_) => self.resync_at = now.after(STORE_PAUSE),
             }
         }
         self.give_out(now);
@@ -335,9 +342,11 @@ impl Loop {
         tokio::select! {
             Some(done) = self.workers.join_next_with_id() => self.take_back(done),
             Some(kick) = self.kicked.recv() => self.push(kick.id, kick.due, kick.priority),
-            wished = self.feed.next() => match wished {
-                Ok(wished) => self.wished(wished).await,
-                Err(error) => if self.store_failed(&error) { return ControlFlow::Break(()) },
+            wished = self.feed.next() => match self.wished(wished).await {
+                Ok(()) => {}
+                Err(error) if self.store_failed(&error) => return ControlFlow::Break(()),
+                // What was missed is in the rows.
+                Err(_) => self.resync_at = self.now().after(STORE_PAUSE),
             },
             () = self.poke.notified() => {}
             () = self.shared.clock.sleep_until(wake) => {}
@@ -367,18 +376,14 @@ impl Loop {
         Ok(())
     }
 
-    async fn wished(&mut self, wished: Wished) {
+    async fn wished(&mut self, wished: Result<Wished, StateError>) -> Result<(), StateError> {
         let now = self.now();
-        let ids = match wished {
-            Wished::Some(ids) => Ok(ids),
-            Wished::Many => self.shared.facts.wished().await,
+        let ids = match wished? {
+            Wished::Some(ids) => ids,
+            Wished::Many => self.shared.facts.wished().await?,
         };
-        match ids {
-            Ok(ids) => ids.into_iter().for_each(|id| self.push(id, now, Priority::User)),
-            Err(error) => {
-                self.store_failed(&error);
-            }
-        }
+        ids.into_iter().for_each(|id| self.push(id, now, Priority::User));
+        Ok(())
     }
 
     /// Hands out what is due, as far as there are workers.
@@ -438,7 +443,7 @@ impl Loop {
         }
         let result = match turn {
             Ok(turn) => {
-                self.shared.health.pass(Check::Store);
+                self.shared.health.pass(Check::Reconciler);
                 self.census.count(id, turn.counted);
                 match turn.left {
                     Some(left) => self.left.insert(id, left),
@@ -474,7 +479,7 @@ impl Loop {
         }
         tracing::error!(%error, "the store failed");
         metrics::counter!(telemetry::STORE_ERRORS).increment(1);
-        self.shared.health.fail(Check::Store, error.to_string());
+        self.shared.health.fail(Check::Reconciler, error.to_string());
         false
     }
 

@@ -99,10 +99,7 @@ impl Reconciler {
         let deadline = self.parts.clock.now().after(order.deadline);
         let instance = match self.try_claim().await? {
             Claim::Held(instance) => instance,
-            Claim::Lost { highest } => {
-                let why = format!("epoch {highest} was claimed by another daemon");
-                return Err(PassError::ClaimLost(claim::lost(&why)));
-            }
+            Claim::Lost { why } => return Err(PassError::ClaimLost(claim::lost(&why))),
         };
         let (kicks, kicked) = mpsc::channel(KICKS);
         let mut shared = self.shared(&instance, kicks).await?;

@@ -10,6 +10,7 @@
 //! | any other function error | 1 | function error |
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use sockerless_bootstrap::protocol::{Answer, Reason, Verdict};
 
 use crate::clock::Timestamp;
@@ -67,9 +68,13 @@ pub(crate) fn of_bootstrap(exit_code: u8, reason: Reason, message: Option<&str>)
     }
 }
 
-/// What the answer to a RequestResponse invocation proves. `None`: nothing (a refused duplicate).
+/// What the answer to a RequestResponse invocation proves. `None`: nothing (a refused duplicate, or an answer that was cut
+/// off on its way); the log will tell.
 #[must_use]
 pub(crate) fn of_answer(protocol: Protocol, token: &str, function_error: bool, payload: &[u8]) -> Option<End> {
+    if (function_error || protocol == Protocol::Bootstrap) && is_cut_off(payload) {
+        return None;
+    }
     if function_error {
         return Some(of_function_error(payload));
     }
@@ -86,6 +91,11 @@ pub(crate) fn of_answer(protocol: Protocol, token: &str, function_error: bool, p
              the label sockerless.lambda.protocol=native",
         )),
     }
+}
+
+/// Whether a JSON value begins and does not end.
+fn is_cut_off(payload: &[u8]) -> bool {
+    !payload.is_empty() && serde_json::from_slice::<IgnoredAny>(payload).is_err_and(|error| error.is_eof())
 }
 
 #[derive(Default, Deserialize)]
@@ -184,6 +194,22 @@ mod tests {
         assert_eq!(read(&answer("t", 0, Reason::Duplicate)), None);
         assert_eq!(read(&answer("other", 0, Reason::Exited)).unwrap().code, NOT_THE_PROGRAM);
         assert_eq!(read(b"\"hello\"").unwrap().code, NOT_THE_PROGRAM);
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_off_proves_nothing_but_that_there_was_one() {
+        let whole = br#"{"sockerless":{"version":1,"token":"t","exit_code":3,"reason":"exited"}}"#;
+        assert!(of_answer(Protocol::Bootstrap, "t", false, whole).is_some());
+        let failed = error("Runtime.ExitError", "Runtime exited with error: exit status 3");
+        for bytes in 1..whole.len() {
+            assert_eq!(of_answer(Protocol::Bootstrap, "t", false, &whole[..bytes]), None, "{bytes}");
+        }
+        for protocol in [Protocol::Bootstrap, Protocol::Native] {
+            assert_eq!(of_answer(protocol, "t", true, &failed[..failed.len() - 1]), None);
+        }
+        // Without a function error a native handler has returned, whatever came of its words.
+        assert_eq!(of_answer(Protocol::Native, "t", false, b"{\"x\":"), Some(End::new(0, Cause::Exited, "")));
+        assert_eq!(of_answer(Protocol::Bootstrap, "t", false, b"").unwrap().code, NOT_THE_PROGRAM);
     }
 
     #[test]

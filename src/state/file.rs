@@ -14,6 +14,8 @@ use super::{Result, StateError};
 /// Only the daemon's user may read what containers were given. SQLite gives `-wal` and `-shm` the mode of the file.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
+/// What SQLite says when it cannot put its log beside the file, which it had opened.
+const CANNOT_OPEN: &str = "unable to open database file";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/state/migrations");
 
@@ -22,7 +24,7 @@ pub(super) fn prepare(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Err(unusable(path, "it is a directory; name a file"));
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let directory = directory_of(path);
     DirBuilder::new()
         .recursive(true)
         .mode(DIRECTORY_MODE)
@@ -60,7 +62,7 @@ pub(super) async fn check(path: &Path) -> Result<bool> {
         Ok::<_, sqlx::Error>(found)
     };
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    match found.await.map_err(|error| unusable(path, words(&error)))? {
+    match found.await.map_err(|error| cannot_open(path, error.into()))? {
         Schema::Foreign => Err(unusable(path, "it is the database of another program")),
         Schema::Version(found) if found > known => Err(StateError::Newer { path: path.to_owned(), found, known }),
         Schema::Version(found) => Ok(found == known),
@@ -74,6 +76,24 @@ pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> R
 
 pub(super) fn unusable(path: &Path, reason: impl ToString) -> StateError {
     StateError::Unusable { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// A failure of SQLite while the file is opened.
+pub(super) fn cannot_open(path: &Path, error: StateError) -> StateError {
+    match error {
+        StateError::Database(error) => match words(&error) {
+            reason if reason == CANNOT_OPEN => unusable(
+                path,
+                format!("{reason}; the directory {} must be writable, too", directory_of(path).display()),
+            ),
+            reason => unusable(path, reason),
+        },
+        other => other,
+    }
+}
+
+pub(super) fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 /// SQLite's own words where there are some.
@@ -103,7 +123,7 @@ async fn schema_version(connection: &mut SqliteConnection) -> Result<Schema, sql
         .map(Schema::Version)
 }
 
-fn open_private(path: &Path) -> io::Result<File> {
+pub(super) fn open_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)
 }
 
@@ -114,7 +134,8 @@ fn make_private(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(FILE_MODE))
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The file of the same name and more.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -3,6 +3,7 @@
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
+use super::mark::Count;
 use super::records::Instance;
 use super::rows::{count, maybe_time, number};
 use super::writer::{Command, Tx};
@@ -12,20 +13,60 @@ use crate::clock::Timestamp;
 /// Half as many random bytes as the id has digits.
 const ID_BYTES: usize = 5;
 
-/// Draws the id if the database has none yet.
+/// Draws the id if the database has none yet. Then the file itself holds it, and not only its log.
 pub(super) async fn ensure(connection: &mut SqliteConnection) -> Result<()> {
     let mut bytes = [0; ID_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| StateError::Corrupt(format!("no random numbers: {error}")))?;
     let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    sqlx::query("INSERT INTO instance (only_row, id) VALUES (1, ?1) ON CONFLICT DO NOTHING")
+    let drawn = sqlx::query("INSERT INTO instance (only_row, id) VALUES (1, ?1) ON CONFLICT DO NOTHING")
         .bind(id)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+    if drawn.rows_affected() > 0 {
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(connection).await?;
+    }
     Ok(())
 }
 
+/// What the database says of its commits.
+pub(super) async fn count_commits(connection: &mut SqliteConnection) -> Result<Count> {
+    let row = sqlx::query("SELECT id, commits, closed FROM instance").fetch_one(connection).await?;
+    Ok(Count { id: row.try_get("id")?, commits: count(&row, "commits")?, closed: row.try_get("closed")? })
+}
+
+/// Takes the database into use, and keeps a doubt for good. Gives the number of this commit.
+pub(super) async fn take_up(connection: &mut SqliteConnection, doubt: Option<&str>) -> Result<u64> {
+    let row = sqlx::query(
+        "UPDATE instance SET commits = commits + 1, closed = 0, doubt = coalesce(doubt, ?1) RETURNING commits",
+    )
+    .bind(doubt)
+    .fetch_one(connection)
+    .await?;
+    count(&row, "commits")
+}
+
+/// Rows that this connection has written so far.
+pub(super) async fn written(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT total_changes()").fetch_one(connection).await
+}
+
+/// One more commit. Gives its number.
+pub(super) async fn count_one(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+    let count: i64 =
+        sqlx::query_scalar("UPDATE instance SET commits = commits + 1 RETURNING commits").fetch_one(connection).await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// Nothing more will be written. Gives the number of this commit.
+pub(super) async fn close(connection: &mut SqliteConnection) -> Result<u64> {
+    let row = sqlx::query("UPDATE instance SET commits = commits + 1, closed = 1 RETURNING commits")
+        .fetch_one(connection)
+        .await?;
+    count(&row, "commits")
+}
+
 pub(super) async fn read(pool: &SqlitePool) -> Result<Instance> {
-    let row = sqlx::query("SELECT id, epoch, adopted_at, horizon FROM instance").fetch_one(pool).await?;
+    let row = sqlx::query("SELECT id, epoch, adopted_at, horizon, doubt FROM instance").fetch_one(pool).await?;
     instance(&row)
 }
 
@@ -36,7 +77,7 @@ impl Command for NextEpoch {
     type Output = Instance;
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<Instance> {
-        let row = sqlx::query("UPDATE instance SET epoch = epoch + 1 RETURNING id, epoch, adopted_at, horizon")
+        let row = sqlx::query("UPDATE instance SET epoch = epoch + 1 RETURNING id, epoch, adopted_at, horizon, doubt")
             .fetch_one(&mut *tx.conn)
             .await?;
         instance(&row)
@@ -51,10 +92,10 @@ pub(super) struct Adopt {
 
 /// The first horizon stays: what the other line of this database made after it is unknown for ever. A database that
 /// knew nothing has the horizon 0, before everything.
-const ADOPT: &str = "UPDATE instance SET epoch = max(epoch, ?1) + 1, adopted_at = ?2, horizon = coalesce(horizon, \
+const ADOPT: &str = "UPDATE instance SET epoch = max(epoch, ?1) + 1, adopted_at = ?2, doubt = NULL, horizon = coalesce(horizon, \
     (SELECT max(at) FROM (SELECT max(at) AS at FROM event UNION ALL SELECT max(created_at) FROM container \
     UNION ALL SELECT max(started_at) FROM container UNION ALL SELECT max(read_through) FROM log_progress)), 0) \
-    RETURNING id, epoch, adopted_at, horizon";
+    RETURNING id, epoch, adopted_at, horizon, doubt";
 
 impl Command for Adopt {
     type Output = Instance;
@@ -72,5 +113,6 @@ fn instance(row: &SqliteRow) -> Result<Instance> {
         epoch: count(row, "epoch")?,
         adopted_at: maybe_time(row, "adopted_at")?,
         horizon: maybe_time(row, "horizon")?,
+        doubt: row.try_get("doubt")?,
     })
 }

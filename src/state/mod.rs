@@ -16,6 +16,7 @@ mod facts;
 mod file;
 mod images;
 mod instance;
+mod mark;
 mod observed;
 mod reader;
 mod records;

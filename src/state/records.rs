@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::file::words;
 use super::model::{ContainerConfig, ContainerId, Failure, Status};
 use crate::clock::Timestamp;
 
@@ -131,6 +132,8 @@ pub struct Instance {
     pub adopted_at: Option<Timestamp>,
     /// The time of the newest thing that the database knew when it was adopted for the first time.
     pub horizon: Option<Timestamp>,
+    /// Why the database may have lost commits: it counts as a restored backup until it is adopted.
+    pub doubt: Option<String>,
 }
 
 /// An image reference that a client has named.
@@ -296,10 +299,10 @@ pub enum StateError {
     #[error("the database holds something that cannot be read: {0}")]
     Corrupt(String),
     /// SQLite failed.
-    #[error("database: {0}")]
+    #[error("the database failed: {}", words(.0))]
     Database(#[source] sqlx::Error),
     /// The commit failed that the write was part of.
-    #[error("the database did not commit: {0}")]
+    #[error("the database cannot be written: {}", words(.0))]
     NotCommitted(#[source] Arc<sqlx::Error>),
     /// The store was opened for reading only.
     #[error("the database is open for reading only")]

@@ -13,9 +13,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::changes::Hub;
+use super::mark::Mark;
 use super::records::{CommitHook, StoreOptions};
-use super::writer::{Commands, Writer};
+use super::writer::{Commands, Reporting, Writer};
 use super::{Facts, Reader, Result, StateError, Wishes, events, file, instance};
+use crate::health::Health;
 
 /// So many reads go on at once; more wait.
 const READERS: u32 = 4;
@@ -43,8 +45,9 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Writing {
-    task: JoinHandle<Option<SqliteConnection>>,
+    task: JoinHandle<Option<(SqliteConnection, Mark)>>,
     stop: oneshot::Sender<()>,
+    reporting: Reporting,
     lock: File,
 }
 
@@ -81,16 +84,28 @@ impl Store {
 
         let connect = durable(options);
         let opened = connect.connect().await;
-        let mut connection = opened.map_err(|error| file::unusable(&options.path, file::words(&error)))?;
+        let mut connection = opened.map_err(|error| file::cannot_open(&options.path, error.into()))?;
         file::migrate(&options.path, &mut connection).await?;
-        instance::ensure(&mut connection).await?;
+        let taken_up = async {
+            instance::ensure(&mut connection).await?;
+            Mark::take_up(&options.path, &mut connection).await
+        };
+        let mark = taken_up.await.map_err(|error| file::cannot_open(&options.path, error))?;
 
         let readers = readers(connect_options(options));
         let hub = Arc::new(Hub::new(events::last(&readers).await?));
-        let (writer, commands) = Writer::new(connect, connection, Arc::clone(&hub), hook);
+        let (writer, commands, reporting) = Writer::new(connect, connection, mark, Arc::clone(&hub), hook);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(writer.run(stopped));
-        Ok(Self { readers, commands, hub, writing: Some(Writing { task, stop, lock }) })
+        Ok(Self { readers, commands, hub, writing: Some(Writing { task, stop, reporting, lock }) })
+    }
+
+    /// Tells from now on whether the store accepts writes.
+    pub fn report_to(&self, health: &Health) {
+        if let Some(writing) = &self.writing {
+            // Whoever was told first stays.
+            let _ = writing.reporting.set(health.clone());
+        }
     }
 
     /// For everybody.
@@ -117,14 +132,15 @@ impl Store {
     /// # Errors
     /// When SQLite cannot tidy up; what was answered is durable all the same.
     pub async fn close(mut self) -> Result<()> {
-        let Some(Writing { task, stop, lock }) = self.writing.take() else {
+        let Some(Writing { task, stop, lock, .. }) = self.writing.take() else {
             self.stop_reading().await;
             return Ok(());
         };
         stop.send(()).ok();
-        let connection = task.await.map_err(|_| StateError::Closed)?;
+        let written = task.await.map_err(|_| StateError::Closed)?;
         self.stop_reading().await;
-        if let Some(mut connection) = connection {
+        if let Some((mut connection, mut mark)) = written {
+            mark.set(instance::close(&mut connection).await?);
             sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
             connection.close().await?;
         }

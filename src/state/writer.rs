@@ -3,27 +3,36 @@
 //!
 //! Guarantees: a command is answered with success only after its commit; a command that fails leaves no trace and harms
 //! no other; a commit that fails is an error for every command in it.
+//!
+//! While commits fail, a small one is tried now and then, so that it is known when the store accepts writes again.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::result::Result as StdResult;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use metrics::histogram;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
 
 use super::changes::{Changes, Hub};
+use super::file::words;
+use super::mark::Mark;
 use super::records::{CommitHook, CommitPoint};
-use super::{Result, StateError};
+use super::{Result, StateError, instance};
 use crate::clock::Stopwatch;
+use crate::health::{Check, Health};
 use crate::telemetry::{STORE_BATCH_SIZE, STORE_COMMIT_SECONDS};
 
 /// So many commands may wait for the writer; whoever comes then waits to wait.
 const QUEUE_LIMIT: usize = 1_024;
 /// So many commands share one commit at most.
 const BATCH_LIMIT: usize = 256;
+/// While commits fail, one is tried so often.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// One write: what it does inside the transaction. It may run and still not be committed.
 pub(super) trait Command: Send + 'static {
@@ -99,65 +108,112 @@ impl<C: Command> Job for Waiting<C> {
     }
 }
 
+/// Where the writer tells whether commits succeed, once somebody wants to know.
+pub(super) type Reporting = Arc<OnceLock<Health>>;
+
 /// The writer's own things.
 pub(super) struct Writer {
     options: SqliteConnectOptions,
     /// `None`: the last commit failed, and a fresh connection is needed.
     connection: Option<SqliteConnection>,
+    mark: Mark,
     hub: Arc<Hub>,
     hook: Option<CommitHook>,
     commands: mpsc::Receiver<Box<dyn Job>>,
+    reporting: Reporting,
+}
+
+/// What a connection has committed.
+struct Transacted {
+    changes: Changes,
+    /// The number of the commit, if anything was written.
+    number: Option<u64>,
 }
 
 impl Writer {
     pub(super) fn new(
         options: SqliteConnectOptions,
         connection: SqliteConnection,
+        mark: Mark,
         hub: Arc<Hub>,
         hook: Option<CommitHook>,
-    ) -> (Self, Commands) {
+    ) -> (Self, Commands, Reporting) {
         let (sender, commands) = mpsc::channel(QUEUE_LIMIT);
-        (Self { options, connection: Some(connection), hub, hook, commands }, Commands { queue: Some(sender) })
+        let reporting = Reporting::default();
+        let writer = Self {
+            options,
+            connection: Some(connection),
+            mark,
+            hub,
+            hook,
+            commands,
+            reporting: Arc::clone(&reporting),
+        };
+        (writer, Commands { queue: Some(sender) }, reporting)
     }
 
-    /// Commits until it is stopped and nothing waits any more; gives the connection back.
-    pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Option<SqliteConnection> {
+    /// Commits until it is stopped and nothing waits any more; gives connection and mark back.
+    pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Option<(SqliteConnection, Mark)> {
         let mut batch = Vec::with_capacity(BATCH_LIMIT);
         let mut stopping = false;
         loop {
             tokio::select! {
                 taken = self.commands.recv_many(&mut batch, BATCH_LIMIT) => match taken {
-                    0 => return self.connection,
+                    0 => return self.connection.map(|connection| (connection, self.mark)),
                     _ => self.commit(&mut batch).await,
                 },
                 _ = &mut stop, if !stopping => {
                     stopping = true;
                     self.commands.close();
                 }
+                () = sleep(PROBE_EVERY), if self.connection.is_none() => self.commit(&mut batch).await,
             }
         }
     }
 
+    /// Commits what the batch has; with none, only that this can be done.
     async fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) {
         let stopwatch = Stopwatch::start();
-        let committed = self.transact(batch).await.map_err(Arc::new);
+        let failed_before = self.connection.is_none();
+        let transacted = self.transact(batch).await.map_err(Arc::new);
         histogram!(STORE_COMMIT_SECONDS).record(stopwatch.elapsed());
         histogram!(STORE_BATCH_SIZE).record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
-        match &committed {
-            Ok(changes) => self.hub.publish(changes),
+        match &transacted {
+            Ok(done) => {
+                if let Some(number) = done.number {
+                    self.mark.set(number);
+                }
+                self.hub.publish(&done.changes);
+            }
             Err(_) => self.connection = None,
         }
-        let committed = committed.map(drop);
+        let committed = transacted.map(drop);
+        self.report(failed_before, &committed);
         batch.drain(..).for_each(|job| job.answer(committed.clone()));
     }
 
-    async fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> StdResult<Changes, sqlx::Error> {
+    fn report(&self, failed_before: bool, committed: &Committed) {
+        match (committed, failed_before) {
+            (Err(error), false) => tracing::error!(error = words(error), "the database cannot be written"),
+            (Ok(()), true) => tracing::info!("the database can be written again"),
+            _ => {}
+        }
+        let Some(health) = self.reporting.get() else { return };
+        match committed {
+            Ok(()) => health.pass(Check::Store),
+            Err(error) => health.fail(Check::Store, format!("the database cannot be written: {}", words(error))),
+        }
+    }
+
+    async fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> StdResult<Transacted, sqlx::Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(self.options.connect().await?),
         };
         let mut changes = Changes::default();
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let before = instance::written(&mut transaction).await?;
+        let is_probe = batch.is_empty();
         for job in batch {
             let mut savepoint = transaction.begin().await?;
             let mut tx = Tx { conn: &mut savepoint, changes: Changes::default() };
@@ -168,9 +224,13 @@ impl Writer {
                 savepoint.rollback().await?;
             }
         }
+        let number = match is_probe || instance::written(&mut transaction).await? > before {
+            true => Some(instance::count_one(&mut transaction).await?),
+            false => None,
+        };
         self.hook.iter().for_each(|hook| hook(CommitPoint::Before));
         transaction.commit().await?;
         self.hook.iter().for_each(|hook| hook(CommitPoint::After));
-        Ok(changes)
+        Ok(Transacted { changes, number })
     }
 }

@@ -30,7 +30,7 @@ async fn file_and_directory_are_private() {
     let fixture = Fixture::new().await;
     fixture.create(1, "web").await;
     let path = path(&fixture.directory);
-    for file in ["state.db", "state.db-wal", "state.db-shm", "state.db.lock"] {
+    for file in ["state.db", "state.db-wal", "state.db-shm", "state.db.lock", "state.db.mark"] {
         assert_eq!(mode(&path.with_file_name(file)), 0o600, "{file}");
     }
     assert_eq!(mode(path.parent().unwrap()), 0o700);
@@ -91,7 +91,7 @@ async fn a_newer_schema_is_refused_untouched() {
     let before = fs::read(&path).unwrap();
     for read_only in [false, true] {
         let result = Store::open(&StoreOptions { path: path.clone(), read_only }).await;
-        assert!(matches!(result, Err(StateError::Newer { found: 99, known: 1, .. })), "{result:?}");
+        assert!(matches!(result, Err(StateError::Newer { found: 99, known: 2, .. })), "{result:?}");
     }
     assert_eq!(fs::read(&path).unwrap(), before);
 }

@@ -4,6 +4,7 @@
 
 mod commits;
 mod containers;
+mod cuts;
 mod facts;
 mod files;
 mod support;

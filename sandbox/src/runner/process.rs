@@ -132,7 +132,9 @@ impl Launch {
     }
 
     fn spawn_here(self) -> Result<Child, RunnerError> {
-        let (program, arguments) = self.bootstrap.split_first().ok_or(RunnerError::NoBootstrap)?;
+        let entrypoint: Vec<OsString> = self.config.entrypoint.iter().map(OsString::from).collect();
+        let runtime = if entrypoint.is_empty() { &self.bootstrap } else { &entrypoint };
+        let (program, arguments) = runtime.split_first().ok_or(RunnerError::NoBootstrap)?;
         let executable = Executable::open(program)?;
         let namespaces = matches!(self.private, Private::Namespaces);
         if namespaces {
@@ -141,7 +143,7 @@ impl Launch {
         let directory = self.config.directory();
         check_directory(directory)?;
         let mut command = executable.command();
-        command.args(arguments).args(&self.config.entrypoint).args(&self.config.command);
+        command.args(arguments).args(&self.config.command);
         command.current_dir(directory).process_group(0);
         command.env_clear().envs(DEFAULTS).envs(&self.config.env).env("AWS_LAMBDA_RUNTIME_API", &self.runtime_api);
         if let Private::Directory(path) = &self.private

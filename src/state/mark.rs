@@ -1,0 +1,158 @@
+//! The mark: a file beside the database that says how many commits it has had.
+//!
+//! A database can lose its newest commits without a sign in itself: its write-ahead log is cut off, or an older copy is
+//! put in its place. To go on from there would invoke again what was invoked already. So commits are counted, in the
+//! database and, after each of them, in the mark; whoever opens the database next compares the two.
+//!
+//! # Guarantees
+//! - The mark is never ahead of a database that has lost nothing: it is written when the commit is durable.
+//!
+//! # Assumptions
+//! - A mark that is behind proves nothing: a power cut or a full disk may keep it so.
+//! - Who copies the database, its log and its mark from under a live daemon all at once is not found out here.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use sqlx::sqlite::SqliteConnection;
+
+use super::{Result, file, instance};
+
+/// What the database says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Count {
+    /// The instance's id.
+    pub(super) id: String,
+    /// Its commits.
+    pub(super) commits: u64,
+    /// Its daemon has closed it.
+    pub(super) closed: bool,
+}
+
+/// The open mark of an open database.
+#[derive(Debug)]
+pub(super) struct Mark {
+    file: File,
+    id: String,
+    /// The last attempt to write it failed, which was said.
+    failing: bool,
+}
+
+impl Mark {
+    /// Compares the mark with the database, records a doubt in the database for good, and takes both into use.
+    pub(super) async fn take_up(database: &Path, connection: &mut SqliteConnection) -> Result<Self> {
+        let path = file::beside(database, ".mark");
+        let failed = |error: io::Error| file::unusable(database, format!("its mark {} fails: {error}", path.display()));
+        let count = instance::count_commits(connection).await?;
+        let said = read(&path).map_err(failed)?;
+        let doubt = doubt(said.as_ref(), &count, &path);
+        let mut mark = Self { file: file::open_private(&path).map_err(failed)?, id: count.id, failing: false };
+        if doubt.is_none() {
+            // Before the database says that it was taken into use: from then on the mark must not be missing.
+            mark.write(count.commits).and_then(|()| mark.sync(&path)).map_err(failed)?;
+        }
+        let commits = instance::take_up(connection, doubt.as_deref()).await?;
+        mark.set(commits);
+        Ok(mark)
+    }
+
+    /// So many commits are durable.
+    pub(super) fn set(&mut self, commits: u64) {
+        match (self.write(commits), self.failing) {
+            (Ok(()), _) => self.failing = false,
+            (Err(error), false) => {
+                self.failing = true;
+                tracing::warn!(%error, "the mark beside the database cannot be written; it stays behind");
+            }
+            (Err(_), true) => {}
+        }
+    }
+
+    fn write(&self, commits: u64) -> io::Result<()> {
+        self.file.write_all_at(text(&self.id, commits).as_bytes(), 0)
+    }
+
+    /// Makes it survive a power cut: that it is there, not each number.
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        File::open(file::directory_of(path))?.sync_all()
+    }
+}
+
+/// Always of the same length, so that a newer one replaces an older one whole.
+fn text(id: &str, commits: u64) -> String {
+    format!("{id} {commits:020}\n")
+}
+
+/// What a mark says; `None`: there is none, or it makes no sense.
+fn read(path: &Path) -> io::Result<Option<(String, u64)>> {
+    let text = match fs::read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut words = text.split_ascii_whitespace();
+    let (id, commits) = (words.next(), words.next().and_then(|word| word.parse().ok()));
+    Ok(id.map(str::to_owned).zip(commits))
+}
+
+/// Why the database may have lost commits. PURE.
+fn doubt(said: Option<&(String, u64)>, count: &Count, mark: &Path) -> Option<String> {
+    let mark = mark.display();
+    match said {
+        None if count.commits > 0 && !count.closed => Some(format!(
+            "its last daemon did not close it, and its mark {mark}, which tells whether commits are lost, is missing"
+        )),
+        // A database that has just been made may find the mark of one that was deleted.
+        Some((id, _)) if *id != count.id && count.commits > 0 && !count.closed => {
+            Some(format!("its last daemon did not close it, and the mark {mark} is another database's"))
+        }
+        Some((id, commits)) if *id == count.id && *commits > count.commits => {
+            Some(format!("it has had {commits} commits, and holds {} of them: the last ones are lost", count.commits))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_raises_a_doubt() {
+        let count = |commits, closed| Count { id: "0a".to_owned(), commits, closed };
+        let said = |id: &str, commits| Some((id.to_owned(), commits));
+        for (said, count, expected) in [
+            (None, count(0, false), None),
+            (None, count(7, true), None),
+            (None, count(7, false), Some("is missing")),
+            (said("0a", 7), count(7, false), None),
+            (said("0a", 6), count(7, false), None),
+            (said("0a", 8), count(7, false), Some("8 commits, and holds 7")),
+            (said("0a", 8), count(7, true), Some("8 commits, and holds 7")),
+            (said("0b", 1), count(7, false), Some("another database")),
+            (said("0b", 1), count(0, false), None),
+            (said("0b", 9), count(7, true), None),
+        ] {
+            let found = doubt(said.as_ref(), &count, Path::new("/x.mark"));
+            assert_eq!(found.is_some(), expected.is_some(), "{said:?} {count:?} {found:?}");
+            assert!(found.unwrap_or_default().contains(expected.unwrap_or_default()), "{said:?} {count:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.mark");
+        assert_eq!(read(&path).unwrap(), None);
+        fs::write(&path, text("0a1b2c3d4e", 77)).unwrap();
+        assert_eq!(read(&path).unwrap(), Some(("0a1b2c3d4e".to_owned(), 77)));
+        for nonsense in ["", "0a", "0a x", "\u{0}\u{0}\u{0}"] {
+            fs::write(&path, nonsense).unwrap();
+            assert_eq!(read(&path).unwrap(), None, "{nonsense:?}");
+        }
+        assert!(read(directory.path()).is_err(), "a directory");
+    }
+}
