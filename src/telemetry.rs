@@ -79,6 +79,7 @@ metrics_table! {
     INFORMER_LAG, Gauge, "sockerless_informer_lag_seconds", "How far the reading of the logs is behind.";
     STORE_COMMIT_SECONDS, Histogram, "sockerless_store_commit_seconds", "Time of one commit of the store.";
     STORE_BATCH_SIZE, Histogram, "sockerless_store_batch_size", "Writes that one commit carried.";
+    STALLED, Gauge, "sockerless_stalled", "1 while a part of the daemon (reconciler, writer) makes no progress, by part.";
     HTTP_REQUESTS, Counter, "sockerless_http_requests_total", "Requests by method, route template and status.";
     HTTP_SECONDS, Histogram, "sockerless_http_request_seconds", "Time to the answer's header, by route template.";
 }

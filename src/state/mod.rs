@@ -17,6 +17,7 @@ mod file;
 mod images;
 mod instance;
 mod observed;
+mod pulse;
 mod reader;
 mod records;
 mod rows;
@@ -27,6 +28,7 @@ mod writer;
 
 pub use changes::{Watch, WishFeed};
 pub use facts::Facts;
+pub use pulse::Pulse;
 pub use reader::Reader;
 pub use records::{
     Cancelled, CommitHook, CommitPoint, ContainerEvent, CreateRefused, Event, EventKind, FactWrite, Image, Instance,

@@ -15,6 +15,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::changes::{Changes, Hub};
+use super::pulse::Work;
 use super::records::{CommitHook, CommitPoint};
 use super::{Result, StateError};
 use crate::clock::Stopwatch;
@@ -107,6 +108,7 @@ pub(super) struct Writer {
     hub: Arc<Hub>,
     hook: Option<CommitHook>,
     commands: mpsc::Receiver<Box<dyn Job>>,
+    work: Work,
 }
 
 impl Writer {
@@ -115,9 +117,10 @@ impl Writer {
         connection: SqliteConnection,
         hub: Arc<Hub>,
         hook: Option<CommitHook>,
+        work: Work,
     ) -> (Self, Commands) {
         let (sender, commands) = mpsc::channel(QUEUE_LIMIT);
-        (Self { options, connection: Some(connection), hub, hook, commands }, Commands { queue: Some(sender) })
+        (Self { options, connection: Some(connection), hub, hook, commands, work }, Commands { queue: Some(sender) })
     }
 
     /// Commits until it is stopped and nothing waits any more; gives the connection back.
@@ -140,7 +143,9 @@ impl Writer {
 
     async fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) {
         let stopwatch = Stopwatch::start();
+        self.work.begin();
         let committed = self.transact(batch).await.map_err(Arc::new);
+        self.work.end();
         histogram!(STORE_COMMIT_SECONDS).record(stopwatch.elapsed());
         histogram!(STORE_BATCH_SIZE).record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
         match &committed {

@@ -9,6 +9,7 @@
 )]
 
 mod docker;
+mod health;
 mod lives;
 mod once;
 mod once_plan;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use sockerless_sandbox::model::Operation;
 
 use crate::docker::{create, remove, start};

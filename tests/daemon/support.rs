@@ -295,6 +295,11 @@ impl Account {
         Some((status, serde_json::from_str(&body).ok()?))
     }
 
+    /// The status of /healthz.
+    pub(crate) fn alive(&self) -> u16 {
+        http(&self.metrics, "GET", "/healthz", "").unwrap().0
+    }
+
     pub(crate) async fn until_ready(&self) {
         until("it is ready", async || self.ready().filter(|(status, _)| *status == 200)).await;
     }
