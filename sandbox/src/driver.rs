@@ -9,8 +9,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::clock::now_ms;
 use crate::faults::Faults;
 use crate::model::{
-    ApiError, Effect, End, EnvironmentEvent, EnvironmentSpec, Handover, Model, Outcome, Reply, Request, Response,
-    Snapshot, Ticket,
+    ApiError, CallRecord, Effect, End, EnvironmentEvent, EnvironmentSpec, Handover, Model, Outcome, Reply, Request,
+    Response, Snapshot, Ticket,
 };
 use crate::runner::{self, EnvironmentConfig, Invocation, Runner, RunnerConfig, RunnerError, RunnerEvent};
 use crate::sandbox::Programs;
@@ -107,6 +107,10 @@ impl Driver {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.core().model.snapshot()
+    }
+
+    pub(crate) fn call_records(&self) -> Vec<CallRecord> {
+        self.core().model.call_records()
     }
 
     pub(crate) fn idle(&self) -> bool {

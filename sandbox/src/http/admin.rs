@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET identity` | `{ "identity", "pid" }` |
 //! | `GET state` | [`crate::model::Snapshot`] |
+//! | `GET calls` | the latest calls, each a [`crate::model::CallRecord`], oldest first |
 //! | `POST faults` with [`Faults`] | `{}`; the rules before are gone |
 //! | `POST stop` with `{ "when_idle": bool }` | `{ "stopping" }` |
 //! | `GET attend` | nothing, as long as the client listens: so long the sandbox is not alone |
@@ -34,6 +35,7 @@ pub(super) fn answer(shared: &Arc<Shared>, method: &Method, operation: &str, bod
             json_answer(StatusCode::OK, &json!({ "identity": shared.identity, "pid": std::process::id() }))
         }
         (&Method::GET, "state") => json_answer(StatusCode::OK, &shared.driver.snapshot()),
+        (&Method::GET, "calls") => json_answer(StatusCode::OK, &shared.driver.call_records()),
         (&Method::POST, "faults") => set_faults(shared, body),
         (&Method::POST, "stop") => stop(shared, body),
         (&Method::GET, "attend") => http::Response::new(attend::Attendance::new(shared).boxed()),
