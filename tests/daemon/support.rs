@@ -197,6 +197,10 @@ pub(crate) fn lines(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
+/// Calls by hand come from whom the sandbox knows.
+const AUTHORIZATION: &str =
+    "Authorization: AWS4-HMAC-SHA256 Credential=sandbox/20260101/us-east-1/lambda/aws4_request\r\n";
+
 /// A sandbox that stands for AWS itself, shared by several daemons.
 pub(crate) struct Aws {
     child: Child,
@@ -244,18 +248,34 @@ impl Aws {
 
     /// Changes a function's configuration by hand, and waits until that is done.
     pub(crate) async fn change_function(&self, name: &str, change: &str) {
+        self.change(name, "configuration", change).await;
+    }
+
+    /// Changes a function's `code` or `configuration` by hand, and waits until that is done.
+    pub(crate) async fn change(&self, name: &str, part: &str, change: &str) {
         let path = format!("/2015-03-31/functions/{name}");
-        let configuration = format!("{path}/configuration");
-        until("it can be changed", async || (self.call("PUT", &configuration, change).0 == 200).then_some(())).await;
+        let changed = format!("{path}/{part}");
+        until("it can be changed", async || (self.call("PUT", &changed, change).0 == 200).then_some(())).await;
         let done = "\"LastUpdateStatus\":\"Successful\"";
         until("it is changed", async || self.call("GET", &path, "").1.contains(done).then_some(())).await;
     }
 
+    /// The calls, one by one.
+    pub(crate) fn call_records(&self) -> Vec<Value> {
+        let (status, body) = http(&self.endpoint, "GET", "/_sandbox/calls", "").unwrap();
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// A call of CloudWatch Logs by hand.
+    pub(crate) fn logs_call(&self, operation: &str, body: &str) -> (u16, String) {
+        let headers = format!("{AUTHORIZATION}X-Amz-Target: Logs_20140328.{operation}\r\n");
+        exchange(&self.endpoint, "POST", "/", &headers, body).unwrap()
+    }
+
     /// A call of Lambda by hand.
     pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        let authorization =
-            "Authorization: AWS4-HMAC-SHA256 Credential=sandbox/20260101/us-east-1/lambda/aws4_request\r\n";
-        exchange(&self.endpoint, method, path, authorization, body).unwrap()
+        exchange(&self.endpoint, method, path, AUTHORIZATION, body).unwrap()
     }
 }
 
