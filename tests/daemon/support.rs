@@ -119,7 +119,14 @@ pub(crate) fn http(endpoint: &str, method: &str, path: &str, body: &str) -> std:
     exchange(endpoint, method, path, "", body)
 }
 
-fn exchange(endpoint: &str, method: &str, path: &str, headers: &str, body: &str) -> std::io::Result<(u16, String)> {
+/// As [`http`], with headers, each with its line's end.
+pub(crate) fn exchange(
+    endpoint: &str,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
     let address = endpoint.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(address)?;
     let length = body.len();
@@ -198,7 +205,7 @@ pub(crate) fn lines(path: &Path) -> usize {
 }
 
 /// Calls by hand come from whom the sandbox knows.
-const AUTHORIZATION: &str =
+pub(crate) const AUTHORIZATION: &str =
     "Authorization: AWS4-HMAC-SHA256 Credential=sandbox/20260101/us-east-1/lambda/aws4_request\r\n";
 
 /// A sandbox that stands for AWS itself, shared by several daemons.
@@ -258,19 +265,6 @@ impl Aws {
         until("it can be changed", async || (self.call("PUT", &changed, change).0 == 200).then_some(())).await;
         let done = "\"LastUpdateStatus\":\"Successful\"";
         until("it is changed", async || self.call("GET", &path, "").1.contains(done).then_some(())).await;
-    }
-
-    /// The calls, one by one.
-    pub(crate) fn call_records(&self) -> Vec<Value> {
-        let (status, body) = http(&self.endpoint, "GET", "/_sandbox/calls", "").unwrap();
-        assert_eq!(status, 200, "{body}");
-        serde_json::from_str(&body).unwrap()
-    }
-
-    /// A call of CloudWatch Logs by hand.
-    pub(crate) fn logs_call(&self, operation: &str, body: &str) -> (u16, String) {
-        let headers = format!("{AUTHORIZATION}X-Amz-Target: Logs_20140328.{operation}\r\n");
-        exchange(&self.endpoint, "POST", "/", &headers, body).unwrap()
     }
 
     /// A call of Lambda by hand.
