@@ -1,7 +1,7 @@
 //! Health, as an orchestrator and as systemd see it.
 
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,9 @@ struct Manager {
 }
 
 impl Manager {
-    fn new(directory: &Path) -> Self {
-        let path = directory.join("notify.sock");
+    fn new(home: &Home) -> Self {
+        std::fs::create_dir_all(home.directory()).unwrap();
+        let path = home.directory().join("notify.sock");
         let socket = UnixDatagram::bind(&path).unwrap();
         Self { socket, path }
     }
@@ -75,7 +76,7 @@ fn count(heard: &[String], line: &str) -> usize {
 #[tokio::test]
 async fn systemd_hears_that_it_is_ready_alive_and_stopping() {
     let home = Home::new();
-    let manager = Manager::new(home.shared("").as_path());
+    let manager = Manager::new(&home);
     let limit = Duration::from_secs(2);
     let mut daemon = service(&home, &manager, limit, None);
     let heard = manager.until("READY=1");
@@ -99,7 +100,7 @@ async fn systemd_hears_that_it_is_ready_alive_and_stopping() {
 #[tokio::test]
 async fn a_watchdog_for_another_process_is_none_of_ours() {
     let home = Home::new();
-    let manager = Manager::new(home.shared("").as_path());
+    let manager = Manager::new(&home);
     let mut daemon = service(&home, &manager, Duration::from_millis(10), Some(1));
     let mut heard = manager.until("STATUS=ready");
     terminate(&daemon);
@@ -112,7 +113,7 @@ async fn a_watchdog_for_another_process_is_none_of_ours() {
 #[tokio::test]
 async fn a_daemon_inside_a_command_is_no_service() {
     let home = Home::new();
-    let manager = Manager::new(home.shared("").as_path());
+    let manager = Manager::new(&home);
     for args in [&["run", "--sandbox", "host", "true"][..], &["--sandbox", "--reconcile-once"]] {
         let mut command = home.command(args);
         command.env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "10000");
@@ -125,9 +126,8 @@ async fn a_daemon_inside_a_command_is_no_service() {
 #[tokio::test]
 async fn systemd_and_readyz_tell_what_is_wrong() {
     let home = Home::new();
-    let manager = Manager::new(home.shared("").as_path());
+    let manager = Manager::new(&home);
     let nowhere = format!("http://{}", free_address());
-    std::fs::create_dir_all(home.directory()).unwrap();
     let mut command = home.account_command(&nowhere, "sandbox");
     command.args(["--listen", &format!("unix://{}", home.socket().display())]).env("NOTIFY_SOCKET", &manager.path);
     let mut daemon = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
