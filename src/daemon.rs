@@ -25,8 +25,10 @@ use crate::health::Health;
 use crate::reconciler::{Reconciler, ReconcilerParts};
 #[cfg(feature = "sandbox")]
 use crate::sandbox_process::{CREDENTIALS, SandboxError, SandboxProcess};
+use crate::service_manager::ServiceManager;
 use crate::state::model::ContainerId;
 use crate::state::{Reader, StateError, Store, StoreOptions};
+use crate::watchdog::Watchdog;
 
 /// On top of the drain time, which each part keeps by itself.
 const STOP_SLACK: Duration = Duration::from_secs(5);
@@ -90,6 +92,8 @@ pub struct Daemon {
     drain: Duration,
     api: Part,
     reconciler: Part,
+    watchdog: Part,
+    manager: ServiceManager,
     metrics: Option<Part>,
     #[cfg(feature = "sandbox")]
     sandbox: Option<SandboxProcess>,
@@ -172,9 +176,13 @@ impl Daemon {
             health: health.clone(),
             config,
         };
+        let manager = ServiceManager::default();
+        let watchdog = Watchdog::new(health.clone(), store.pulse(), clock.clone(), manager.clone());
         Ok(Self {
             addresses,
             drain,
+            watchdog: Part::spawn("watchdog", |stop| watchdog.run(stop)),
+            manager,
             reconciler: Part::spawn("reconciler", |stop| reconciler.run(stop, drain)),
             metrics: metrics
                 .map(|listener| Part::spawn("metrics listener", |stop| listener.serve(render, health, clock, stop))),
@@ -183,6 +191,11 @@ impl Daemon {
             #[cfg(feature = "sandbox")]
             sandbox,
         })
+    }
+
+    /// Tells the service manager that requests are served, and from now on how it goes.
+    pub fn announce(&self) {
+        self.manager.ready();
     }
 
     /// Where the API listens.
@@ -207,6 +220,7 @@ impl Daemon {
             () = stop.cancelled() => Ok(()),
             ended = self.api.ended() => Err(ended),
             ended = self.reconciler.ended() => Err(ended),
+            ended = self.watchdog.ended() => Err(ended),
         };
         self.stop().await;
         ended
@@ -214,9 +228,11 @@ impl Daemon {
 
     /// Stops in order.
     pub async fn stop(self) {
+        self.manager.stopping();
         // Both at once, so that one limit holds for the whole: a wish that comes in meanwhile is durable, and the next
         // start takes it up.
         tokio::join!(self.api.stop(self.drain), self.reconciler.stop(self.drain));
+        self.watchdog.stop(Duration::ZERO).await;
         if let Some(metrics) = self.metrics {
             metrics.stop(Duration::ZERO).await;
         }

@@ -4,14 +4,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::clock::Timestamp;
+
+/// A part of the daemon that makes no progress for so long has stalled.
+pub const STALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// The things that can be wrong. Each is set and cleared by one room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {
-    /// The store accepts writes.
+    /// The store serves the reconcile loop.
     Store,
+    /// The store can be written, and its writer makes progress.
+    Writer,
     /// AWS answers and knows us.
     Aws,
     /// The reconcile loop makes progress.
@@ -26,6 +32,7 @@ impl Check {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Store => "store",
+            Self::Writer => "writer",
             Self::Aws => "aws",
             Self::Reconciler => "reconciler",
             Self::Ownership => "ownership",
@@ -73,7 +80,41 @@ impl Health {
         self.lock().problems.clone()
     }
 
+    /// The same, with what the reconcile loop cannot report itself: that it gives no sign of life.
+    #[must_use]
+    pub fn problems_at(&self, now: Timestamp) -> BTreeMap<Check, String> {
+        let mut problems = self.problems();
+        let last_beat = self.last_beat();
+        let silent = now.since(last_beat);
+        if silent > STALL_LIMIT {
+            let reason = match last_beat == Timestamp::default() {
+                true => "the reconcile loop has not begun".to_owned(),
+                false => format!("the reconcile loop has given no sign of life for {} s", silent.as_secs()),
+            };
+            problems.entry(Check::Reconciler).or_insert(reason);
+        }
+        problems
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_loop_is_a_problem() {
+        let health = Health::default();
+        let now = Timestamp::from_secs(1_000);
+        assert_eq!(health.problems_at(now)[&Check::Reconciler], "the reconcile loop has not begun");
+        health.beat(now);
+        assert!(health.problems_at(now.after(STALL_LIMIT)).is_empty());
+        let later = Timestamp::from_secs(1_061);
+        let silent = "the reconcile loop has given no sign of life for 61 s";
+        assert_eq!(health.problems_at(later)[&Check::Reconciler], silent);
+        assert!(health.problems().is_empty(), "it is not written down");
     }
 }

@@ -12,7 +12,9 @@ pub mod reconciler;
 pub mod run;
 #[cfg(feature = "sandbox")]
 pub mod sandbox_process;
+pub mod service_manager;
 pub mod signals;
 pub mod state;
 pub mod telemetry;
 pub mod terminal;
+pub mod watchdog;

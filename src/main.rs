@@ -220,6 +220,7 @@ async fn serve(config: Config, render: Render, mut signals: Signals) -> u8 {
     if let (true, Some(address)) = (sandbox, daemon.addresses().first()) {
         terminal::answer(format_args!("export DOCKER_HOST={address}"));
     }
+    daemon.announce();
     let stop = CancellationToken::new();
     let running = daemon.run_until(stop.clone());
     tokio::pin!(running);

@@ -117,6 +117,7 @@ metrics_table! {
     STORE_COMMIT_SECONDS, Histogram, "sockerless_store_commit_seconds", "Time of one commit of the store.";
     STORE_BATCH_SIZE, Histogram, "sockerless_store_batch_size", "Writes that one commit carried.";
     STORE_ERRORS, Counter, "sockerless_store_errors_total", "Failures of the store that the reconciler has met.";
+    STALLED, Gauge, "sockerless_stalled", "1 while a part of the daemon (reconciler, writer) makes no progress, by part.";
     HTTP_REQUESTS, Counter, "sockerless_http_requests_total", "Requests by method, route template and status.";
     HTTP_SECONDS, Histogram, "sockerless_http_request_seconds", "Time to the answer's header, by route template.";
 }

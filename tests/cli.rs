@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 use std::path::Path;
-use std::process::{Command as Process, Output, Stdio};
+use std::process::{Command as Process, Output as Ended, Stdio};
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 use sockerless_lambda::cli::{Cli, Command, RunArgs};
 use sockerless_lambda::config::{Environment, KEYS, Place, markdown_table};
+use sockerless_lambda::reconcile_once::Output;
 
 fn parse(arguments: &[&str]) -> Cli {
     Cli::try_parse_from([&["sockerless-backend-lambda"], arguments].concat()).unwrap_or_else(|error| panic!("{error}"))
@@ -26,7 +28,7 @@ fn binary(directory: &Path) -> Process {
     process
 }
 
-fn texts(output: &Output) -> (String, String) {
+fn texts(output: &Ended) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (text(&output.stdout), text(&output.stderr))
 }
@@ -209,4 +211,39 @@ fn a_health_check_without_a_daemon_fails() {
     let output = binary(directory.path()).args(["healthcheck", "--sandbox"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(texts(&output).1.contains("no daemon answers"), "{output:?}");
+}
+
+/// What cron and systemd are told to run, and what the README shows, is what the command line takes.
+#[test]
+fn the_lines_for_cron_and_systemd_are_command_lines() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = ["deploy/systemd/sockerless-reconcile.service", "deploy/cron/sockerless-reconcile", "README.md"];
+    for file in files {
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        let lines = text.lines().filter(|line| line.contains("sockerless-backend-lambda --reconcile-once"));
+        let mut orders = Vec::new();
+        for line in lines {
+            let (_, rest) = line.split_once("sockerless-backend-lambda ").unwrap();
+            let arguments: Vec<&str> =
+                rest.split_whitespace().take_while(|word| !word.starts_with(['#', '2', ')'])).collect();
+            orders.push(parse(&arguments).serve.once.order().unwrap());
+        }
+        assert!(!orders.is_empty(), "{file}");
+        for order in orders {
+            assert_eq!((order.start, order.deadline), (false, Duration::from_secs(600)), "{file}");
+        }
+    }
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let cron = std::fs::read_to_string(root.join("deploy/cron/sockerless-reconcile")).unwrap();
+    assert!(readme.contains(cron.lines().last().unwrap()), "the README shows the line for cron");
+}
+
+#[test]
+fn one_pass_takes_its_options() {
+    assert!(parse(&[]).serve.once.order().is_none());
+    let once = parse(&["--reconcile-once", "--start", "--deadline", "90s", "--output", "json"]).serve.once;
+    let order = once.order().unwrap();
+    assert_eq!((order.dry_run, order.start, order.deadline), (false, true, Duration::from_secs(90)));
+    assert_eq!(once.output, Some(Output::Json));
+    assert!(parse(&["--reconcile-once", "--dry-run"]).serve.once.order().unwrap().dry_run);
 }

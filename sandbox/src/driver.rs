@@ -11,8 +11,8 @@ use crate::faults::Faults;
 use crate::images::OwnImage;
 use crate::images::store::Store;
 use crate::model::{
-    ApiError, Effect, End, EnvironmentEvent, EnvironmentSpec, Handover, Model, Outcome, Reply, Request, Response,
-    Snapshot, Ticket,
+    ApiError, CallRecord, Effect, End, EnvironmentEvent, EnvironmentSpec, Handover, Model, Outcome, Reply, Request,
+    Response, Snapshot, Ticket,
 };
 use crate::runner::{
     self, EnvironmentConfig, ImageRoot, Invocation, Isolation, Root, Runner, RunnerConfig, RunnerError, RunnerEvent,
@@ -117,6 +117,10 @@ impl Driver {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.core().model.snapshot()
+    }
+
+    pub(crate) fn call_records(&self) -> Vec<CallRecord> {
+        self.core().model.call_records()
     }
 
     pub(crate) fn idle(&self) -> bool {

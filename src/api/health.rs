@@ -7,10 +7,9 @@ use serde_json::json;
 
 use super::call::Call;
 use super::error::ApiError;
-use super::limits;
 use super::reply::{self, Reply};
 use crate::clock::Timestamp;
-use crate::health::{Check, Health};
+use crate::health::Health;
 
 /// The process answers.
 pub(super) async fn alive(_call: Call) -> Result<Reply, ApiError> {
@@ -38,34 +37,22 @@ pub(super) fn ready_reply(health: &Health, now: Timestamp) -> Reply {
     reply::json(status, &json!({ "status": word, "problems": problems }))
 }
 
-/// What is wrong, by check. A reconcile loop without a sign of life is a problem that it cannot report itself.
+/// What is wrong, by check.
 pub(super) fn problems(health: &Health, now: Timestamp) -> BTreeMap<&'static str, String> {
-    let mut problems: BTreeMap<&'static str, String> =
-        health.problems().into_iter().map(|(check, reason)| (check.as_str(), reason)).collect();
-    let silent = now.since(health.last_beat());
-    if silent > limits::STALL_LIMIT {
-        let reason = match health.last_beat() == Timestamp::default() {
-            true => "the reconcile loop has not begun".to_owned(),
-            false => format!("the reconcile loop has given no sign of life for {} s", silent.as_secs()),
-        };
-        problems.entry(Check::Reconciler.as_str()).or_insert(reason);
-    }
-    problems
+    health.problems_at(now).into_iter().map(|(check, reason)| (check.as_str(), reason)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::Check;
 
     #[test]
-    fn a_stalled_loop_is_a_problem() {
+    fn who_is_not_ready_tells_why() {
         let health = Health::default();
         let now = Timestamp::from_secs(1_000);
-        assert_eq!(problems(&health, now)["reconciler"], "the reconcile loop has not begun");
+        assert_eq!(ready_reply(&health, now).status(), 503, "the loop has not begun");
         health.beat(now);
-        assert!(problems(&health, now.after(limits::STALL_LIMIT)).is_empty());
-        let later = Timestamp::from_secs(1_061);
-        assert_eq!(problems(&health, later)["reconciler"], "the reconcile loop has given no sign of life for 61 s");
         health.fail(Check::Aws, "no credentials");
         assert_eq!(problems(&health, now), BTreeMap::from([("aws", "no credentials".to_owned())]));
         assert_eq!(ready_reply(&health, now).status(), 503);

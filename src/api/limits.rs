@@ -25,8 +25,6 @@ pub(super) const STREAM_QUEUE: usize = 16;
 pub(super) const STREAM_PIECE_BYTES: usize = 32 * 1_024;
 /// Characters of a client's own request id that go into the log.
 pub(super) const MAX_CLIENT_REQUEST_ID: usize = 128;
-/// The reconcile loop counts as stalled when it gave no sign of life for so long.
-pub(super) const STALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// The oldest Docker API that is spoken: `1.24`.
 pub(super) const OLDEST_API_MINOR: u16 = 24;

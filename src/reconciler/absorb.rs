@@ -72,8 +72,10 @@ pub(crate) fn absorb(now: Timestamp, jitter: f64, mut status: Status, action: &A
             count_failure(now, jitter, &mut status, action, error, patience_is_over);
         }
         Outcome::Terminal(error) => {
+            let look_first = error.kind == AwsErrorKind::AccessDenied && !was_denied(&status, action);
             absorb_refusal(&mut status, action, error);
-            count_failure(now, jitter, &mut status, action, error, true);
+            let look_first = look_first && status.function == Known::Maybe;
+            count_failure(now, jitter, &mut status, action, error, !look_first);
         }
         Outcome::Unknown(error) => {
             absorb_unknown(&mut status, action);
@@ -121,6 +123,18 @@ fn absorb_success(now: Timestamp, status: &mut Status, action: &Action, outcome:
     status.retry = Retry::default();
 }
 
+/// Whether the same action was denied just before.
+fn was_denied(status: &Status, action: &Action) -> bool {
+    let failure = status.retry.failure.as_ref();
+    failure.is_some_and(|failure| failure.kind == FailureKind::AccessDenied && failure.action == action.name())
+}
+
+/// Whether a refusal may mean that the function is not there, or not as we know it. A right that is limited to functions
+/// with our tags is denied for a function that is gone: it has no tags.
+fn doubts_the_function(kind: AwsErrorKind) -> bool {
+    matches!(kind, AwsErrorKind::NotFound | AwsErrorKind::Conflict | AwsErrorKind::AccessDenied)
+}
+
 /// It surely did not happen.
 fn absorb_refusal(status: &mut Status, action: &Action, error: &AwsError) {
     match action {
@@ -136,7 +150,7 @@ fn absorb_refusal(status: &mut Status, action: &Action, error: &AwsError) {
             if let Some(run) = status.run.as_mut().filter(|run| run.phase == RunPhase::Issued) {
                 run.phase = RunPhase::Refused;
             }
-            if matches!(error.kind, AwsErrorKind::NotFound | AwsErrorKind::Conflict) {
+            if doubts_the_function(error.kind) {
                 status.function = Known::Maybe;
             }
         }
@@ -144,7 +158,7 @@ fn absorb_refusal(status: &mut Status, action: &Action, error: &AwsError) {
         | Action::ReleaseFunction { .. }
         | Action::UpdateFunction { .. }
         | Action::PutEventInvokeConfig { .. }
-            if matches!(error.kind, AwsErrorKind::NotFound | AwsErrorKind::Conflict) =>
+            if doubts_the_function(error.kind) =>
         {
             status.function = Known::Maybe;
         }

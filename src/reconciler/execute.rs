@@ -13,7 +13,7 @@ use super::shared::Shared;
 use crate::aws::{AwsError, AwsErrorKind, FunctionDescription, InvokeReply, InvokeRequest};
 use crate::clock::Timestamp;
 use crate::state::InvokePermit;
-use crate::state::model::{Container, Function, FunctionState, InvocationKind, Protocol, Spec, Status};
+use crate::state::model::{Container, Function, FunctionState, InvocationKind, Known, Protocol, Spec, Status};
 
 /// An answer to Invoke may come so long after the function's time-out.
 const ANSWER_SLACK: Duration = Duration::from_secs(30);
@@ -135,7 +135,7 @@ impl Shared {
 
     async fn look(&self, container: &Container, name: &str) -> Result<Evidence, AwsError> {
         match self.cloud.get_function(name).await {
-            Ok(description) => Ok(sight(&self.identity, &description, container, self.clock.now())),
+            Ok(description) => sight(&self.identity, &description, container, self.clock.now()),
             Err(error) if error.kind == AwsErrorKind::NotFound => Ok(Evidence::NoFunction),
             Err(error) => Err(error),
         }
@@ -167,17 +167,37 @@ impl Shared {
 }
 
 /// What a function that was looked at proves: whether it is this container's, by its tags, and what it is like.
+///
+/// Who may not read tags is told none: nothing follows from that, and a function that was ours before is not taken for
+/// somebody else's.
 pub(super) fn sight(
     identity: &Identity,
     description: &FunctionDescription,
     container: &Container,
     now: Timestamp,
-) -> Evidence {
-    let tags = description.tags.clone().unwrap_or_default();
-    if !identity.owns(&tags, &container.id) {
-        return Evidence::ForeignFunction { name: description.name.clone() };
+) -> Result<Evidence, AwsError> {
+    let was_ours = matches!(&container.status.function, Known::Is(known) if known.name == description.name);
+    match &description.tags {
+        Some(tags) if identity.owns(tags, &container.id) => {
+            Ok(Evidence::Function(function(description, container, now)))
+        }
+        Some(tags) if !(tags.is_empty() && was_ours) => {
+            Ok(Evidence::ForeignFunction { name: description.name.clone() })
+        }
+        _ => Err(no_tags(&description.name)),
     }
-    Evidence::Function(function(description, container, now))
+}
+
+fn no_tags(name: &str) -> AwsError {
+    AwsError {
+        service: "lambda",
+        operation: "get function",
+        kind: AwsErrorKind::AccessDenied,
+        code: None,
+        message: format!("{name} shows no tags: the right lambda:ListTags is missing, or they were taken off"),
+        request_id: None,
+        retry_after: None,
+    }
 }
 
 /// Whether an action that changes a function may go on after the look at it.

@@ -73,6 +73,8 @@ use crate::telemetry;
 const MAX_WORKERS: usize = 32;
 /// The loop says so often that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// The loop counts as alive for so long while all workers are out and none comes back. Their calls have time-outs.
+const WORKER_PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// When AWS cannot be reached at the start.
 const CLAIM_PAUSE: Schedule = Schedule { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 /// After a worker ended in a panic.
@@ -286,6 +288,8 @@ struct Loop {
     left: HashMap<ContainerId, LeftWork>,
     /// When everything is taken up again from the store.
     resync_at: Timestamp,
+    /// When a worker last came back, or was free.
+    progress_at: Timestamp,
     /// Somebody wants the loop to look around.
     poke: Arc<Notify>,
 }
@@ -295,6 +299,7 @@ impl Loop {
         Self {
             feed: shared.facts.wish_feed(),
             resync_at: shared.clock.now(),
+            progress_at: shared.clock.now(),
             shared,
             queue: Queue::default(),
             kicked,
@@ -326,7 +331,12 @@ impl Loop {
     /// done: what it has taken in would be lost.
     async fn round(&mut self) -> ControlFlow<()> {
         let now = self.now();
-        self.shared.health.beat(now);
+        if self.workers.len() < MAX_WORKERS {
+            self.progress_at = now;
+        }
+        if now.since(self.progress_at) < WORKER_PATIENCE {
+            self.shared.health.beat(now);
+        }
         if now >= self.resync_at {
             self.resync_at = now.after(self.shared.config.resync_interval);
             match self.resync().await {

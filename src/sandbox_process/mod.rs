@@ -24,6 +24,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::api::client::{Client, ClientError, Reply};
 use crate::config::{Config, KEYS};
+use crate::service_manager;
 use rendezvous::Rendezvous;
 
 pub use serve::{enter_image, serve};
@@ -219,6 +220,9 @@ fn spawn(config: &Config, files: &Files) -> Result<Child, SandboxError> {
     command.arg("--database").arg(&config.database).arg("--log-level").arg(&config.log_level);
     command.args(config.listen.iter().map(|listen| format!("--listen={listen}")));
     for variable in KEYS.iter().map(|key| key.variable()).chain(["SOCKERLESS_LAMBDA_CONFIG".to_owned()]) {
+        command.env_remove(variable);
+    }
+    for variable in service_manager::VARIABLES {
         command.env_remove(variable);
     }
     command.stdin(Stdio::null()).stdout(same_log).stderr(log).current_dir("/");

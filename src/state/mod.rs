@@ -18,6 +18,7 @@ mod images;
 mod instance;
 mod mark;
 mod observed;
+mod pulse;
 mod reader;
 mod records;
 mod rows;
@@ -28,6 +29,7 @@ mod writer;
 
 pub use changes::{Watch, WishFeed};
 pub use facts::Facts;
+pub use pulse::Pulse;
 pub use reader::Reader;
 pub use records::{
     Cancelled, CommitHook, CommitPoint, ContainerEvent, CreateRefused, Event, EventKind, FactWrite, Image, Instance,

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::changes::Hub;
 use super::mark::Mark;
+use super::pulse::{Pulse, Work};
 use super::records::{CommitHook, StoreOptions};
 use super::writer::{Commands, Reporting, Writer};
 use super::{Facts, Reader, Result, StateError, Wishes, events, file, instance};
@@ -38,6 +39,7 @@ const WAL_KEPT_BYTES: u32 = 64 << 20;
 pub struct Store {
     readers: SqlitePool,
     commands: Commands,
+    work: Work,
     hub: Arc<Hub>,
     /// `None`: read-only, or closed.
     writing: Option<Writing>,
@@ -74,7 +76,7 @@ impl Store {
         }
         let readers = readers(connect_options(options));
         let hub = Arc::new(Hub::new(events::last(&readers).await?));
-        Ok(Self { readers, commands: Commands::refused(), hub, writing: None })
+        Ok(Self { readers, commands: Commands::refused(), work: Work::default(), hub, writing: None })
     }
 
     async fn open_to_write(options: &StoreOptions, hook: Option<CommitHook>) -> Result<Self> {
@@ -94,10 +96,12 @@ impl Store {
 
         let readers = readers(connect_options(options));
         let hub = Arc::new(Hub::new(events::last(&readers).await?));
-        let (writer, commands, reporting) = Writer::new(connect, connection, mark, Arc::clone(&hub), hook);
+        let work = Work::default();
+        let (writer, commands, reporting) =
+            Writer::new(connect, connection, mark, Arc::clone(&hub), hook, work.clone());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(writer.run(stopped));
-        Ok(Self { readers, commands, hub, writing: Some(Writing { task, stop, reporting, lock }) })
+        Ok(Self { readers, commands, work, hub, writing: Some(Writing { task, stop, reporting, lock }) })
     }
 
     /// Tells from now on whether the store accepts writes.
@@ -124,6 +128,12 @@ impl Store {
     #[must_use]
     pub fn facts(&self) -> Facts {
         Facts::new(self.commands.clone(), self.readers.clone(), Arc::clone(&self.hub))
+    }
+
+    /// For the watchdog.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(self.work.clone(), self.commands.clone())
     }
 
     /// Commits what waits, closes the file, gives the lock back. From then on every handle answers

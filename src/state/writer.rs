@@ -21,6 +21,7 @@ use tokio::time::sleep;
 use super::changes::{Changes, Hub};
 use super::file::words;
 use super::mark::Mark;
+use super::pulse::Work;
 use super::records::{CommitHook, CommitPoint};
 use super::{Result, StateError, instance};
 use crate::clock::Stopwatch;
@@ -121,6 +122,7 @@ pub(super) struct Writer {
     hook: Option<CommitHook>,
     commands: mpsc::Receiver<Box<dyn Job>>,
     reporting: Reporting,
+    work: Work,
 }
 
 /// What a connection has committed.
@@ -137,6 +139,7 @@ impl Writer {
         mark: Mark,
         hub: Arc<Hub>,
         hook: Option<CommitHook>,
+        work: Work,
     ) -> (Self, Commands, Reporting) {
         let (sender, commands) = mpsc::channel(QUEUE_LIMIT);
         let reporting = Reporting::default();
@@ -148,6 +151,7 @@ impl Writer {
             hook,
             commands,
             reporting: Arc::clone(&reporting),
+            work,
         };
         (writer, Commands { queue: Some(sender) }, reporting)
     }
@@ -175,7 +179,9 @@ impl Writer {
     async fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) {
         let stopwatch = Stopwatch::start();
         let failed_before = self.connection.is_none();
+        self.work.begin();
         let transacted = self.transact(batch).await.map_err(Arc::new);
+        self.work.end();
         histogram!(STORE_COMMIT_SECONDS).record(stopwatch.elapsed());
         histogram!(STORE_BATCH_SIZE).record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
         match &transacted {

@@ -10,6 +10,7 @@
 )]
 
 mod docker;
+mod health;
 mod lives;
 mod monitoring;
 mod once;

@@ -276,7 +276,7 @@ async fn a_run_that_outlasts_the_deadline_goes_on() {
         start(docker, "job").await;
     })
     .await;
-    let (status, summary) = pass(&home, &aws, &["--start", "--deadline", "3s", "--drain-timeout", "0s"]);
+    let (status, summary) = pass(&home, &aws, &["--start", "--deadline", "8s", "--drain-timeout", "0s"]);
     assert_eq!((status, numbers(&summary)), (0, json!({"created": 1, "invoked": 1, "running": 1})));
     std::fs::write(&gate, "").unwrap();
     until("a pass settles it", async || (numbers(&pass(&home, &aws, &[]).1) == json!({"settled": 1})).then_some(()))

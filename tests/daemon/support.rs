@@ -119,7 +119,14 @@ pub(crate) fn http(endpoint: &str, method: &str, path: &str, body: &str) -> std:
     exchange(endpoint, method, path, "", body)
 }
 
-fn exchange(endpoint: &str, method: &str, path: &str, headers: &str, body: &str) -> std::io::Result<(u16, String)> {
+/// As [`http`], with headers, each with its line's end.
+pub(crate) fn exchange(
+    endpoint: &str,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
     let address = endpoint.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(address)?;
     let length = body.len();
@@ -197,6 +204,10 @@ pub(crate) fn lines(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
+/// Calls by hand come from whom the sandbox knows.
+pub(crate) const AUTHORIZATION: &str =
+    "Authorization: AWS4-HMAC-SHA256 Credential=sandbox/20260101/us-east-1/lambda/aws4_request\r\n";
+
 /// A sandbox that stands for AWS itself, shared by several daemons.
 pub(crate) struct Aws {
     child: Child,
@@ -244,18 +255,21 @@ impl Aws {
 
     /// Changes a function's configuration by hand, and waits until that is done.
     pub(crate) async fn change_function(&self, name: &str, change: &str) {
+        self.change(name, "configuration", change).await;
+    }
+
+    /// Changes a function's `code` or `configuration` by hand, and waits until that is done.
+    pub(crate) async fn change(&self, name: &str, part: &str, change: &str) {
         let path = format!("/2015-03-31/functions/{name}");
-        let configuration = format!("{path}/configuration");
-        until("it can be changed", async || (self.call("PUT", &configuration, change).0 == 200).then_some(())).await;
+        let changed = format!("{path}/{part}");
+        until("it can be changed", async || (self.call("PUT", &changed, change).0 == 200).then_some(())).await;
         let done = "\"LastUpdateStatus\":\"Successful\"";
         until("it is changed", async || self.call("GET", &path, "").1.contains(done).then_some(())).await;
     }
 
     /// A call of Lambda by hand.
     pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        let authorization =
-            "Authorization: AWS4-HMAC-SHA256 Credential=sandbox/20260101/us-east-1/lambda/aws4_request\r\n";
-        exchange(&self.endpoint, method, path, authorization, body).unwrap()
+        exchange(&self.endpoint, method, path, AUTHORIZATION, body).unwrap()
     }
 }
 
@@ -293,6 +307,11 @@ impl Account {
     pub(crate) fn ready(&self) -> Option<(u16, Value)> {
         let (status, body) = http(&self.metrics, "GET", "/readyz", "").ok()?;
         Some((status, serde_json::from_str(&body).ok()?))
+    }
+
+    /// The status of /healthz.
+    pub(crate) fn alive(&self) -> u16 {
+        http(&self.metrics, "GET", "/healthz", "").unwrap().0
     }
 
     pub(crate) async fn until_ready(&self) {

@@ -6,6 +6,7 @@
 //! | `GET state` | [`crate::model::Snapshot`] |
 //! | `GET images` | `{ "directories", "images", "problems", "isolation" }` |
 //! | `POST images` with `{ "directories": [PATH] }` | the same, after looking there, too |
+//! | `GET calls` | the latest calls, each a [`crate::model::CallRecord`], oldest first |
 //! | `POST faults` with [`Faults`] | `{}`; the rules before are gone |
 //! | `POST stop` with `{ "when_idle": bool }` | `{ "stopping" }` |
 //! | `GET attend` | nothing, as long as the client listens: so long the sandbox is not alone |
@@ -42,6 +43,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, method: &Method, operation: &st
             Ok(more) => images(shared, more.directories).await,
             Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
         },
+        (&Method::GET, "calls") => json_answer(StatusCode::OK, &shared.driver.call_records()),
         (&Method::POST, "faults") => set_faults(shared, body),
         (&Method::POST, "stop") => stop(shared, body),
         (&Method::GET, "attend") => http::Response::new(attend::Attendance::new(shared).boxed()),

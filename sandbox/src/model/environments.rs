@@ -212,10 +212,13 @@ impl Model {
         known.remember(line);
         let mute = |role: &String| role == "*" || *role == known.config.role;
         let faults = self.faults.faults();
-        if !faults.roles_without_logs.iter().any(mute) {
-            let shuffle = faults.reorder_logs.then(|| self.rng.next());
-            self.logs.deliver(&known.group, &known.stream, (at_ms, self.now, visible_at), line, shuffle);
+        if faults.roles_without_logs.iter().any(mute) {
+            return;
         }
+        let shuffle = faults.reorder_logs.then(|| self.rng.next());
+        let (config, group, stream) = (Arc::clone(&known.config), known.group.clone(), Arc::clone(&known.stream));
+        self.record_delivery(&config.role, &group, &stream);
+        self.logs.deliver(&group, &stream, (at_ms, self.now, visible_at), line, shuffle);
     }
 
     /// Ends what the environment was doing.

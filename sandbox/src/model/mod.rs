@@ -9,6 +9,7 @@
 //! which costs as much as the events of the time asked for.
 
 mod api;
+mod calls;
 mod environments;
 mod failure;
 mod functions;
@@ -32,6 +33,7 @@ pub use api::{
     ApiError, Effect, End, EnvironmentEvent, EnvironmentSpec, Handover, Operation, Outcome, Reply, Request, Response,
     Service, Ticket, Transport,
 };
+pub use calls::CallRecord;
 pub use snapshot::{FunctionState, InvocationState, InvocationStatus, Snapshot};
 
 use std::collections::BTreeMap;
@@ -49,6 +51,7 @@ pub struct Model {
     faults: Active,
     buckets: quotas::Buckets,
     calls: BTreeMap<Operation, u64>,
+    records: calls::Calls,
     functions: functions::Functions,
     environments: environments::Environments,
     invocations: invoke::Invocations,
@@ -67,6 +70,7 @@ impl Model {
             faults: Active::new(settings.faults.clone(), 0),
             buckets: quotas::Buckets::new(&settings.quotas),
             calls: BTreeMap::new(),
+            records: calls::Calls::default(),
             functions: functions::Functions::default(),
             environments: environments::Environments::default(),
             invocations: invoke::Invocations::default(),
@@ -94,6 +98,7 @@ impl Model {
         self.pass_time(now_ms);
         let operation = request.operation();
         *self.calls.entry(operation).or_insert(0) += 1;
+        self.record_call(request);
         let request_id = self.rng.uuid();
         let (outcome, transport) = match self.faults.judge(self.now, operation, request.resource(), &mut self.rng) {
             Verdict::Refuse(error) => (Outcome::Answer(Err(error)), Transport::Whole),

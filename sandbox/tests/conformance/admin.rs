@@ -57,6 +57,18 @@ async fn identity_state_and_faults() {
     assert_eq!(state["invocations"][0]["kind"], "RequestResponse");
     assert_eq!(state["calls"]["CreateFunction"], 2);
     assert_eq!(state["log_streams"][crate::GROUP], 1);
+    let (_, calls) = ask(&aws, "GET", "calls", "").await;
+    let of = |call: &serde_json::Value| call["operation"].as_str().unwrap().to_owned();
+    let operations: Vec<String> = calls.as_array().unwrap().iter().map(of).collect();
+    assert_eq!(
+        operations,
+        ["CreateFunction", "CreateFunction", "Invoke", "CreateLogGroup", "CreateLogStream", "PutLogEvents"]
+    );
+    assert_eq!(calls[0]["resource_tags"], serde_json::Value::Null, "refused calls are recorded, too");
+    assert_eq!((&calls[1]["request_tags"]["owner"], &calls[1]["tag_keys"][0]), (&"me".into(), &"owner".into()));
+    assert_eq!((&calls[2]["resource"], &calls[2]["resource_tags"]["owner"]), (&"f".into(), &"me".into()));
+    assert_eq!((&calls[4]["by_role"], &calls[4]["resource"]), (&calls[1]["role"], &crate::GROUP.into()));
+    assert!(calls[4]["stream"].as_str().unwrap().contains("/f[$LATEST]"), "{calls}");
     assert!(ask(&aws, "POST", "faults", "{\"rules\":1}").await.0.contains("400"));
     assert!(ask(&aws, "GET", "nothing", "").await.0.contains("404"));
     aws.sandbox.stop().await;

@@ -1,7 +1,10 @@
 //! What became of an action: done, refused, unknown or final, and what each means.
 
 use super::*;
+use crate::aws::FunctionDescription;
 use crate::reconciler::absorb::{ROLE_PATIENCE, outcome_of};
+use crate::reconciler::execute;
+use crate::reconciler::names::Identity;
 use crate::state::model::{FailureKind, Retry};
 
 fn actions() -> Vec<Action> {
@@ -170,4 +173,67 @@ fn an_end_that_the_log_told_first_is_not_overwritten_by_the_answer() {
     story.line(&format!("@sockerless:exit {token} 5 exited"));
     story.absorb(&Action::Invoke { run_no: 1 }, &Outcome::Accepted { request_id: Some(REQUEST.into()) });
     assert_eq!(story.exit_code(), Some(5));
+}
+
+/// A right that is limited by tags is denied for a function that is gone, too.
+#[test]
+fn a_denied_action_looks_at_its_function_before_it_gives_up() {
+    for gone in [true, false] {
+        let mut story = Story::ready();
+        story.start();
+        assert_eq!(story.decide().action, Action::Invoke { run_no: 1 });
+        let denied = Outcome::Terminal(error(AwsErrorKind::AccessDenied));
+        story.absorb(&Action::Invoke { run_no: 1 }, &denied);
+        assert_eq!(story.container.status.function, Known::Maybe);
+        story.pass(60);
+        let look = Action::GetFunction { name: NAME.into() };
+        assert_eq!(story.decide().action, look);
+        story.absorb(&look, &Outcome::Done);
+        if gone {
+            story.learn(&Evidence::NoFunction);
+            story.pass(1);
+            assert_eq!(story.decide().action, look);
+            story.learn(&Evidence::NoFunction);
+            assert!(matches!(story.decide().action, Action::CreateFunction { .. }), "it is made again");
+        } else {
+            story.learn(&Evidence::Function(function(FunctionState::Active)));
+            assert_eq!(story.decide().action, Action::Invoke { run_no: 1 });
+            story.absorb(&Action::Invoke { run_no: 1 }, &denied);
+            story.decide();
+            assert_eq!(story.exit_code(), Some(125), "twice is final");
+        }
+    }
+}
+
+/// Without the right to read tags, a function of ours is not taken for somebody else's, which would be left behind while
+/// another one is made, again and again.
+#[test]
+fn a_function_that_shows_no_tags_proves_nothing() {
+    let identity = Identity { prefix: "skls".into(), instance: "0a1b2c3d4e".into() };
+    let mut story = Story::ready();
+    let made = identity.new_function(&story.container);
+    let description = |tags: Option<BTreeMap<String, String>>| FunctionDescription {
+        name: NAME.into(),
+        arn: String::new(),
+        state: "Active".into(),
+        state_reason_code: None,
+        state_reason: None,
+        updating: false,
+        last_modified: String::new(),
+        resolved_image_uri: None,
+        shape: made.shape.clone(),
+        tags,
+    };
+    let sight = |story: &Story, tags| execute::sight(&identity, &description(tags), &story.container, t(0));
+    assert!(matches!(sight(&story, Some(made.tags.clone())), Ok(Evidence::Function(_))));
+    for tags in [None, Some(BTreeMap::new())] {
+        let error = sight(&story, tags).unwrap_err();
+        assert_eq!(error.kind, AwsErrorKind::AccessDenied);
+        assert!(error.message.contains("lambda:ListTags"), "{error}");
+    }
+    let others = BTreeMap::from([("owner".to_owned(), "me".to_owned())]);
+    assert!(matches!(sight(&story, Some(others)), Ok(Evidence::ForeignFunction { .. })));
+    story.container.status.function = Known::Maybe;
+    assert!(sight(&story, None).is_err());
+    assert!(matches!(sight(&story, Some(BTreeMap::new())), Ok(Evidence::ForeignFunction { .. })));
 }

@@ -168,7 +168,7 @@ impl Daemon {
         match answer {
             Ok((response, _)) => {
                 let description = world::described(response);
-                Ok(Some(execute::sight(&self.identity, &description, &flight.container, self.now())))
+                execute::sight(&self.identity, &description, &flight.container, self.now()).map(Some)
             }
             Err(error) if error.kind == AwsErrorKind::NotFound => Ok(Some(Evidence::NoFunction)),
             Err(error) => Err(error),

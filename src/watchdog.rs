@@ -1,0 +1,208 @@
+//! Watches that the daemon makes progress: the reconcile loop goes round, the writer commits.
+//!
+//! A part that makes none for [`STALL_LIMIT`] is stalled: `/readyz` tells it, a metric shows it, and the service manager
+//! is not told any more that all is well, so that it starts the daemon anew. Every commit is safe under that, as it is
+//! under a `kill -9`. A store that cannot be written is a problem, but no stall: a new start would not help.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, Timestamp};
+use crate::health::{Check, Health, STALL_LIMIT};
+use crate::service_manager::ServiceManager;
+use crate::state::{Pulse, StateError};
+use crate::telemetry;
+
+/// The parts are looked at so often.
+const TICK: Duration = Duration::from_secs(1);
+/// The store is tried so often: a full disk is found before a client meets it.
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// Parts that can stall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Reconciler,
+    Writer,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reconciler => "reconciler",
+            Self::Writer => "writer",
+        }
+    }
+}
+
+/// Looks after the daemon's parts.
+#[derive(Debug)]
+pub struct Watchdog {
+    health: Health,
+    pulse: Pulse,
+    clock: Clock,
+    manager: ServiceManager,
+    /// Nothing can be stalled for longer than this watch lasts.
+    since: Timestamp,
+    limit: Duration,
+    stalled: Vec<Part>,
+}
+
+impl Watchdog {
+    /// A watch that begins now.
+    #[must_use]
+    pub fn new(health: Health, pulse: Pulse, clock: Clock, manager: ServiceManager) -> Self {
+        let since = clock.now();
+        Self { health, pulse, clock, manager, since, limit: STALL_LIMIT, stalled: Vec::new() }
+    }
+
+    /// Watches until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut probes = tokio::time::interval(PROBE_EVERY);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut signs = self.manager.signs_of_life();
+        let mut probing = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.look(),
+                () = signs.due() => self.manager.alive(self.stalled.is_empty()),
+                _ = probes.tick(), if probing.is_empty() => {
+                    let pulse = self.pulse.clone();
+                    probing.spawn(async move { pulse.probe().await });
+                }
+                Some(Ok(probed)) = probing.join_next() => self.probed(probed),
+            }
+        }
+    }
+
+    /// One look at all parts.
+    fn look(&mut self) {
+        if self.manager.is_stopping() {
+            self.stalled.clear();
+            return;
+        }
+        let now = self.clock.now();
+        let silent = now.since(self.health.last_beat().max(self.since));
+        let busy = self.pulse.busy_for();
+        self.note(Part::Reconciler, silent > self.limit, silent);
+        self.note(Part::Writer, busy > self.limit, busy);
+        if self.stalled.contains(&Part::Writer) {
+            self.health.fail(Check::Writer, format!("one commit has been going on for {} s", busy.as_secs()));
+        }
+        self.manager.status(&self.health.problems_at(now));
+    }
+
+    /// Tells once that a part has stalled, and once that it goes on.
+    fn note(&mut self, part: Part, stalled: bool, idle: Duration) {
+        metrics::gauge!(telemetry::STALLED, "part" => part.name()).set(f64::from(u8::from(stalled)));
+        let known = self.stalled.contains(&part);
+        if stalled && !known {
+            tracing::error!(part = part.name(), seconds = idle.as_secs(), "no progress is made");
+            self.stalled.push(part);
+        } else if known && !stalled {
+            tracing::warn!(part = part.name(), "progress is made again");
+            self.stalled.retain(|other| *other != part);
+        }
+    }
+
+    fn probed(&self, probed: Result<(), StateError>) {
+        match probed {
+            Ok(()) => self.health.pass(Check::Writer),
+            Err(error) => {
+                if !self.health.problems().contains_key(&Check::Writer) {
+                    tracing::error!(%error, "the store cannot be written");
+                }
+                self.health.fail(Check::Writer, error.to_string());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::state::{CommitPoint, Store, StoreOptions};
+
+    struct Fixture {
+        watchdog: Watchdog,
+        health: Health,
+        clock: Clock,
+        _store: Store,
+        _directory: tempfile::TempDir,
+    }
+
+    async fn fixture() -> Fixture {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions { path: directory.path().join("state.db"), read_only: false };
+        let store = Store::open(&options).await.unwrap();
+        let (health, clock) = (Health::default(), Clock::fixed(Timestamp::from_secs(1_000)));
+        let watchdog = Watchdog::new(health.clone(), store.pulse(), clock.clone(), ServiceManager::default());
+        Fixture { watchdog, health, clock, _store: store, _directory: directory }
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_is_silent_too_long_has_stalled() {
+        let Fixture { mut watchdog, health, clock, _store, _directory } = fixture().await;
+        clock.set(Timestamp::from_secs(1_060));
+        watchdog.look();
+        assert_eq!(watchdog.stalled, [], "the loop may take its time to begin");
+        clock.set(Timestamp::from_secs(1_061));
+        watchdog.look();
+        assert_eq!(watchdog.stalled, [Part::Reconciler]);
+        health.beat(clock.now());
+        watchdog.look();
+        assert_eq!(watchdog.stalled, []);
+        clock.set(Timestamp::from_secs(1_122));
+        watchdog.look();
+        assert_eq!(watchdog.stalled, [Part::Reconciler]);
+    }
+
+    #[tokio::test]
+    async fn a_probe_tells_whether_the_store_can_be_written() {
+        let Fixture { watchdog, health, _store, _directory, .. } = fixture().await;
+        watchdog.probed(Err(StateError::ReadOnly));
+        assert_eq!(health.problems()[&Check::Writer], "the database is open for reading only");
+        watchdog.probed(watchdog.pulse.probe().await);
+        assert_eq!(health.problems().len(), 0);
+        assert_eq!(watchdog.stalled, [], "no stall: a new start would not help");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_commit_that_does_not_end_is_a_stall_and_a_problem() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions { path: directory.path().join("state.db"), read_only: false };
+        let (go_on, gate) = sync_channel::<()>(0);
+        let gate = Mutex::new(gate);
+        let hook = Arc::new(move |point| {
+            if point == CommitPoint::Before {
+                let _ = gate.lock().unwrap().recv();
+            }
+        });
+        let store = Store::open_with(&options, Some(hook)).await.unwrap();
+        let (health, clock, pulse) = (Health::default(), Clock::real(), store.pulse());
+        let mut watchdog = Watchdog::new(health.clone(), pulse.clone(), clock, ServiceManager::default());
+        watchdog.limit = Duration::ZERO;
+        health.beat(Timestamp::from_nanos(i64::MAX));
+        watchdog.look();
+        assert_eq!(watchdog.stalled, [], "a writer without work is no stall");
+        let probe = tokio::spawn(async move { pulse.probe().await });
+        while watchdog.stalled.is_empty() {
+            tokio::task::yield_now().await;
+            watchdog.look();
+        }
+        assert_eq!(watchdog.stalled, [Part::Writer]);
+        assert_eq!(health.problems()[&Check::Writer], "one commit has been going on for 0 s");
+        go_on.send(()).unwrap();
+        watchdog.probed(probe.await.unwrap());
+        watchdog.look();
+        assert_eq!((watchdog.stalled.len(), health.problems().len()), (0, 0));
+    }
+}
