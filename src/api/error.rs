@@ -54,7 +54,7 @@ pub(super) enum ApiError {
     #[error("the request's body did not arrive within {0} seconds")]
     BodyTooSlow(u64),
     /// The last attempt failed, and trying again cannot help.
-    #[error("{}: {}", .0.action, .0.message)]
+    #[error("{}", .0.message)]
     Terminal(Failure),
     /// AWS failed while logs were read.
     #[error("{0}")]

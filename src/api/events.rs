@@ -100,7 +100,7 @@ impl Wanted {
         let is_container = event.kind == EventKind::Container;
         let kind = if is_container { "container" } else { "image" };
         let attribute = |name: &str| event.attributes.get(name).map(String::as_str).unwrap_or_default();
-        let image = if is_container { attribute("image") } else { event.actor_id.as_str() };
+        let image = if is_container { attribute("image") } else { attribute("name") };
         let filters = &self.filters;
         self.since.is_none_or(|since| event.at >= since)
             && self.until.is_none_or(|until| event.at <= until)
@@ -112,7 +112,7 @@ impl Wanted {
                     && !wanted.is_empty()
                     && (event.actor_id.starts_with(wanted) || attribute("name") == wanted)
             })
-            && filters.any("image", |wanted| is_image(wanted, image))
+            && filters.any("image", |wanted| is_image(wanted, image) || (!is_container && wanted == event.actor_id))
             && filters.labels(&event.attributes)
             && !["config", "daemon", "network", "node", "plugin", "secret", "service", "volume"]
                 .iter()

@@ -27,7 +27,7 @@ pub(in crate::api) async fn create(mut call: Call) -> Result<Reply, ApiError> {
     let admitted = admit(&body, platform, &call.api().config)?;
     images::record(call.api(), &admitted.config.image_reference, "pull").await?;
     let id = match name {
-        Some(name) => match record(&call, name.clone(), admitted.config).await? {
+        Some(name) => match record(&call, names::new_id()?, name.clone(), admitted.config).await? {
             Ok(id) => id,
             Err(by) => return Err(ApiError::NameInUse { name, by }),
         },
@@ -39,11 +39,12 @@ pub(in crate::api) async fn create(mut call: Call) -> Result<Reply, ApiError> {
 /// Records the container, or tells who has the name.
 async fn record(
     call: &Call,
+    id: ContainerId,
     name: String,
     config: ContainerConfig,
 ) -> Result<Result<ContainerId, ContainerId>, ApiError> {
     let api = call.api();
-    let new = NewContainer { id: names::new_id()?, name, at: api.clock.now(), config };
+    let new = NewContainer { id, name, at: api.clock.now(), config };
     Ok(match api.wishes.create(new).await? {
         Ok(container) => Ok(container.id),
         Err(CreateRefused::NameInUse { by }) => Err(by),
@@ -51,12 +52,14 @@ async fn record(
 }
 
 async fn record_with_random_name(call: &Call, config: ContainerConfig) -> Result<ContainerId, ApiError> {
+    let id = names::new_id()?;
     for draw in 0..limits::NAME_DRAWS {
-        if let Ok(id) = record(call, names::random_name(draw)?, config.clone()).await? {
+        if let Ok(id) = record(call, id, names::random_name(draw)?, config.clone()).await? {
             return Ok(id);
         }
     }
-    Err(ApiError::Internal("no free name was found"))
+    let name = names::name_of_last_resort(&id);
+    record(call, id, name.clone(), config).await?.map_err(|by| ApiError::NameInUse { name, by })
 }
 
 /// An image may also be named by its id: then the newest reference that means it is taken.

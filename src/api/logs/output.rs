@@ -50,7 +50,14 @@ impl Wanted {
         if self.details {
             text.push(' ');
         }
-        text.push_str(&line.text);
+        match line.text.strip_suffix('\n') {
+            // A client's terminal is in raw mode then: it expects what a terminal's line discipline makes of a newline.
+            Some(words) if self.bare => {
+                text.push_str(words.strip_suffix('\r').unwrap_or(words));
+                text.push_str("\r\n");
+            }
+            _ => text.push_str(&line.text),
+        }
         push_output(into, line.stream, self.bare, text.as_bytes());
     }
 }
@@ -153,11 +160,11 @@ mod tests {
             line(Stream::Stderr, 2_000, "b\n"),
             line(Stream::Stdout, 3_000, "c\n"),
         ];
-        assert_eq!(shown(both, &lines).await, b"a\nb\nc\n");
-        assert_eq!(shown(Wanted { tail: Some(2), ..both }, &lines).await, b"b\nc\n");
+        assert_eq!(shown(both, &lines).await, b"a\r\nb\r\nc\r\n");
+        assert_eq!(shown(Wanted { tail: Some(2), ..both }, &lines).await, b"b\r\nc\r\n");
         assert_eq!(shown(Wanted { tail: Some(0), ..both }, &lines).await, b"");
-        assert_eq!(shown(Wanted { since: Some(Timestamp::from_secs(2)), ..both }, &lines).await, b"b\nc\n");
-        assert_eq!(shown(Wanted { until: Some(Timestamp::from_secs(2)), ..both }, &lines).await, b"a\nb\n");
+        assert_eq!(shown(Wanted { since: Some(Timestamp::from_secs(2)), ..both }, &lines).await, b"b\r\nc\r\n");
+        assert_eq!(shown(Wanted { until: Some(Timestamp::from_secs(2)), ..both }, &lines).await, b"a\r\nb\r\n");
         let framed = Wanted { stderr: true, timestamps: true, details: true, ..Wanted::default() };
         assert_eq!(shown(framed, &lines).await, b"\x02\0\0\0\0\0\0\x221970-01-01T00:00:02.000000000Z  b\n");
     }
