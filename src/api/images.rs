@@ -122,8 +122,17 @@ async fn answer_pull(call: &Call, reference: Reference) -> Result<Reply, ApiErro
     }
     let status = if known.is_some() { "Image is up to date" } else { "Recorded the image" };
     lines.push(json!({ "status": format!("Status: {status} for {}", reference.familiar()) }));
-    let text: String = lines.iter().map(json_line).collect();
-    Ok(reply::text(StatusCode::OK, "application/json", text))
+    let (writer, body) = reply::streamed();
+    // Some clients read the lines one by one only if the answer comes in pieces.
+    tokio::spawn(async move {
+        for line in &lines {
+            if writer.send(json_line(line)).await.is_err() {
+                return;
+            }
+        }
+        writer.finish().await;
+    });
+    Ok(reply::with_body(StatusCode::OK, "application/json", body))
 }
 
 /// `docker images`: one entry an image, with all its tags.

@@ -24,6 +24,7 @@ async fn a_pull_records_a_name() {
     ] {
         let answer = api.ask("POST", path, body).await;
         assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.header("transfer-encoding"), Some("chunked"), "docker-py reads lines only from pieces");
         let lines = lines(&answer.text());
         assert_eq!((answer.status, &lines[0]["id"]), (200, &json!(tag)), "{path}");
         let last = lines.last().unwrap()["status"].as_str().unwrap();
