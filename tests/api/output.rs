@@ -106,6 +106,28 @@ async fn follow_stays_until_the_run_has_ended_and_wait_comes_after() {
     assert_eq!(wait.all().await.text(), "{\"StatusCode\":0}\n");
 }
 
+/// Compose drops the rest of the output when it hears of the end.
+#[tokio::test]
+async fn an_end_is_told_after_the_output() {
+    let api = Api::new().await;
+    let id = api.running("one", &plain()).await;
+    let path = format!("/containers/{id}/attach?stream=1&stdout=1");
+    let mut attach = api.send("POST", &path, "Connection: Upgrade\r\nUpgrade: tcp\r\n", "").await;
+    attach.head().await;
+    let mut events = api.send("GET", "/events", "Connection: close\r\n", "").await;
+    events.head().await;
+    api.exit_before_its_log(&id, 0).await;
+    assert_eq!(api.post(&format!("/containers/{id}/rename?name=other")).await.status, 204);
+    let other = api.create("two", &plain()).await;
+    let told = events.until(&other).await;
+    assert!(!told.contains("\"die\"") && !told.contains("\"rename\""), "only what is about others: {told}");
+    print_a_run(&api);
+    let output = attach.rest().await;
+    assert!(output.ends_with(&frame(1, "third\n")));
+    let told = events.until("\"rename\"").await;
+    assert!(told.find("\"die\"") < told.find("\"rename\""), "in their order: {told}");
+}
+
 /// Two runs so close that the second has ended before the log shows the first.
 #[tokio::test]
 async fn the_lines_of_an_earlier_run_are_waited_for() {

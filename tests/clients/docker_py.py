@@ -5,6 +5,8 @@ Run by with-daemon.sh, which sets DOCKER_HOST.
 
 import datetime
 import io
+import os
+import pathlib
 import threading
 import time
 import unittest
@@ -15,6 +17,9 @@ from docker.types import Mount
 
 IMAGE = "host"
 PATIENCE = 60
+# A program that ends with `HELD` runs until the file is there.
+GATE = pathlib.Path(os.environ["SHARED"], "gate")
+HELD = f"until [ -e {GATE} ]; do sleep 0.05; done"
 
 
 def shell(script):
@@ -23,6 +28,7 @@ def shell(script):
 
 class Case(unittest.TestCase):
     def setUp(self):
+        GATE.unlink(missing_ok=True)
         self.client = docker.from_env(timeout=PATIENCE)
         self.addCleanup(self.client.close)
         self.addCleanup(self.remove_all)
@@ -182,7 +188,7 @@ class Life(Case):
         self.assertEqual(container.logs(), b"run\nrun\n")
 
     def test_stop_and_kill_are_not_felt(self):
-        container = self.run_detached("sleep 2; exit 3")
+        container = self.run_detached(f"{HELD}; exit 3")
         while not container.attrs["Sockerless"]["RequestId"] and container.status != "running":
             container.reload()
         # Until it is invoked, a stop would cancel it.
@@ -191,6 +197,7 @@ class Life(Case):
         container.stop(timeout=1)
         container.kill()
         self.assert_refused(409, "it is running", container.restart)
+        GATE.touch()
         self.assertEqual(container.wait()["StatusCode"], 3)
         container.stop()
         self.assert_refused(409, "is not running", container.kill)
@@ -204,18 +211,23 @@ class Life(Case):
         self.assertRaises(NotFound, self.client.containers.get, "one")
 
     def test_remove(self):
-        container = self.run_detached("sleep 2")
+        container = self.run_detached(HELD)
         self.assert_refused(409, "container is running", container.remove)
         container.remove(force=True, v=True)
         self.assertRaises(NotFound, container.reload)
 
     def test_wait_conditions(self):
-        container = self.client.containers.create(IMAGE, shell("sleep 1; exit 3"))
+        container = self.client.containers.create(IMAGE, shell(f"{HELD}; exit 3"))
         self.assertEqual(container.wait()["StatusCode"], 0)
+        log = pathlib.Path(os.environ["DAEMON_LOG"])
+        waits = log.read_text().count("/wait\"")
         seen = []
         waiter = threading.Thread(target=lambda: seen.append(container.wait(condition="next-exit")["StatusCode"]))
         waiter.start()
+        while log.read_text().count("/wait\"") == waits:
+            pass
         container.start()
+        GATE.touch()
         waiter.join(PATIENCE)
         self.assertEqual(seen, [3])
         self.assertEqual(container.wait(condition="not-running")["StatusCode"], 3)
@@ -260,7 +272,7 @@ class Lists(Case):
     def test_filters(self):
         self.client.containers.create(IMAGE, "true", name="one", labels={"a": "b"})
         self.ended("exit 3", name="two", labels={"a": "c"})
-        self.run_detached("sleep 3", name="three")
+        self.run_detached(HELD, name="three")
         self.assertEqual(self.names(), ["three"])
         self.assertEqual(self.names(all=True), ["three", "two", "one"])
         self.assertEqual(self.names(limit=2), ["three", "two"])

@@ -1,19 +1,27 @@
 #!/usr/bin/env bash
 # with-daemon.sh COMMAND…: runs a command with DOCKER_HOST set to a daemon on a sandbox of its own. Fails if the command
-# fails, or if a function is left in the sandbox once all containers are removed.
+# fails, or if a function is left in the sandbox once all containers are removed. CLI_PLUGINS: a folder of plug-ins for
+# the docker CLI.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 daemon="$PWD/target/debug/sockerless-backend-lambda"
 [ -x "$daemon" ] || cargo build --quiet
 state=$(mktemp -d)
+# Programs have a /tmp of their own: what a test and its programs both see is here.
+SHARED=$(mktemp -d -p "$PWD/target")
+export SHARED
 export XDG_STATE_HOME="$state" DOCKER_CONFIG="$state/docker"
 unset DOCKER_CONTEXT DOCKER_TLS_VERIFY DOCKER_CERT_PATH
+
+mkdir "$DOCKER_CONFIG"
+[ -z "${CLI_PLUGINS:-}" ] || ln -s "$CLI_PLUGINS" "$DOCKER_CONFIG/cli-plugins"
 
 mkfifo "$state/says"
 "$daemon" --sandbox ${DAEMON_ARGS:-} >"$state/says" 2>"$state/log" &
 pid=$!
-trap 'kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; rm -rf "$state"' EXIT
+export DAEMON_LOG="$state/log"
+trap 'kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; rm -rf "$state" "$SHARED"' EXIT
 read -r line <"$state/says"
 eval "$line"
 

@@ -10,6 +10,8 @@ use serde_json::Value;
 /// A daemon that serves, and the folder that everything is in.
 pub(crate) struct Daemon {
     folder: tempfile::TempDir,
+    /// Programs have a /tmp of their own, so what they share with a step is elsewhere.
+    shared: tempfile::TempDir,
     child: Child,
     /// The value of DOCKER_HOST.
     pub(crate) host: String,
@@ -18,6 +20,7 @@ pub(crate) struct Daemon {
 impl Daemon {
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("skls").tempdir().unwrap();
+        let shared = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_sockerless-backend-lambda"))
             .arg("--sandbox")
@@ -32,12 +35,17 @@ impl Daemon {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let host = line.trim().strip_prefix("export DOCKER_HOST=").expect("the daemon serves").to_owned();
-        Self { folder, child, host }
+        Self { folder, shared, child, host }
     }
 
     /// Where the steps work.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// A file that steps and programs see.
+    pub(crate) fn shared(&self, name: &str) -> PathBuf {
+        self.shared.path().join(name)
     }
 
     /// What the daemon said.

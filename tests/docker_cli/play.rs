@@ -1,7 +1,8 @@
 //! Plays a section: step by step, as a user would at a shell.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -35,6 +36,7 @@ pub(crate) fn section(cli: &Path, section: &Section) -> Outcome {
     std::fs::create_dir(folder.join("bin"))?;
     std::fs::create_dir(folder.join("work"))?;
     std::os::unix::fs::symlink(cli, folder.join("bin/docker"))?;
+    write_hold(&daemon)?;
     for step in &section.steps {
         let came = run(&daemon, &step.command);
         if let Some(report) = difference(step, &came) {
@@ -44,6 +46,13 @@ pub(crate) fn section(cli: &Path, section: &Section) -> Outcome {
         }
     }
     leaves_nothing(&daemon)
+}
+
+/// The program of containers that must not end before the section says so: it waits for the file `$GO`.
+fn write_hold(daemon: &Daemon) -> std::io::Result<()> {
+    let script = format!("#!/bin/sh\nuntil [ -e '{}' ]; do sleep 0.05; done\n", daemon.shared("go").display());
+    std::fs::write(daemon.shared("hold"), script)?;
+    std::fs::set_permissions(daemon.shared("hold"), Permissions::from_mode(0o755))
 }
 
 /// Removes what the section left, after which nothing may be left in AWS.
@@ -75,6 +84,8 @@ fn run(daemon: &Daemon, command: &str) -> Came {
         .env("DOCKER_HOST", &daemon.host)
         .env("DOCKER_CONFIG", folder.join("docker"))
         .env("HOME", folder)
+        .env("HOLD", daemon.shared("hold"))
+        .env("GO", daemon.shared("go"))
         .env("LC_ALL", "C.UTF-8")
         .env("TZ", "UTC")
         .stdin(Stdio::null())

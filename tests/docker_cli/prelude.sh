@@ -10,6 +10,11 @@ until_line() {
     until_true grep -q -e "$1" "$2"
 }
 
+# until_asked COUNT TEXT: waits until the daemon has begun to answer so many requests with this text in their path.
+until_asked() {
+    while [ "$(grep -c "request .*path=[^ ]*$2" ../log)" -lt "$1" ]; do sleep 0.02; done
+}
+
 # is STATUS NAME: whether the container is in this state.
 is() {
     [ "$(docker inspect --type container -f '{{.State.Status}}' "$2")" = "$1" ]

@@ -11,7 +11,8 @@
 //! ? 3                                   its exit status, if it is not 0
 //! ```
 //!
-//! Every section has a daemon and a sandbox of its own.
+//! Every section has a daemon and a sandbox of its own. `$HOLD` is a program that ends when the file `$GO` appears;
+//! `prelude.sh` has functions that wait for states.
 
 use std::path::Path;
 
