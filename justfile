@@ -20,8 +20,8 @@ deny:
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
-# The ordinary docker CLI and curl against the daemon on its sandbox, `kill -9` included.
+# Clients that others wrote against the daemon on its sandbox: the docker CLI, compose, docker-py, dockerode.
 clients:
-    tests/clients/docker-cli.sh
+    tests/clients/run.sh
 
 ci: test fmt clippy lean deny docs clients

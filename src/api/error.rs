@@ -96,7 +96,7 @@ impl ApiError {
     pub(super) fn resolving(text: &str, error: ResolveError) -> Self {
         match error {
             ResolveError::NotFound => Self::NoSuchContainer(text.to_owned()),
-            ResolveError::Ambiguous => Self::BadRequest(format!("Multiple IDs found with provided prefix: {text}")),
+            ResolveError::Ambiguous => Self::BadRequest(format!("multiple IDs found with provided prefix: {text}")),
             ResolveError::State(error) => Self::State(error),
         }
     }

@@ -56,7 +56,7 @@ fn find<'a>(images: &'a [Image], text: &str) -> Result<Vec<&'a Image>, ApiError>
     match ids.len() {
         0 => Err(ApiError::NoSuchImage(reference.map_or_else(|_| text.to_owned(), |reference| reference.familiar()))),
         1 => Ok(found),
-        _ => Err(bad(format!("Multiple IDs found with provided prefix: {text}"))),
+        _ => Err(bad(format!("multiple IDs found with provided prefix: {text}"))),
     }
 }
 

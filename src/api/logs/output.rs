@@ -123,10 +123,10 @@ impl Output {
         self.writer.gone().await;
     }
 
-    /// The regular end.
+    /// The regular end. Returns when everything is on its way to the client: `wait` must not overtake it.
     pub(super) async fn finish(mut self) {
         if self.release().await.is_ok() {
-            self.writer.finish().await;
+            self.writer.deliver().await;
         }
     }
 }
@@ -148,8 +148,8 @@ mod tests {
         for line in lines {
             output.push(line.clone()).await.unwrap();
         }
-        output.finish().await;
-        body.collect().await.unwrap().to_bytes().to_vec()
+        let ((), body) = tokio::join!(output.finish(), body.collect());
+        body.unwrap().to_bytes().to_vec()
     }
 
     #[tokio::test]
