@@ -22,9 +22,14 @@ pub(in crate::api) async fn create(mut call: Call) -> Result<Reply, ApiError> {
     let mut body = call.json().await?.ok_or_else(no_body)?;
     let name = call.query.get("name").map(names::checked).transpose()?.map(str::to_owned);
     name_image_of_id(&call, &mut body).await?;
+    let tag = image_of_tag(&call, &mut body).await?;
     let platform =
         call.query.get("platform").or_else(|| body.get("Platform")?.as_str()).filter(|text| !text.is_empty());
-    let admitted = admit(&body, platform, &call.api().config)?;
+    let mut admitted = admit(&body, platform, &call.api().config)?;
+    if let Some(tag) = tag {
+        admitted.config.image_reference = images::canonical(&tag)?;
+        admitted.config.image = tag;
+    }
     images::record(call.api(), &admitted.config.image_reference, "pull").await?;
     let id = match name {
         Some(name) => match record(&call, names::new_id()?, name.clone(), admitted.config).await? {
@@ -76,4 +81,20 @@ async fn name_image_of_id(call: &Call, body: &mut Value) -> Result<(), ApiError>
         None => {}
     }
     Ok(())
+}
+
+/// A tag that was given here means the image that it was made of, which is what Lambda is told; gives the tag, under
+/// which the container is shown.
+async fn image_of_tag(call: &Call, body: &mut Value) -> Result<Option<String>, ApiError> {
+    let Some(text) = body.get("Image").and_then(Value::as_str).map(str::to_owned) else { return Ok(None) };
+    let Ok(canonical) = images::canonical(&text) else { return Ok(None) };
+    let reader = &call.api().reader;
+    let Some(image) = reader.image(&canonical).await?.filter(|image| !images::is_original(image)) else {
+        return Ok(None);
+    };
+    let images = reader.images().await?;
+    let original = images.iter().find(|other| other.id == image.id && images::is_original(other));
+    let Some(original) = original else { return Ok(None) };
+    body["Image"] = json!(images::familiar(&original.reference));
+    Ok(Some(text))
 }
