@@ -27,9 +27,9 @@ stories count="1000000":
 _stories-ci:
     SOCKERLESS_STORIES=20000 cargo test --lib stories -- --nocapture
 
-# The ordinary docker CLI and curl against the daemon on its sandbox, `kill -9` included.
+# Clients that others wrote against the daemon on its sandbox: the docker CLI, compose, docker-py, dockerode.
 clients:
-    tests/clients/docker-cli.sh
+    tests/clients/run.sh
 
 # So many real `kill -9` of the real binary under a workload; the last line is the account of all runs.
 kill9 kills="50" *seed:

@@ -54,7 +54,7 @@ pub(super) enum ApiError {
     #[error("the request's body did not arrive within {0} seconds")]
     BodyTooSlow(u64),
     /// The last attempt failed, and trying again cannot help.
-    #[error("{}: {}", .0.action, .0.message)]
+    #[error("{}", .0.message)]
     Terminal(Failure),
     /// AWS failed while logs were read.
     #[error("{0}")]
@@ -96,7 +96,7 @@ impl ApiError {
     pub(super) fn resolving(text: &str, error: ResolveError) -> Self {
         match error {
             ResolveError::NotFound => Self::NoSuchContainer(text.to_owned()),
-            ResolveError::Ambiguous => Self::BadRequest(format!("Multiple IDs found with provided prefix: {text}")),
+            ResolveError::Ambiguous => Self::BadRequest(format!("multiple IDs found with provided prefix: {text}")),
             ResolveError::State(error) => Self::State(error),
         }
     }

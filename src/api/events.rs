@@ -1,14 +1,17 @@
 //! `docker events`: what was recorded, then what is being recorded.
 
+mod held;
+
 use std::sync::Arc;
 
+use held::Held;
 use http::StatusCode;
 
 use super::call::{Call, Room};
 use super::error::ApiError;
 use super::query::Filters;
 use super::reference::Reference;
-use super::reply::{self, Reply, Writer};
+use super::reply::{self, Gone, Reply, Writer};
 use super::stream::json_line;
 use super::{limits, wire};
 use crate::clock::Timestamp;
@@ -59,6 +62,7 @@ pub(super) async fn stream(call: Call) -> Result<Reply, ApiError> {
 async fn stream_events(room: &Arc<Room>, wanted: &Wanted, mut after: i64, writer: &Writer) -> Result<bool, StateError> {
     let reader = &room.api.reader;
     let mut news = reader.watch_events();
+    let mut held = Held::default();
     let now = room.api.clock.now();
     let end = async {
         match wanted.until {
@@ -73,19 +77,31 @@ async fn stream_events(room: &Arc<Room>, wanted: &Wanted, mut after: i64, writer
             let events = reader.events(after, limits::EVENT_PAGE).await?;
             let Some(last) = events.last() else { break };
             after = last.seq;
-            let lines: String =
-                events.iter().filter(|event| wanted.has(event)).map(|event| json_line(&wire::event(event))).collect();
-            if !lines.is_empty() && writer.send(lines).await.is_err() {
+            let mut now = Vec::new();
+            for event in events.into_iter().filter(|event| wanted.has(event)) {
+                now.extend(held.pass(room, event).await?);
+            }
+            if tell(writer, &now).await.is_err() {
                 return Ok(false);
             }
         }
-        tokio::select! {
-            changed = news.changed() => if changed.is_err() { return Ok(true) },
-            () = &mut end => return Ok(true),
+        let released = tokio::select! {
+            changed = news.changed() => if changed.is_ok() { Vec::new() } else { break },
+            released = held.released() => released,
+            () = &mut end => break,
             () = writer.gone() => return Ok(false),
-            () = room.stop.cancelled() => return Ok(true),
+            () = room.stop.cancelled() => break,
+        };
+        if tell(writer, &released).await.is_err() {
+            return Ok(false);
         }
     }
+    Ok(tell(writer, &held.rest()).await.is_ok())
+}
+
+async fn tell(writer: &Writer, events: &[Event]) -> Result<(), Gone> {
+    let lines: String = events.iter().map(|event| json_line(&wire::event(event))).collect();
+    if lines.is_empty() { Ok(()) } else { writer.send(lines).await }
 }
 
 /// What a stream is restricted to. Pure.
@@ -100,7 +116,7 @@ impl Wanted {
         let is_container = event.kind == EventKind::Container;
         let kind = if is_container { "container" } else { "image" };
         let attribute = |name: &str| event.attributes.get(name).map(String::as_str).unwrap_or_default();
-        let image = if is_container { attribute("image") } else { event.actor_id.as_str() };
+        let image = if is_container { attribute("image") } else { attribute("name") };
         let filters = &self.filters;
         self.since.is_none_or(|since| event.at >= since)
             && self.until.is_none_or(|until| event.at <= until)
@@ -112,7 +128,7 @@ impl Wanted {
                     && !wanted.is_empty()
                     && (event.actor_id.starts_with(wanted) || attribute("name") == wanted)
             })
-            && filters.any("image", |wanted| is_image(wanted, image))
+            && filters.any("image", |wanted| is_image(wanted, image) || (!is_container && wanted == event.actor_id))
             && filters.labels(&event.attributes)
             && !["config", "daemon", "network", "node", "plugin", "secret", "service", "volume"]
                 .iter()

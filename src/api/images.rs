@@ -34,6 +34,11 @@ pub(super) fn familiar(reference: &str) -> String {
     Reference::parse(reference).map_or_else(|_| reference.to_owned(), |reference| reference.familiar())
 }
 
+/// Whether the reference is the image's own, and not a tag that was given here.
+pub(super) fn is_original(image: &Image) -> bool {
+    image.id == names::image_id(&image.reference)
+}
+
 /// The references whose image has an id that begins like this; none if the text is no beginning of one.
 pub(super) fn by_id<'a>(images: &'a [Image], text: &str) -> Vec<&'a Image> {
     let Some(prefix) = id_prefix(text) else { return Vec::new() };
@@ -56,7 +61,7 @@ fn find<'a>(images: &'a [Image], text: &str) -> Result<Vec<&'a Image>, ApiError>
     match ids.len() {
         0 => Err(ApiError::NoSuchImage(reference.map_or_else(|_| text.to_owned(), |reference| reference.familiar()))),
         1 => Ok(found),
-        _ => Err(bad(format!("Multiple IDs found with provided prefix: {text}"))),
+        _ => Err(bad(format!("multiple IDs found with provided prefix: {text}"))),
     }
 }
 
@@ -108,9 +113,9 @@ async fn answer_pull(call: &Call, reference: Reference) -> Result<Reply, ApiErro
     let api = call.api();
     let reference = reference.with_default_tag();
     let canonical = reference.canonical();
-    let known = api.reader.image(&canonical).await?;
-    let id = known.as_ref().map_or_else(|| names::image_id(&canonical), |image| image.id.clone());
-    put(api, &canonical, id, None, "pull").await?;
+    // A tag that was given here gives way to the image that the registry has under this name.
+    let known = api.reader.image(&canonical).await?.filter(is_original);
+    put(api, &canonical, names::image_id(&canonical), None, "pull").await?;
     let tag = reference.tag_or_digest();
     let from = if reference.is_short() { reference.path().to_owned() } else { reference.familiar_name() };
     let mut lines = vec![json!({ "status": format!("Pulling from {from}"), "id": tag })];
@@ -122,8 +127,17 @@ async fn answer_pull(call: &Call, reference: Reference) -> Result<Reply, ApiErro
     }
     let status = if known.is_some() { "Image is up to date" } else { "Recorded the image" };
     lines.push(json!({ "status": format!("Status: {status} for {}", reference.familiar()) }));
-    let text: String = lines.iter().map(json_line).collect();
-    Ok(reply::text(StatusCode::OK, "application/json", text))
+    let (writer, body) = reply::streamed();
+    // Some clients read the lines one by one only if the answer comes in pieces.
+    tokio::spawn(async move {
+        for line in &lines {
+            if writer.send(json_line(line)).await.is_err() {
+                return;
+            }
+        }
+        writer.finish().await;
+    });
+    Ok(reply::with_body(StatusCode::OK, "application/json", body))
 }
 
 /// `docker images`: one entry an image, with all its tags.

@@ -61,7 +61,7 @@ pub(super) const MAX_NAME: usize = 255;
 pub(super) const MAX_REFERENCE_BYTES: usize = 512;
 /// Bytes of a compiled name filter.
 pub(super) const MAX_REGEX_BYTES: usize = 256 * 1_024;
-/// How often a random name is drawn before its number grows.
+/// How often a random name is drawn before the container's id becomes its name.
 pub(super) const NAME_DRAWS: u32 = 6;
 
 /// Streams that one question to CloudWatch Logs may name.
@@ -95,9 +95,15 @@ pub(super) const REST_OF_LOG: Duration = Duration::from_secs(10);
 pub(super) const MAX_FOLLOW_FAILURES: u32 = 8;
 /// Bytes of a run's lines that a follower remembers, to continue in the run's tail: more than a tail holds.
 pub(super) const MAX_REMEMBERED_BYTES: usize = 8 * 1_024;
-/// How long `wait` holds its answer for open streams of the container.
+/// How long `wait` and `events` hold an end for open streams of the container.
 pub(super) const STREAMS_BEFORE_WAIT: Duration = Duration::from_secs(15);
+/// How often a stream of samples gives one.
+pub(super) const STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a function's answer that inspect shows.
 pub(super) const MAX_RESULT_BYTES: usize = 64 * 1_024;
+/// Containers of whose end a client of `events` is not told yet, because its output is still being given; more are told.
+pub(super) const MAX_HELD_ENDS: usize = 1_000;
+/// Events of one container that wait behind its end.
+pub(super) const MAX_HELD_EVENTS: usize = 64;
 /// Events that are read from the store at once.
 pub(super) const EVENT_PAGE: u32 = 500;

@@ -4,6 +4,9 @@ use super::error::ApiError;
 use super::limits;
 use crate::state::model::ContainerId;
 
+/// Characters of an id that people read.
+const SHORT_ID: usize = 12;
+
 const ADJECTIVES: &[&str] = &[
     "amber", "awake", "bold", "brave", "bright", "brisk", "calm", "candid", "careful", "cheery", "clear", "clever",
     "cosy", "crisp", "curious", "daring", "deep", "eager", "early", "easy", "fair", "fleet", "fond", "frank", "free",
@@ -14,14 +17,174 @@ const ADJECTIVES: &[&str] = &[
     "vivid", "warm", "wise", "witty", "young", "zesty",
 ];
 
-const NOUNS: &[&str] = &[
-    "acorn", "anchor", "badger", "beacon", "beaver", "birch", "bison", "brook", "canyon", "cedar", "cloud", "comet",
-    "condor", "coral", "crane", "delta", "dolphin", "dune", "eagle", "ember", "falcon", "fern", "finch", "fjord",
-    "forest", "fox", "gecko", "glacier", "grove", "harbor", "hawk", "heron", "island", "ivy", "jaguar", "kestrel",
-    "lagoon", "lake", "lark", "lemur", "lily", "lynx", "maple", "marmot", "meadow", "meteor", "moose", "moss", "oak",
-    "ocean", "orca", "otter", "owl", "panda", "pebble", "pine", "plover", "puffin", "quartz", "raven", "reef", "ridge",
-    "river", "robin", "sage", "seal", "sparrow", "spruce", "stork", "summit", "swan", "thistle", "tiger", "tundra",
-    "valley", "walrus", "willow", "wolf", "wren",
+/// Surnames of scientists and engineers, as Docker's own names have them.
+const SURNAMES: &[&str] = &[
+    "abel",
+    "agnesi",
+    "airy",
+    "alhazen",
+    "ampere",
+    "anning",
+    "archimedes",
+    "avogadro",
+    "babbage",
+    "bacon",
+    "bassi",
+    "becquerel",
+    "bernoulli",
+    "bessel",
+    "bohr",
+    "boltzmann",
+    "boole",
+    "borlaug",
+    "bose",
+    "boyle",
+    "brahe",
+    "braun",
+    "bunsen",
+    "cannon",
+    "cantor",
+    "carnot",
+    "carver",
+    "cauchy",
+    "cavendish",
+    "celsius",
+    "chandrasekhar",
+    "clausius",
+    "copernicus",
+    "coriolis",
+    "coulomb",
+    "crick",
+    "curie",
+    "dalton",
+    "darwin",
+    "davy",
+    "descartes",
+    "dijkstra",
+    "dirac",
+    "doppler",
+    "eddington",
+    "ehrlich",
+    "einstein",
+    "erdos",
+    "euclid",
+    "euler",
+    "faraday",
+    "fermat",
+    "fermi",
+    "feynman",
+    "fizeau",
+    "fleming",
+    "foucault",
+    "fourier",
+    "franklin",
+    "fresnel",
+    "galileo",
+    "galois",
+    "galvani",
+    "gauss",
+    "germain",
+    "gibbs",
+    "godel",
+    "goodall",
+    "haber",
+    "halley",
+    "hamilton",
+    "harvey",
+    "heaviside",
+    "helmholtz",
+    "herschel",
+    "hertz",
+    "hilbert",
+    "hodgkin",
+    "hooke",
+    "hopper",
+    "hubble",
+    "humboldt",
+    "huygens",
+    "hypatia",
+    "jacobi",
+    "jenner",
+    "joule",
+    "kelvin",
+    "kepler",
+    "kirchhoff",
+    "knuth",
+    "koch",
+    "kovalevskaya",
+    "lagrange",
+    "lamarr",
+    "landau",
+    "laplace",
+    "lavoisier",
+    "leavitt",
+    "legendre",
+    "leibniz",
+    "linnaeus",
+    "liskov",
+    "lorentz",
+    "lovelace",
+    "lyell",
+    "mach",
+    "malpighi",
+    "marconi",
+    "maxwell",
+    "mcclintock",
+    "meitner",
+    "mendel",
+    "mendeleev",
+    "michelson",
+    "minkowski",
+    "mirzakhani",
+    "mobius",
+    "morse",
+    "napier",
+    "nernst",
+    "newton",
+    "nightingale",
+    "nobel",
+    "noether",
+    "oersted",
+    "ohm",
+    "pascal",
+    "pasteur",
+    "pauli",
+    "pauling",
+    "peano",
+    "perey",
+    "planck",
+    "poincare",
+    "poisson",
+    "priestley",
+    "ptolemy",
+    "pythagoras",
+    "ramanujan",
+    "rayleigh",
+    "riemann",
+    "roentgen",
+    "rubin",
+    "rutherford",
+    "sagan",
+    "schrodinger",
+    "shannon",
+    "snell",
+    "somerville",
+    "stokes",
+    "tesla",
+    "thales",
+    "torricelli",
+    "turing",
+    "volta",
+    "wallace",
+    "watt",
+    "weber",
+    "wegener",
+    "wiles",
+    "wu",
+    "yalow",
+    "young",
+    "zeeman",
+    "zuse",
 ];
 
 /// A new id.
@@ -42,13 +205,18 @@ pub(super) fn image_id(reference: &str) -> String {
     format!("sha256:{words}")
 }
 
-/// A random name; from the second `draw` on with a number, which makes it likelier that nobody has it.
+/// A random name; from the second `draw` on with a digit, which makes it likelier that nobody has it.
 pub(super) fn random_name(draw: u32) -> Result<String, ApiError> {
-    let [adjective, noun, high, low] = random()?;
+    let [adjective, surname, digit] = random()?;
     let pick = |words: &'static [&'static str], byte: u8| words.get(usize::from(byte) % words.len()).copied();
-    let name = format!("{}_{}", pick(ADJECTIVES, adjective).unwrap_or("plain"), pick(NOUNS, noun).unwrap_or("stone"));
-    let number = u16::from_be_bytes([high, low]);
-    Ok(if draw == 0 { name } else { format!("{name}{number}") })
+    let name =
+        format!("{}_{}", pick(ADJECTIVES, adjective).unwrap_or("plain"), pick(SURNAMES, surname).unwrap_or("hopper"));
+    Ok(if draw == 0 { name } else { format!("{name}{}", digit % 10) })
+}
+
+/// The name that is left when every draw was taken: the short id, as in Docker.
+pub(super) fn name_of_last_resort(id: &ContainerId) -> String {
+    id.to_string().chars().take(SHORT_ID).collect()
 }
 
 fn random<const N: usize>() -> Result<[u8; N], ApiError> {
@@ -89,8 +257,13 @@ mod tests {
             "Invalid container name (a b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         );
         for draw in 0..3 {
-            checked(&random_name(draw).unwrap()).unwrap();
+            let name = random_name(draw).unwrap();
+            let (adjective, surname) = checked(&name).unwrap().split_once('_').unwrap();
+            let bare = surname.trim_end_matches(|last: char| last.is_ascii_digit());
+            assert!(ADJECTIVES.contains(&adjective) && SURNAMES.contains(&bare), "{name}");
+            assert_eq!(surname.len() - bare.len(), usize::from(draw > 0), "{name}");
         }
+        assert_eq!(name_of_last_resort(&ContainerId::from_bytes([0xab; 32])), "abababababab");
         assert_eq!(image_id("a"), image_id("a"));
         assert_ne!(image_id("a"), image_id("b"));
         assert_eq!(image_id("a").len(), "sha256:".len() + 64);

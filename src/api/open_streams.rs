@@ -1,6 +1,6 @@
 //! Who listens to which container's output right now.
 //!
-//! `wait` asks: some clients drop what is left of the output as soon as `wait` has answered.
+//! `wait` and `events` ask: some clients drop what is left of the output as soon as they hear of the end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +27,11 @@ impl OpenStreams {
     pub(super) fn open(&self, id: ContainerId) -> OpenStream {
         self.lock().entry(id).or_insert_with(|| watch::channel(0).0).send_modify(|count| *count += 1);
         OpenStream { streams: self.clone(), id }
+    }
+
+    /// Whether somebody listens to the container.
+    pub(super) fn is_open(&self, id: &ContainerId) -> bool {
+        self.lock().contains_key(id)
     }
 
     /// Returns when no stream of the container is open.
@@ -70,8 +75,10 @@ mod tests {
         let closed = streams.all_closed(&id);
         tokio::pin!(closed);
         assert!(tokio::time::timeout(Duration::from_millis(5), &mut closed).await.is_err());
+        assert!(streams.is_open(&id));
         drop(second);
         closed.await;
+        assert!(!streams.is_open(&id));
         assert!(streams.lock().is_empty());
     }
 }

@@ -90,6 +90,12 @@ impl Writer {
         // A client that went away in the last moment misses nothing.
         let _ = self.0.send(Piece::End).await;
     }
+
+    /// As `finish`; returns when all of it is on its way to the client, or the client has gone.
+    pub(super) async fn deliver(self) {
+        let _ = self.0.send(Piece::End).await;
+        self.0.closed().await;
+    }
 }
 
 /// A body and its writer.
@@ -135,6 +141,8 @@ pub(super) type Served = Result<Reply, Infallible>;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http_body_util::BodyExt as _;
 
     use super::*;
@@ -145,6 +153,13 @@ mod tests {
         writer.send("a").await.unwrap();
         writer.finish().await;
         assert_eq!(body.collect().await.unwrap().to_bytes(), "a");
+
+        let (writer, body) = streamed();
+        writer.send("b").await.unwrap();
+        let mut delivered = tokio::spawn(writer.deliver());
+        assert!(tokio::time::timeout(Duration::from_millis(5), &mut delivered).await.is_err());
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "b");
+        delivered.await.unwrap();
 
         let (writer, body) = streamed();
         writer.send("a").await.unwrap();

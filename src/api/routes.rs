@@ -1,5 +1,7 @@
 //! The whole interface in one table.
 
+use std::borrow::Cow;
+
 use http::Method;
 
 use super::call::{Answer, Call};
@@ -233,8 +235,9 @@ impl Routes {
             Spelling::Internal => &self.internal,
             Spelling::Docker => &self.docker,
         };
-        let folded = fold_name(method, path);
-        let found = router.at(folded.as_deref().unwrap_or(path)).ok()?;
+        let single = single_slashes(path);
+        let folded = fold_name(method, &single);
+        let found = router.at(folded.as_deref().unwrap_or(&single)).ok()?;
         let fits = |route: &&Route| route.method.as_ref().is_none_or(|wanted| wanted == method);
         let route = found.value.iter().filter_map(|index| ROUTES.get(*index)).find(fits)?;
         Some((route, found.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
@@ -257,6 +260,15 @@ fn router(spelling: Spelling) -> Result<matchit::Router<Vec<usize>>, matchit::In
         router.insert(template, indexes)?;
     }
     Ok(router)
+}
+
+/// A name as the lists show it begins with a slash, and some clients put it into the path as it is.
+fn single_slashes(path: &str) -> Cow<'_, str> {
+    let mut path = Cow::Borrowed(path);
+    while path.contains("//") {
+        path = Cow::Owned(path.replace("//", "/"));
+    }
+    path
 }
 
 /// Image and plugin names have slashes in them, and Docker's clients send them as they are:
@@ -310,6 +322,7 @@ mod tests {
             (Method::POST, Docker, "/containers", None),
             (Method::GET, Internal, "/containers/abc", Some("/containers/{id}")),
             (Method::GET, Docker, "/containers/abc/json", Some("/containers/{id}/json")),
+            (Method::GET, Docker, "/containers//abc/json", Some("/containers/{id}/json")),
             (Method::GET, Docker, "/containers/json", Some("/containers/json")),
             (Method::PUT, Docker, "/containers/json", None),
             (Method::GET, Docker, "/capabilities", None),

@@ -29,6 +29,9 @@ pub(super) fn fact_write(stored: &Container, status: &Status, due_at: Option<Tim
 
 /// The events that follow from a change of facts.
 pub(super) fn events_between(before: &Status, after: &Status, now: Timestamp) -> Vec<ContainerEvent> {
+    if is_repeated(before, after) {
+        return vec![ContainerEvent { at: now, action: "start", attributes: Vec::new() }];
+    }
     let Some((_, exit)) = new_exit(before, after) else { return Vec::new() };
     let lasted = exit.started_at.map_or(0, |started| exit.finished_at.since(started).as_secs());
     let mut events = Vec::new();
@@ -41,6 +44,12 @@ pub(super) fn events_between(before: &Status, after: &Status, now: Timestamp) ->
     }
     events.push(ContainerEvent { at: now, action: "die", attributes });
     events
+}
+
+/// Whether a start that had an end is run once more. (A start's first run was told of when it was wished.)
+fn is_repeated(before: &Status, after: &Status) -> bool {
+    let (Some(old), Some(new)) = (&before.run, &after.run) else { return false };
+    matches!(old.phase, RunPhase::Exited(_)) && new.start == old.start && new.no > old.no
 }
 
 /// Counts what changed, and says once that an outcome is unknown.

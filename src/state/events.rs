@@ -50,9 +50,17 @@ impl Tx<'_> {
     }
 
     /// Records an event of an image reference.
-    pub(super) async fn image_event(&mut self, reference: &str, action: &'static str, at: Timestamp) -> Result<()> {
+    /// As Docker has it, a pull is about a reference, everything else about the image that the reference means.
+    pub(super) async fn image_event(
+        &mut self,
+        reference: &str,
+        image_id: &str,
+        action: &'static str,
+        at: Timestamp,
+    ) -> Result<()> {
         let attributes = BTreeMap::from([("name".to_owned(), reference.to_owned())]);
-        self.insert_event(at, EventKind::Image, action, reference, &attributes).await
+        let actor = if action == "pull" { reference } else { image_id };
+        self.insert_event(at, EventKind::Image, action, actor, &attributes).await
     }
 
     async fn insert_event(

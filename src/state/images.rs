@@ -43,12 +43,12 @@ impl Command for PutImage {
     async fn apply(self, tx: &mut Tx<'_>) -> Result<()> {
         sqlx::query(PUT)
             .bind(&self.image.reference)
-            .bind(self.image.id)
+            .bind(&self.image.id)
             .bind(self.image.created_at.as_nanos())
             .bind(self.image.digest)
             .execute(&mut *tx.conn)
             .await?;
-        tx.image_event(&self.image.reference, self.action, self.now).await
+        tx.image_event(&self.image.reference, &self.image.id, self.action, self.now).await
     }
 }
 
@@ -63,16 +63,13 @@ impl Command for DeleteImage {
     type Output = bool;
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<bool> {
-        let deleted = sqlx::query("DELETE FROM image WHERE reference = ?1")
+        let id: Option<String> = sqlx::query_scalar("DELETE FROM image WHERE reference = ?1 RETURNING id")
             .bind(&self.reference)
-            .execute(&mut *tx.conn)
-            .await?
-            .rows_affected();
-        if deleted == 0 {
-            return Ok(false);
-        }
+            .fetch_optional(&mut *tx.conn)
+            .await?;
+        let Some(id) = id else { return Ok(false) };
         for action in self.actions {
-            tx.image_event(&self.reference, action, self.now).await?;
+            tx.image_event(&self.reference, &id, action, self.now).await?;
         }
         Ok(true)
     }

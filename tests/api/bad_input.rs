@@ -100,7 +100,7 @@ async fn names_and_ids() {
     }
     let first = |id: &String| id[..1].to_owned();
     let twice = ids.iter().map(first).find(|digit| ids.iter().filter(|id| first(id) == *digit).count() > 1).unwrap();
-    let ambiguous = format!("Multiple IDs found with provided prefix: {twice}");
+    let ambiguous = format!("multiple IDs found with provided prefix: {twice}");
     assert_eq!(api.get(&format!("/containers/{twice}/json")).await.error(), (400, ambiguous));
     for (method, path) in [
         ("GET", "/containers/nope/json"),

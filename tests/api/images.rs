@@ -24,6 +24,7 @@ async fn a_pull_records_a_name() {
     ] {
         let answer = api.ask("POST", path, body).await;
         assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.header("transfer-encoding"), Some("chunked"), "docker-py reads lines only from pieces");
         let lines = lines(&answer.text());
         assert_eq!((answer.status, &lines[0]["id"]), (200, &json!(tag)), "{path}");
         let last = lines.last().unwrap()["status"].as_str().unwrap();
@@ -50,6 +51,12 @@ async fn tags_come_and_go() {
     api.create("user", &plain()).await;
     assert_eq!(api.post("/images/alpine/tag?repo=mine/app&tag=1").await.status, 201);
     assert_eq!(api.post("/internal/v1/images/tag?name=alpine&repo=mine/app&tag=2").await.status, 201);
+    // A tag means what it was made of, and is shown as it was named.
+    api.create("tagged", &json!({ "Image": "mine/app:1" })).await;
+    let tagged = api.get("/containers/tagged/json").await.json();
+    let shown = (&tagged["Config"]["Image"], &tagged["Sockerless"]["ImageUri"]);
+    assert_eq!(shown, (&json!("mine/app:1"), &json!("alpine:latest")));
+    assert_eq!(api.ask("DELETE", "/containers/tagged", "").await.status, 204);
     let image = api.get("/images/mine/app:1/json").await.json();
     assert_eq!(image["RepoTags"].as_array().unwrap().len(), 3);
     assert_eq!(api.get("/images/alpine/history").await.json().as_array().unwrap().len(), 1);

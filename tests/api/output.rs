@@ -82,7 +82,7 @@ async fn a_terminal_has_no_frames_and_who_never_ran_no_output() {
     api.ended("tty", &json!({ "Image": "alpine", "Tty": true }), 0).await;
     print_a_run(&api);
     let answer = api.get("/containers/tty/logs?stdout=1&stderr=1").await;
-    assert_eq!((answer.header("content-type"), answer.text().as_str()), (Some(RAW), "first\nsecond\nthird\n"));
+    assert_eq!((answer.header("content-type"), answer.text().as_str()), (Some(RAW), "first\r\nsecond\r\nthird\r\n"));
 }
 
 #[tokio::test]
@@ -104,6 +104,45 @@ async fn follow_stays_until_the_run_has_ended_and_wait_comes_after() {
     let body = follow.all().await.body;
     assert_eq!(body, [frame(1, "first\n"), frame(2, "second\n"), frame(1, "third\n")].concat());
     assert_eq!(wait.all().await.text(), "{\"StatusCode\":0}\n");
+}
+
+/// Compose drops the rest of the output when it hears of the end.
+#[tokio::test]
+async fn an_end_is_told_after_the_output() {
+    let api = Api::new().await;
+    let id = api.running("one", &plain()).await;
+    let path = format!("/containers/{id}/attach?stream=1&stdout=1");
+    let mut attach = api.send("POST", &path, "Connection: Upgrade\r\nUpgrade: tcp\r\n", "").await;
+    attach.head().await;
+    let mut events = api.send("GET", "/events", "Connection: close\r\n", "").await;
+    events.head().await;
+    api.exit_before_its_log(&id, 0).await;
+    assert_eq!(api.post(&format!("/containers/{id}/rename?name=other")).await.status, 204);
+    let other = api.create("two", &plain()).await;
+    let told = events.until(&other).await;
+    assert!(!told.contains("\"die\"") && !told.contains("\"rename\""), "only what is about others: {told}");
+    print_a_run(&api);
+    let output = attach.rest().await;
+    assert!(output.ends_with(&frame(1, "third\n")));
+    let told = events.until("\"rename\"").await;
+    assert!(told.find("\"die\"") < told.find("\"rename\""), "in their order: {told}");
+}
+
+/// Two runs so close that the second has ended before the log shows the first.
+#[tokio::test]
+async fn the_lines_of_an_earlier_run_are_waited_for() {
+    const EARLIER: &str = "99999999-2222-3333-4444-555555555555";
+    let api = Api::new().await;
+    let id = api.ended("one", &plain(), 0).await;
+    api.ran_before(&id, EARLIER).await;
+    let begin = print_a_run(&api);
+    let mut logs = api.send("GET", "/containers/one/logs?stdout=1", "Connection: close\r\n", "").await;
+    logs.until("third").await;
+    assert!(logs.is_silent().await);
+    api.logs.put(begin - 2_000, &format!("START RequestId: {EARLIER} Version: $LATEST\n"));
+    api.logs.put(begin - 2_000, "earlier");
+    api.logs.put(begin - 1_000, &format!("REPORT RequestId: {EARLIER}\tDuration: 1.00 ms\t\n"));
+    assert_eq!(logs.all().await.body, [frame(1, "first\n"), frame(1, "third\n"), frame(1, "earlier\n")].concat());
 }
 
 /// The bytes that take the connection over, then the output.

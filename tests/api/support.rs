@@ -235,6 +235,11 @@ impl Api {
         .await;
     }
 
+    /// The fact that there was an earlier run.
+    pub(crate) async fn ran_before(&self, id: &str, request_id: &str) {
+        self.note(id, |write| write.status.past_request_ids.push(request_id.to_owned())).await;
+    }
+
     /// The fact that the container was removed after its run, as `--rm` asks.
     pub(crate) async fn auto_remove(&self, id: &str) {
         self.note(id, |write| write.status.auto_removed = Some(Clock::real().now())).await;

@@ -22,12 +22,17 @@ pub(in crate::api) async fn create(mut call: Call) -> Result<Reply, ApiError> {
     let mut body = call.json().await?.ok_or_else(no_body)?;
     let name = call.query.get("name").map(names::checked).transpose()?.map(str::to_owned);
     name_image_of_id(&call, &mut body).await?;
+    let tag = image_of_tag(&call, &mut body).await?;
     let platform =
         call.query.get("platform").or_else(|| body.get("Platform")?.as_str()).filter(|text| !text.is_empty());
-    let admitted = admit(&body, platform, &call.api().config)?;
+    let mut admitted = admit(&body, platform, &call.api().config)?;
+    if let Some(tag) = tag {
+        admitted.config.image_reference = images::canonical(&tag)?;
+        admitted.config.image = tag;
+    }
     images::record(call.api(), &admitted.config.image_reference, "pull").await?;
     let id = match name {
-        Some(name) => match record(&call, name.clone(), admitted.config).await? {
+        Some(name) => match record(&call, names::new_id()?, name.clone(), admitted.config).await? {
             Ok(id) => id,
             Err(by) => return Err(ApiError::NameInUse { name, by }),
         },
@@ -39,11 +44,12 @@ pub(in crate::api) async fn create(mut call: Call) -> Result<Reply, ApiError> {
 /// Records the container, or tells who has the name.
 async fn record(
     call: &Call,
+    id: ContainerId,
     name: String,
     config: ContainerConfig,
 ) -> Result<Result<ContainerId, ContainerId>, ApiError> {
     let api = call.api();
-    let new = NewContainer { id: names::new_id()?, name, at: api.clock.now(), config };
+    let new = NewContainer { id, name, at: api.clock.now(), config };
     Ok(match api.wishes.create(new).await? {
         Ok(container) => Ok(container.id),
         Err(CreateRefused::NameInUse { by }) => Err(by),
@@ -51,12 +57,14 @@ async fn record(
 }
 
 async fn record_with_random_name(call: &Call, config: ContainerConfig) -> Result<ContainerId, ApiError> {
+    let id = names::new_id()?;
     for draw in 0..limits::NAME_DRAWS {
-        if let Ok(id) = record(call, names::random_name(draw)?, config.clone()).await? {
+        if let Ok(id) = record(call, id, names::random_name(draw)?, config.clone()).await? {
             return Ok(id);
         }
     }
-    Err(ApiError::Internal("no free name was found"))
+    let name = names::name_of_last_resort(&id);
+    record(call, id, name.clone(), config).await?.map_err(|by| ApiError::NameInUse { name, by })
 }
 
 /// An image may also be named by its id: then the newest reference that means it is taken.
@@ -73,4 +81,20 @@ async fn name_image_of_id(call: &Call, body: &mut Value) -> Result<(), ApiError>
         None => {}
     }
     Ok(())
+}
+
+/// A tag that was given here means the image that it was made of, which is what Lambda is told; gives the tag, under
+/// which the container is shown.
+async fn image_of_tag(call: &Call, body: &mut Value) -> Result<Option<String>, ApiError> {
+    let Some(text) = body.get("Image").and_then(Value::as_str).map(str::to_owned) else { return Ok(None) };
+    let Ok(canonical) = images::canonical(&text) else { return Ok(None) };
+    let reader = &call.api().reader;
+    let Some(image) = reader.image(&canonical).await?.filter(|image| !images::is_original(image)) else {
+        return Ok(None);
+    };
+    let images = reader.images().await?;
+    let original = images.iter().find(|other| other.id == image.id && images::is_original(other));
+    let Some(original) = original else { return Ok(None) };
+    body["Image"] = json!(images::familiar(&original.reference));
+    Ok(Some(text))
 }

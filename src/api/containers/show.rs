@@ -1,23 +1,64 @@
 //! `docker inspect` and `docker stats` of one container.
 
+use http::StatusCode;
+use serde_json::json;
+
 use super::{image_id, read_named};
 use crate::api::call::Call;
 use crate::api::error::ApiError;
-use crate::api::reply::{self, Reply};
-use crate::api::{unsupported, wire};
+use crate::api::reply::{self, Reply, Writer};
+use crate::api::stream::json_line;
+use crate::api::{ApiContext, limits, unsupported, wire};
+use crate::state::StateError;
+use crate::state::model::{Container, ContainerId};
 
 /// All that is known of a container.
 pub(in crate::api) async fn inspect(call: Call) -> Result<Reply, ApiError> {
     let container = read_named(&call).await?;
     let image_id = image_id(call.api(), &container).await?;
-    Ok(reply::ok(&wire::inspect(&container, &image_id)))
+    let mut shown = wire::inspect(&container, &image_id);
+    if call.query.flag("size") {
+        // No byte of a container is kept on this machine.
+        shown["SizeRw"] = json!(0);
+        shown["SizeRootFs"] = json!(0);
+    }
+    Ok(reply::ok(&shown))
 }
 
-/// One sample: Lambda tells nothing while a function runs, so a stream would only repeat it.
+/// What is known of the last run's use, once or, as Docker does unless told otherwise, every second.
 pub(in crate::api) async fn stats(call: Call) -> Result<Reply, ApiError> {
     if call.is_internal() {
         return Err(unsupported::STATS.error());
     }
     let container = read_named(&call).await?;
-    Ok(reply::ok(&wire::stats(&container, call.api().clock.now())))
+    if call.query.get("stream").is_some() && !call.query.flag("stream") {
+        return Ok(reply::ok(&wire::stats(&container, call.api().clock.now())));
+    }
+    let (writer, body) = reply::streamed();
+    let room = call.room.clone();
+    tokio::spawn(async move {
+        let sampled = tokio::select! {
+            sampled = sample(&room.api, container.id, &writer) => sampled,
+            () = writer.gone() => return,
+            () = room.stop.cancelled() => return,
+        };
+        match sampled {
+            Ok(()) => writer.finish().await,
+            Err(error) => tracing::error!(container = %container.id, %error, "a stream of samples was cut off"),
+        }
+    });
+    Ok(reply::with_body(StatusCode::OK, "application/json", body))
+}
+
+/// Samples until the container or the client has gone.
+async fn sample(api: &ApiContext, id: ContainerId, writer: &Writer) -> Result<(), StateError> {
+    let mut seconds = tokio::time::interval(limits::STATS_INTERVAL);
+    loop {
+        seconds.tick().await;
+        let found = api.reader.container(&id).await?.filter(|container: &Container| !container.is_removed());
+        let Some(container) = found else { return Ok(()) };
+        if writer.send(json_line(&wire::stats(&container, api.clock.now()))).await.is_err() {
+            return Ok(());
+        }
+    }
 }

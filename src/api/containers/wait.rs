@@ -8,7 +8,7 @@ use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply, Writer};
 use crate::api::stream::json_line;
 use crate::api::{limits, wire};
-use crate::state::model::life::{Again, Life, again, life};
+use crate::state::model::life::{Life, again, life};
 use crate::state::model::{Container, ContainerId, Exit, RunPhase};
 use crate::state::{StateError, Tombstone, Watch};
 
@@ -81,13 +81,14 @@ struct End {
     exit: Exit,
 }
 
-/// The latest end that a client may see. One that is run again because nobody knows how it ended is none.
+/// The latest end that a client may see. One whose run is repeated is none: the output goes on in the same stream, and
+/// who waits beside it wants the code of the last run.
 fn last_end(container: &Container) -> Option<End> {
     let (spec, status) = (&container.spec, &container.status);
     let of_run = || {
         let run = status.run.as_ref()?;
         match &run.phase {
-            RunPhase::Exited(exit) if again(spec, status) != Some(Again::Rerun) => {
+            RunPhase::Exited(exit) if again(spec, status).is_none() => {
                 Some(End { place: (run.start, run.no), exit: exit.clone() })
             }
             _ => None,

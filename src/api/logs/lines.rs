@@ -114,8 +114,13 @@ impl Decoder {
 
     /// Whether the log showed the end of the run: nothing of the program comes after it.
     pub(super) fn saw_end_of(&self, run: &Run) -> bool {
-        run.request_id.as_ref().is_some_and(|id| self.reported.contains(id))
+        run.request_id.as_ref().is_some_and(|id| self.has_reported(id))
             || run.issued.as_ref().is_some_and(|issued| self.exited.contains(&issued.token))
+    }
+
+    /// Whether the log showed the end of this invocation.
+    pub(super) fn has_reported(&self, request_id: &str) -> bool {
+        self.reported.contains(request_id)
     }
 
     /// The program's line in this event, if it is one.

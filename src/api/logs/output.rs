@@ -50,7 +50,14 @@ impl Wanted {
         if self.details {
             text.push(b' ');
         }
-        text.extend_from_slice(&line.text);
+        match line.text.strip_suffix(b"\n") {
+            // A client's terminal is in raw mode then: it expects what a terminal's line discipline makes of a newline.
+            Some(words) if self.bare => {
+                text.extend_from_slice(words.strip_suffix(b"\r").unwrap_or(words));
+                text.extend_from_slice(b"\r\n");
+            }
+            _ => text.extend_from_slice(&line.text),
+        }
         push_output(into, line.stream, self.bare, &text);
     }
 }
@@ -116,10 +123,10 @@ impl Output {
         self.writer.gone().await;
     }
 
-    /// The regular end.
+    /// The regular end. Returns when everything is on its way to the client: `wait` must not overtake it.
     pub(super) async fn finish(mut self) {
         if self.release().await.is_ok() {
-            self.writer.finish().await;
+            self.writer.deliver().await;
         }
     }
 }
@@ -141,8 +148,8 @@ mod tests {
         for line in lines {
             output.push(line.clone()).await.unwrap();
         }
-        output.finish().await;
-        body.collect().await.unwrap().to_bytes().to_vec()
+        let ((), body) = tokio::join!(output.finish(), body.collect());
+        body.unwrap().to_bytes().to_vec()
     }
 
     #[tokio::test]
@@ -153,11 +160,11 @@ mod tests {
             line(Stream::Stderr, 2_000, "b\n"),
             line(Stream::Stdout, 3_000, "c\n"),
         ];
-        assert_eq!(shown(both, &lines).await, b"a\nb\nc\n");
-        assert_eq!(shown(Wanted { tail: Some(2), ..both }, &lines).await, b"b\nc\n");
+        assert_eq!(shown(both, &lines).await, b"a\r\nb\r\nc\r\n");
+        assert_eq!(shown(Wanted { tail: Some(2), ..both }, &lines).await, b"b\r\nc\r\n");
         assert_eq!(shown(Wanted { tail: Some(0), ..both }, &lines).await, b"");
-        assert_eq!(shown(Wanted { since: Some(Timestamp::from_secs(2)), ..both }, &lines).await, b"b\nc\n");
-        assert_eq!(shown(Wanted { until: Some(Timestamp::from_secs(2)), ..both }, &lines).await, b"a\nb\n");
+        assert_eq!(shown(Wanted { since: Some(Timestamp::from_secs(2)), ..both }, &lines).await, b"b\r\nc\r\n");
+        assert_eq!(shown(Wanted { until: Some(Timestamp::from_secs(2)), ..both }, &lines).await, b"a\r\nb\r\n");
         let framed = Wanted { stderr: true, timestamps: true, details: true, ..Wanted::default() };
         assert_eq!(shown(framed, &lines).await, b"\x02\0\0\0\0\0\0\x221970-01-01T00:00:02.000000000Z  b\n");
     }

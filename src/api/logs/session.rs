@@ -258,7 +258,8 @@ impl Session {
                 Ok(_) if was_complete => return Ok(()),
                 Ok(_) => {}
             }
-            if self.is_complete() || self.finish_from_tail().await? || left.is_zero() {
+            let is_last = left.is_zero();
+            if self.is_complete() || self.finish_from_tail(is_last).await? || is_last {
                 return Ok(());
             }
             let pause = limits::REST_INTERVAL.min(left);
@@ -281,8 +282,23 @@ impl Session {
         }
     }
 
-    /// Whether nothing more of the latest run can come.
+    /// Whether nothing more can come.
     fn is_complete(&self) -> bool {
+        self.latest_run_is_complete() && self.earlier_runs_are_complete()
+    }
+
+    /// Whether the ends of the runs before the latest one were seen: two runs may be so close that the second one has
+    /// ended before the log shows the first.
+    fn earlier_runs_are_complete(&self) -> bool {
+        let (status, wanted) = (&self.container.status, self.output.wanted());
+        // A part of the log need not hold their ends.
+        let is_part = wanted.since.is_some() || wanted.until.is_some();
+        let mut ids = status.past_request_ids.iter().filter(|id| !self.muted.contains(*id));
+        is_part || status.logs_missing || ids.all(|id| self.decoder.has_reported(id))
+    }
+
+    /// Whether nothing more of the latest run can come.
+    fn latest_run_is_complete(&self) -> bool {
         let status = &self.container.status;
         let Some(run) = &status.run else { return true };
         let was_cut = run.tail.as_ref().is_some_and(|tail| !tail.complete);
@@ -298,8 +314,12 @@ impl Session {
         run.and_then(|run| run.tail.as_ref()).is_some_and(|tail| tail.complete)
     }
 
-    /// Gives the rest of the latest run's lines from the tail that came with its answer. `false`: that is no help.
-    async fn finish_from_tail(&mut self) -> Result<bool, Stop> {
+    /// Gives the rest of the latest run's lines from the tail that came with its answer, once those of earlier runs are
+    /// there or, with `is_last`, whatever is there. `false`: that is no help.
+    async fn finish_from_tail(&mut self, is_last: bool) -> Result<bool, Stop> {
+        if !is_last && !self.earlier_runs_are_complete() {
+            return Ok(false);
+        }
         let logs_missing = self.container.status.logs_missing;
         let Some(run) = &self.container.status.run else { return Ok(false) };
         let usable = logs_missing || self.output.wanted().since.is_none();

@@ -9,7 +9,7 @@ use crate::state::{Event, EventKind};
 pub(in crate::api) fn event(event: &Event) -> Value {
     let (kind, id) = match event.kind {
         EventKind::Container => ("container", event.actor_id.clone()),
-        EventKind::Image => ("image", familiar(&event.actor_id)),
+        EventKind::Image => ("image", image_actor(&event.actor_id)),
     };
     let mut value = json!({
         "status": event.action,
@@ -21,17 +21,29 @@ pub(in crate::api) fn event(event: &Event) -> Value {
         "time": event.at.as_secs(),
         "timeNano": event.at.as_nanos(),
     });
-    if let (EventKind::Container, Some(image)) = (event.kind, event.attributes.get("image")) {
-        value["from"] = json!(image);
-    }
-    if event.kind == EventKind::Image && !event.attributes.contains_key("name") {
-        value["Actor"]["Attributes"]["name"] = json!(id);
+    match (event.kind, event.attributes.get("image"), event.attributes.get("name")) {
+        (EventKind::Container, Some(image), _) => value["from"] = json!(image),
+        (EventKind::Image, _, Some(name)) => value["Actor"]["Attributes"]["name"] = json!(short_name(name, event)),
+        _ => {}
     }
     value
 }
 
-fn familiar(reference: &str) -> String {
-    Reference::parse(reference).map_or_else(|_| reference.to_owned(), |reference| reference.familiar())
+/// An image's id, or a reference as people write it.
+fn image_actor(actor: &str) -> String {
+    if actor.starts_with("sha256:") {
+        return actor.to_owned();
+    }
+    Reference::parse(actor).map_or_else(|_| actor.to_owned(), |reference| reference.familiar())
+}
+
+/// As in Docker, the name of what was pulled is without its tag.
+fn short_name(name: &str, event: &Event) -> String {
+    let short = |reference: Reference| match event.action.as_str() {
+        "pull" => reference.familiar_name(),
+        _ => reference.familiar(),
+    };
+    Reference::parse(name).map_or_else(|_| name.to_owned(), short)
 }
 
 #[cfg(test)]
@@ -57,17 +69,23 @@ mod tests {
     }
 
     #[test]
-    fn an_image_event_has_the_short_name() {
-        let ours = event(&Event {
-            seq: 1,
-            at: Timestamp::from_secs(1),
-            kind: EventKind::Image,
-            action: "pull".to_owned(),
-            actor_id: "docker.io/library/alpine:latest".to_owned(),
-            attributes: BTreeMap::new(),
-        });
-        assert_eq!(ours["id"], "alpine:latest");
-        assert_eq!(ours["Actor"], json!({ "ID": "alpine:latest", "Attributes": { "name": "alpine:latest" } }));
-        assert!(ours.get("from").is_none());
+    fn an_image_event_has_short_names() {
+        let alpine = "docker.io/library/alpine:latest";
+        let shown = |action: &str, actor: &str| {
+            event(&Event {
+                seq: 1,
+                at: Timestamp::from_secs(1),
+                kind: EventKind::Image,
+                action: action.to_owned(),
+                actor_id: actor.to_owned(),
+                attributes: BTreeMap::from([("name".to_owned(), alpine.to_owned())]),
+            })
+        };
+        let pull = shown("pull", alpine);
+        assert_eq!(pull["id"], "alpine:latest");
+        assert_eq!(pull["Actor"], json!({ "ID": "alpine:latest", "Attributes": { "name": "alpine" } }));
+        assert!(pull.get("from").is_none());
+        let tag = shown("tag", "sha256:ab");
+        assert_eq!(tag["Actor"], json!({ "ID": "sha256:ab", "Attributes": { "name": "alpine:latest" } }));
     }
 }

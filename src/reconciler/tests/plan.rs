@@ -3,6 +3,7 @@
 use super::*;
 use crate::reconciler::backoff::RERUNS;
 use crate::reconciler::plan::{AUTO_REMOVE_PATIENCE, DELIVERY_SLACK, LOG_PATIENCE, Left, RUN_SLACK};
+use crate::reconciler::record::events_between;
 use crate::state::model::life::{self, Life, MAX_RERUNS};
 use crate::state::model::{Cause, Exit, FailureKind};
 
@@ -413,7 +414,10 @@ fn a_failed_run_is_repeated_as_often_as_the_policy_says() {
         story.exit_answer(9);
         assert!(matches!(story.decide().action, Action::Wait { until: Some(_) }), "it backs off");
         story.pass(60);
+        let before = story.container.status.clone();
         assert_eq!(story.decide().action, Action::Invoke { run_no });
+        let events = events_between(&before, &story.container.status, t(60));
+        assert_eq!(events.iter().map(|event| event.action).collect::<Vec<_>>(), ["start"]);
     }
     story.exit_answer(9);
     story.pass(60);

@@ -48,9 +48,11 @@ fn next_exit_is_a_change() {
 }
 
 #[test]
-fn an_end_that_is_repeated_by_policy_counts_and_one_that_nobody_knows_does_not() {
+fn an_end_whose_run_is_repeated_does_not_count() {
     let mut again = ended("a", 1, exit(3, Cause::Exited));
-    again.spec.config.restart = RestartPolicy::OnFailure { max: 0 };
+    again.spec.config.restart = RestartPolicy::OnFailure { max: 1 };
+    assert_eq!(verdict(Condition::NextExit, &container("a"), &again), None);
+    again.status.restarts = 1;
     assert_eq!(verdict(Condition::NextExit, &container("a"), &again), Some(3));
     let mut unknown = ended("a", 1, exit(125, Cause::Unknown));
     unknown.spec.config.function.unknown_outcome = UnknownOutcome::Rerun;
