@@ -103,6 +103,13 @@ struct Part {
     task: JoinHandle<()>,
 }
 
+/// It must not outlive the daemon.
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 impl Part {
     fn spawn<F: Future<Output = ()> + Send + 'static>(
         name: &'static str,
@@ -125,7 +132,6 @@ impl Part {
         // One that has ended by itself was noticed then, and cannot be awaited again.
         if !self.task.is_finished() && timeout(within + STOP_SLACK, &mut self.task).await.is_err() {
             tracing::warn!(part = self.name, "it did not stop in time and is cut off");
-            self.task.abort();
         }
     }
 }

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::model::{
     ApiError, Effect, End, EnvironmentEvent, EnvironmentSpec, Handover, Model, Outcome, Reply, Request, Response,
@@ -61,6 +60,7 @@ pub(crate) struct Driver {
     core: Mutex<Core>,
     wake: Notify,
     runner: Runner,
+    clock: Clock,
 }
 
 /// What became of a call.
@@ -72,7 +72,7 @@ pub(crate) struct Called {
 
 impl Driver {
     /// A driver and the reports that [`Driver::listen`] has to be given.
-    pub(crate) fn new(settings: Settings, programs: Programs) -> (Self, mpsc::Receiver<RunnerEvent>) {
+    pub(crate) fn new(settings: Settings, programs: Programs, clock: Clock) -> (Self, mpsc::Receiver<RunnerEvent>) {
         let (sender, reports) = mpsc::channel(MAX_WAITING_REPORTS);
         let (config, script) = match programs {
             Programs::Real(config) => (config, None),
@@ -82,7 +82,7 @@ impl Driver {
             }
         };
         let core = Core { model: Model::new(settings), waiting: HashMap::new(), script };
-        (Self { core: Mutex::new(core), wake: Notify::new(), runner: Runner::new(config, sender) }, reports)
+        (Self { core: Mutex::new(core), wake: Notify::new(), runner: Runner::new(config, sender), clock }, reports)
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -92,7 +92,7 @@ impl Driver {
 
     pub(crate) fn call(&self, request: &Request) -> Called {
         let mut core = self.core();
-        let reply = core.model.call(now_ms(), request);
+        let reply = core.model.call(self.clock.now_ms(), request);
         let answer = if let Outcome::Later(ticket) = reply.outcome {
             let (sender, receiver) = oneshot::channel();
             core.waiting.insert(ticket, sender);
@@ -105,6 +105,13 @@ impl Driver {
         Called { reply, answer }
     }
 
+    /// A call that no fault meets and nobody counts.
+    pub(crate) fn operate(&self, request: &Request) -> Result<Response, ApiError> {
+        let result = self.core().model.operate(self.clock.now_ms(), request);
+        self.wake.notify_one();
+        result
+    }
+
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.core().model.snapshot()
     }
@@ -114,12 +121,12 @@ impl Driver {
     }
 
     pub(crate) fn set_faults(&self, faults: Faults) {
-        self.core().model.set_faults(now_ms(), faults);
+        self.core().model.set_faults(self.clock.now_ms(), faults);
         self.wake.notify_one();
     }
 
     fn report(&self, event: EnvironmentEvent) {
-        self.core().model.report(now_ms(), event);
+        self.core().model.report(self.clock.now_ms(), event);
         self.wake.notify_one();
     }
 
@@ -133,7 +140,7 @@ impl Driver {
     /// Carries out the model's effects and wakes it in time; never ends.
     pub(crate) async fn drive(self: Arc<Self>) {
         loop {
-            let (effects, wakeup) = self.core().step(now_ms());
+            let (effects, wakeup) = self.core().step(self.clock.now_ms());
             if effects.is_empty() {
                 self.pause(wakeup).await;
             }
@@ -145,9 +152,11 @@ impl Driver {
 
     async fn pause(&self, wakeup: Option<i64>) {
         let Some(wakeup) = wakeup else { return self.wake.notified().await };
-        let wait = Duration::from_millis(u64::try_from(wakeup.saturating_sub(now_ms())).unwrap_or(0));
         // Being woken and being late are the same: the model looks what is due.
-        let _ = tokio::time::timeout(wait, self.wake.notified()).await;
+        tokio::select! {
+            () = self.wake.notified() => {}
+            () = self.clock.sleep_until(wakeup) => {}
+        }
     }
 
     async fn carry_out(self: &Arc<Self>, effect: Effect) {

@@ -145,8 +145,16 @@ pub enum FaultKind {
     },
     /// An Event is delivered twice.
     DuplicateDelivery,
+    /// The call is carried out twice, as when something on the way repeats it; the answer is the second one's.
+    Twice,
     /// A page of FilterLogEvents or GetLogEvents is empty and has a token.
     EmptyPage,
+    /// A page of FilterLogEvents or GetLogEvents lacks its events: this reader does not get them.
+    MissingEvents,
+    /// A page of FilterLogEvents or GetLogEvents has each event twice.
+    DoubledEvents,
+    /// A page of FilterLogEvents or GetLogEvents has its last event first.
+    ReversedEvents,
 }
 
 #[cfg(test)]

@@ -28,5 +28,6 @@ mod driver;
 mod http;
 mod sandbox;
 mod wire;
+pub mod witness;
 
 pub use sandbox::{Options, Programs, Sandbox, StartError};

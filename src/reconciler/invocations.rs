@@ -20,12 +20,12 @@ impl Shared {
     pub(super) fn launch(&self, container: Container, permit: InvokePermit) {
         let shared = self.clone();
         self.watch_logs.notify_one();
-        self.runs.spawn(async move {
+        self.runs.spawn(self.while_alive(async move {
             let news = shared.invoke(&container, permit).await;
             shared.report(&container, &news);
             shared.record_outcome(&container.id, &news).await;
             shared.kick(container.id, shared.clock.now(), Priority::User).await;
-        });
+        }));
     }
 
     async fn record_outcome(&self, id: &ContainerId, news: &News) {

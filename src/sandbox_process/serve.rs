@@ -69,7 +69,7 @@ fn options(config: &Config, identity: String, alone_limit: Option<Duration>) -> 
     let account_id = config.role_arn.split(':').nth(4).unwrap_or_default().to_owned();
     let settings = Settings { region: config.region.clone(), account_id, ..Settings::quick() };
     let access_key = Some(CREDENTIALS.0.to_owned());
-    Ok(Options { settings, programs: Programs::Real(runner), identity, access_key, alone_limit })
+    Ok(Options { identity, access_key, alone_limit, ..Options::new(settings, Programs::Real(runner)) })
 }
 
 fn identity() -> Result<String, SandboxError> {

@@ -109,6 +109,13 @@ impl Facts {
         rows.iter().map(rows::container).collect()
     }
 
+    /// Whether no read and no write is under way in this store, anybody's: for tests, which let time pass only then.
+    #[must_use]
+    pub fn are_idle(&self) -> bool {
+        let connections = usize::try_from(self.pool.size()).unwrap_or(usize::MAX);
+        self.commands.are_idle() && self.pool.num_idle() == connections
+    }
+
     /// Tells whose wishes change.
     #[must_use]
     pub fn wish_feed(&self) -> WishFeed {
