@@ -22,6 +22,8 @@ pub struct Faults {
     pub reorder_logs: bool,
     /// Added to every delivery of a log line, in milliseconds.
     pub log_delay_ms: i64,
+    /// Only for so long after the faults were set, in milliseconds; absent: always.
+    pub log_delay_for_ms: Option<i64>,
     /// The probability, 0 to 1, that an Event is delivered twice.
     pub duplicate_events: f64,
 }

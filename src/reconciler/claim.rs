@@ -47,17 +47,20 @@ pub(crate) struct Claimant<'a> {
 
 impl Claimant<'_> {
     /// Takes the next epoch and claims it. After an error the epoch is given up, because its stream may exist.
+    ///
+    /// A claim that is lost leaves the database's epoch below the winner's: however often the daemon is started again,
+    /// it stays lost until it is told to adopt.
     pub(crate) async fn claim(&self, now: Timestamp) -> Result<Claim, ClaimError> {
-        let mut instance = self.facts.next_epoch().await?;
-        let highest = highest(self.cloud, self.log_group, &instance.id).await?;
-        if highest >= instance.epoch {
-            if !self.adopt {
-                return Ok(Claim::Lost { highest });
-            }
-            instance = self.facts.adopt(highest, now).await?;
-        }
+        let known = self.facts.instance().await?;
+        let highest = highest(self.cloud, self.log_group, &known.id).await?;
+        let instance = match highest > known.epoch {
+            true if !self.adopt => return Ok(Claim::Lost { highest }),
+            true => self.facts.adopt(highest, now).await?,
+            false => self.facts.next_epoch().await?,
+        };
         let stream = stream(&instance.id, instance.epoch);
         if !self.cloud.create_log_stream(self.log_group, &stream).await? {
+            self.facts.give_epoch_back().await?;
             return Ok(Claim::Lost { highest: instance.epoch });
         }
         self.forget_older(&instance).await;

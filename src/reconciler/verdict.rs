@@ -10,6 +10,7 @@
 //! | any other function error | 1 | function error |
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use sockerless_bootstrap::protocol::{Answer, Reason, Verdict};
 
 use crate::clock::Timestamp;
@@ -63,9 +64,13 @@ pub(crate) fn of_bootstrap(exit_code: u8, reason: Reason, message: Option<&str>)
     }
 }
 
-/// What the answer to a RequestResponse invocation proves. `None`: nothing (a refused duplicate).
+/// What the answer to a RequestResponse invocation proves. `None`: nothing (a refused duplicate, or an answer that was
+/// damaged on its way: the bootstrap's, and Lambda's own in its place, are JSON). Then the log will tell.
 #[must_use]
 pub(crate) fn of_answer(protocol: Protocol, token: &str, function_error: bool, payload: &[u8]) -> Option<End> {
+    if protocol == Protocol::Bootstrap && serde_json::from_slice::<IgnoredAny>(payload).is_err() {
+        return None;
+    }
     if function_error {
         return Some(of_function_error(payload));
     }
@@ -159,7 +164,6 @@ mod tests {
             ),
             (error("Exception", "the handler's own words"), 1, Cause::FunctionError),
             (error("ValueError", "signal: killed"), 1, Cause::FunctionError),
-            (b"no json".to_vec(), 1, Cause::FunctionError),
         ];
         for (payload, code, cause) in table {
             let end = of_answer(Protocol::Bootstrap, "t", true, &payload).unwrap();
@@ -180,6 +184,15 @@ mod tests {
         assert_eq!(read(&answer("t", 0, Reason::Duplicate)), None);
         assert_eq!(read(&answer("other", 0, Reason::Exited)).unwrap().code, NOT_THE_PROGRAM);
         assert_eq!(read(b"\"hello\"").unwrap().code, NOT_THE_PROGRAM);
+    }
+
+    #[test]
+    fn a_damaged_answer_proves_nothing_of_a_program_behind_the_bootstrap() {
+        for function_error in [true, false] {
+            assert_eq!(of_answer(Protocol::Bootstrap, "t", function_error, b"{\"sockerless\": "), None);
+        }
+        let native = of_answer(Protocol::Native, "t", true, b"no json").unwrap();
+        assert_eq!((native.code, native.cause), (1, Cause::FunctionError));
     }
 
     #[test]

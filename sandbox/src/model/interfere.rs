@@ -80,6 +80,13 @@ impl Active {
         &self.faults
     }
 
+    /// What is added to the delivery of a log line that is written now.
+    pub(super) fn log_delay_ms(&mut self, now: i64) -> i64 {
+        let age = now.saturating_sub(*self.since.get_or_insert(now));
+        let holds = self.faults.log_delay_for_ms.is_none_or(|limit| age < limit);
+        if holds { self.faults.log_delay_ms.max(0) } else { 0 }
+    }
+
     /// Counts the call for every rule that fits it; the first that holds decides.
     pub(super) fn judge(&mut self, now: i64, operation: Operation, resource: Option<&str>, rng: &mut Rng) -> Verdict {
         let age = now.saturating_sub(*self.since.get_or_insert(now));

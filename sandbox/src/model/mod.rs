@@ -200,7 +200,7 @@ impl Model {
     /// When something that is written to the logs now can be read.
     fn delivery_time(&mut self) -> i64 {
         let delay = self.sample(self.settings.timing.log_delivery);
-        self.now.saturating_add(delay).saturating_add(self.faults.faults().log_delay_ms.max(0))
+        self.now.saturating_add(delay).saturating_add(self.faults.log_delay_ms(self.now))
     }
 
     fn sample(&mut self, span: crate::settings::Span) -> i64 {

@@ -57,6 +57,25 @@ async fn a_program_takes_its_time_by_a_clock_that_is_set_and_its_caller_is_seen_
 }
 
 #[tokio::test]
+async fn logs_can_be_late_for_a_time() {
+    let clock = Clock::fixed(MONDAY_MS);
+    let mut settings = Settings::instant();
+    settings.faults.log_delay_ms = 600_000;
+    settings.faults.log_delay_for_ms = Some(1_000);
+    settings.timing.environment_idle = 100;
+    let options = Options { clock: clock.clone(), ..Options::new(settings, always(Program::silent(0))) };
+    let aws = Aws::with(options).await;
+    aws.create("f").send().await.unwrap();
+    let starts = || async { messages(&aws).await.into_iter().filter(|m| m.starts_with("START")).count() };
+    for (after_ms, seen) in [(0, 0), (1_000, 1), (600_000, 3)] {
+        clock.set(MONDAY_MS + after_ms);
+        aws.lambda.invoke().function_name("f").send().await.unwrap();
+        assert_eq!(starts().await, seen, "{after_ms}");
+    }
+    aws.sandbox.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_done_behind_everybodys_back_meets_no_fault_and_is_not_counted() {
     let mut settings = Settings::instant();
     settings.faults.rules = vec![FaultRule::every(Operation::DeleteFunction, FaultKind::AccessDenied)];
