@@ -222,7 +222,8 @@ impl Stage {
         function.configuration.memory_size == 128 && function.configuration.last_update_status == Some("Successful")
     }
 
-    async fn meddle(&mut self, users: &mut Users, hand: ByHand) -> Result<(), Broken> {
+    /// Somebody does something with a function of ours.
+    pub(crate) async fn meddle(&mut self, users: &mut Users, hand: ByHand) -> Result<(), Broken> {
         self.settle().await?;
         self.note(format!("by hand: {hand:?}"));
         let request = match hand {

@@ -31,7 +31,6 @@ pub(crate) struct Entry {
     pub(crate) life: u32,
     pub(crate) operation: Operation,
     pub(crate) resource: Option<String>,
-    pub(crate) request_id: String,
 }
 
 #[derive(Debug, Default)]
@@ -112,8 +111,7 @@ impl Ledger {
         let nth = account.arrived.entry(operation).or_insert(0);
         *nth += 1;
         let point = Point::Call(operation, *nth);
-        let (resource, request_id) = (call.resource.clone(), call.request_id.clone());
-        account.journal.push(Entry { at_ms: now_ms, life, operation, resource, request_id });
+        account.journal.push(Entry { at_ms: now_ms, life, operation, resource: call.resource.clone() });
         if account.is_target(point, Cut::Processed) {
             account.kill(life, now_ms);
             self.crash.notify_one();

@@ -12,6 +12,7 @@ use super::acts::{Users, new_function};
 use super::life::{LOG_GROUP, SWEEP};
 use super::points::{Numbers, Plan, Point};
 use super::rest::Rest;
+use super::sabotage::Sabotage;
 use super::scenario::{Act, ByHand, Scenario, Site, Until};
 use super::stage::{Broken, Stage, log_group};
 use super::verdict::{Judge, Played};
@@ -21,17 +22,6 @@ const PASSES: i64 = 10;
 /// A plan takes no longer, in real time. It takes milliseconds; this ends one that never comes to rest.
 const REAL_LIMIT: Duration = Duration::from_secs(120);
 
-/// What is done to a stage behind everybody's back, to see whether that is noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sabotage {
-    /// Makes the daemon forget that it has issued a run, while it is down.
-    ForgetTheIntent,
-    /// Deletes a function of somebody else.
-    DeleteForeign,
-    /// Makes a function that nobody wanted.
-    LeaveSomething,
-}
-
 /// What is played.
 #[derive(Clone, Copy)]
 pub(crate) struct Piece<'a> {
@@ -40,6 +30,7 @@ pub(crate) struct Piece<'a> {
     pub(crate) plan: Option<&'a Plan>,
     /// The undisturbed run.
     pub(crate) told: Option<&'a Played>,
+    /// What is done behind everybody's back.
     pub(crate) sabotage: Option<Sabotage>,
 }
 
@@ -60,7 +51,7 @@ pub(crate) fn perform(piece: Piece<'_>, files: TempDir) -> Result<Outcome, Broke
         tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(move || looks.look()).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        let mut stage = Stage::set(piece.scenario, piece.plan, Arc::clone(&rest), files).await;
+        let mut stage = Stage::set(piece, Arc::clone(&rest), files).await;
         let played = tokio::time::timeout(REAL_LIMIT, play(&mut stage, piece)).await;
         let played = played.unwrap_or_else(|_| Err("it never comes to rest".to_owned()));
         let played = played.map_err(|why| format!("{why}\n{}", stage.tell()));
@@ -94,7 +85,7 @@ async fn play(stage: &mut Stage, piece: Piece<'_>) -> Result<Outcome, Broken> {
     stage.act(&mut users, &Act::Down(1_000), invocation).await?;
     stage.until(&users, Until::Settled).await?;
     if let Some(sabotage) = sabotage {
-        super::sabotage::commit(stage, &foreign, sabotage).await?;
+        sabotage.meddle(stage, &mut users, &foreign).await?;
     }
     ten_quiet_passes(stage).await?;
     let judge = Judge { stage, users: &users, scenario, plan, foreign: &foreign };

@@ -49,6 +49,15 @@ impl Choice {
         }
     }
 
+    /// Whether any plan of a scenario can be chosen.
+    fn may_take(&self, (scenario, invocation): &Piece) -> bool {
+        let beginning = format!("{}/{}/", scenario.name, invocation_name(*invocation));
+        match self {
+            Self::All | Self::Sample(_) => true,
+            Self::Named(text) => !text.contains('/') || text.starts_with(&beginning) || beginning.contains(text),
+        }
+    }
+
     fn takes(&self, index: usize, plan: &Plan) -> bool {
         match self {
             Self::All => true,
@@ -101,8 +110,8 @@ pub(crate) fn play(choice: &Choice) -> Report {
     let begun = now();
     let files = unused_database();
     let kinds = [InvocationKind::RequestResponse, InvocationKind::Event];
-    let pieces: Vec<Piece> =
-        scenarios::all().into_iter().flat_map(|scenario| kinds.map(|kind| (scenario.clone(), kind))).collect();
+    let pieces = scenarios::all().into_iter().flat_map(|scenario| kinds.map(|kind| (scenario.clone(), kind)));
+    let pieces: Vec<Piece> = pieces.filter(|piece| choice.may_take(piece)).collect();
     let told = side_by_side(&pieces, |piece| undisturbed(piece, &files));
     let mut report = Report::default();
     let mut plans = Vec::new();

@@ -21,9 +21,11 @@ use tempfile::TempDir;
 use super::history::History;
 use super::ledger::{Ledger, life_of};
 use super::life::{Around, Life, REGION};
+use super::play::Piece;
 use super::points::{Disturbance, Plan, Point};
 use super::programs::Programs;
 use super::rest::Rest;
+use super::sabotage::Sabotage;
 use super::scenario::{Scenario, Site};
 use super::scenarios::BROKEN_IMAGE;
 
@@ -59,6 +61,7 @@ pub(crate) struct Stage {
     restored: bool,
     /// Lives on a database that was not theirs.
     disowned: BTreeSet<u32>,
+    sabotage: Option<Sabotage>,
     pub(crate) backup: Option<TempDir>,
     pub(crate) instance: String,
     /// The main database's containers as they were at the last rest.
@@ -69,7 +72,8 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// AWS, and the main daemon's database, which was never used.
-    pub(crate) async fn set(scenario: &Scenario, plan: Option<&Plan>, rest: Arc<Rest>, files: TempDir) -> Self {
+    pub(crate) async fn set(piece: Piece<'_>, rest: Arc<Rest>, files: TempDir) -> Self {
+        let Piece { scenario, plan, sabotage, .. } = piece;
         let ledger = Arc::new(Ledger::new(plan));
         let aws_clock = AwsClock::fixed(BEGIN_MS);
         let programs = Arc::<Programs>::default();
@@ -93,6 +97,7 @@ impl Stage {
             sites: BTreeMap::new(),
             restored: false,
             disowned: BTreeSet::new(),
+            sabotage,
             backup: None,
             instance: String::new(),
             rows: Vec::new(),
@@ -152,7 +157,11 @@ impl Stage {
         let Some(place) = self.places.get_mut(&site) else { return };
         if let Some(life) = place.life.take() {
             let number = life.number;
-            place.files = Some(life.end(&self.around).await);
+            let files = life.end(&self.around).await;
+            if let Some(sabotage) = self.sabotage {
+                sabotage.tamper(files.path()).await;
+            }
+            place.files = Some(files);
             self.note(format!("life {number} of {site:?} ends"));
         }
     }
