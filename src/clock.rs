@@ -3,13 +3,14 @@
 //! Policy never asks what time it is: it is told. Whoever needs the time holds a [`Clock`], which is this machine's
 //! clock in a running daemon and a number set by hand in a test.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
@@ -93,11 +94,22 @@ pub struct Clock {
     set: Option<Arc<Hand>>,
 }
 
-/// The time of a fixed clock, and those who wait for it to move.
+/// A clock that is set by hand.
 #[derive(Debug)]
-struct Hand {
-    nanos: AtomicI64,
-    moved: Notify,
+struct Hand(Mutex<Dial>);
+
+/// The time of such a clock, and those who wait for it to move, by their times.
+#[derive(Debug)]
+struct Dial {
+    now: Timestamp,
+    alarms: BTreeMap<(Timestamp, u64), Waker>,
+    count: u64,
+}
+
+impl Hand {
+    fn dial(&self) -> MutexGuard<'_, Dial> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Clock {
@@ -110,16 +122,20 @@ impl Clock {
     /// A clock that stands at `now` until [`Clock::set`] moves it.
     #[must_use]
     pub fn fixed(now: Timestamp) -> Self {
-        let hand = Hand { nanos: AtomicI64::new(now.as_nanos()), moved: Notify::new() };
-        Self { set: Some(Arc::new(hand)) }
+        let dial = Dial { now, alarms: BTreeMap::new(), count: 0 };
+        Self { set: Some(Arc::new(Hand(Mutex::new(dial)))) }
     }
 
     /// Moves a fixed clock, and all its clones; a real clock does not care.
     pub fn set(&self, now: Timestamp) {
-        if let Some(set) = &self.set {
-            set.nanos.store(now.as_nanos(), Ordering::SeqCst);
-            set.moved.notify_waiters();
-        }
+        let Some(hand) = &self.set else { return };
+        let later = {
+            let mut dial = hand.dial();
+            dial.now = now;
+            let later = dial.alarms.split_off(&(now, u64::MAX));
+            std::mem::replace(&mut dial.alarms, later)
+        };
+        later.into_values().for_each(Waker::wake);
     }
 
     /// The time.
@@ -127,53 +143,104 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     pub fn now(&self) -> Timestamp {
         match &self.set {
-            Some(set) => Timestamp(set.nanos.load(Ordering::SeqCst)),
+            Some(hand) => hand.dial().now,
             None => {
                 let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
                 Timestamp(nanos(since_epoch))
             }
         }
     }
-}
 
-impl Clock {
+    /// The first time that somebody waits for on a fixed clock. `None`: nobody does, or the clock goes by itself.
+    #[must_use]
+    pub fn next_alarm(&self) -> Option<Timestamp> {
+        let hand = self.set.as_ref()?;
+        hand.dial().alarms.first_key_value().map(|((at, _), _)| *at)
+    }
+
     /// Returns when it is `then`: a fixed clock must be moved there.
     pub async fn sleep_until(&self, then: Timestamp) {
-        let Some(hand) = &self.set else {
-            return tokio::time::sleep(then.since(self.now())).await;
-        };
-        loop {
-            let mut moved = std::pin::pin!(hand.moved.notified());
-            moved.as_mut().enable();
-            if self.now() >= then {
-                return;
-            }
-            moved.await;
+        match &self.set {
+            Some(hand) => Alarm { hand, at: then, number: None }.await,
+            None => tokio::time::sleep(then.since(self.now())).await,
         }
     }
 
     /// Returns after `duration`: a fixed clock must be moved by that much.
     pub async fn sleep(&self, duration: Duration) {
-        self.sleep_until(self.now().after(duration)).await;
+        match &self.set {
+            Some(_) => self.sleep_until(self.now().after(duration)).await,
+            None => tokio::time::sleep(duration).await,
+        }
+    }
+
+    /// Begins to measure: the time that passes on a fixed clock, otherwise that of a clock that nobody sets.
+    #[must_use]
+    pub fn stopwatch(&self) -> Stopwatch {
+        match &self.set {
+            Some(_) => Stopwatch(Start::Fixed(self.clone(), self.now())),
+            None => Stopwatch::start(),
+        }
+    }
+}
+
+/// Waits for a fixed clock.
+struct Alarm<'a> {
+    hand: &'a Hand,
+    at: Timestamp,
+    number: Option<u64>,
+}
+
+impl Future for Alarm<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut dial = self.hand.dial();
+        if dial.now >= self.at {
+            return Poll::Ready(());
+        }
+        dial.count += 1;
+        let number = self.number.unwrap_or(dial.count);
+        dial.alarms.insert((self.at, number), context.waker().clone());
+        drop(dial);
+        self.number = Some(number);
+        Poll::Pending
+    }
+}
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.hand.dial().alarms.remove(&(self.at, number));
+        }
     }
 }
 
 /// Measures how long something takes, by a clock that nobody sets. For metrics and quotas, never for policy.
-#[derive(Clone, Copy, Debug)]
-pub struct Stopwatch(Instant);
+#[derive(Clone, Debug)]
+pub struct Stopwatch(Start);
+
+#[derive(Clone, Debug)]
+enum Start {
+    Real(Instant),
+    Fixed(Clock, Timestamp),
+}
 
 impl Stopwatch {
     /// Begins to measure.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     pub fn start() -> Self {
-        Self(Instant::now())
+        Self(Start::Real(Instant::now()))
     }
 
     /// The time since the start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
-        self.0.elapsed()
+        match &self.0 {
+            Start::Real(start) => start.elapsed(),
+            Start::Fixed(clock, start) => clock.now().since(*start),
+        }
     }
 }
 
@@ -213,7 +280,37 @@ mod tests {
         });
         tokio::task::yield_now().await;
         assert!(!sleeper.is_finished());
+        assert_eq!(clock.next_alarm(), Some(Timestamp::from_secs(65)));
+        clock.set(Timestamp::from_secs(64));
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
         clock.set(Timestamp::from_secs(65));
         sleeper.await.unwrap();
+        assert_eq!(clock.next_alarm(), None);
+    }
+
+    #[tokio::test]
+    async fn who_stops_sleeping_leaves_no_alarm() {
+        let clock = Clock::fixed(Timestamp::from_secs(5));
+        let mut sleep = Box::pin(clock.sleep(Duration::from_secs(60)));
+        for _ in 0..2 {
+            tokio::select! {
+                biased;
+                () = sleep.as_mut() => panic!("the clock stands still"),
+                () = std::future::ready(()) => {}
+            }
+        }
+        assert_eq!(clock.next_alarm(), Some(Timestamp::from_secs(65)));
+        drop(sleep);
+        assert_eq!(clock.next_alarm(), None);
+        assert_eq!(Clock::real().next_alarm(), None);
+    }
+
+    #[test]
+    fn a_stopwatch_goes_by_its_clock() {
+        let clock = Clock::fixed(Timestamp::from_secs(5));
+        let watch = clock.stopwatch();
+        clock.set(Timestamp::from_secs(9));
+        assert_eq!(watch.elapsed(), Duration::from_secs(4));
     }
 }

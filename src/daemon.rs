@@ -107,6 +107,13 @@ struct Part {
     task: JoinHandle<()>,
 }
 
+/// It must not outlive the daemon.
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 impl Part {
     fn spawn<F: Future<Output = ()> + Send + 'static>(
         name: &'static str,
@@ -129,7 +136,6 @@ impl Part {
         // One that has ended by itself was noticed then, and cannot be awaited again.
         if !self.task.is_finished() && timeout(within + STOP_SLACK, &mut self.task).await.is_err() {
             tracing::warn!(part = self.name, "it did not stop in time and is cut off");
-            self.task.abort();
         }
     }
 }

@@ -125,11 +125,12 @@ impl Watchdog {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::state::{CommitPoint, Store, StoreOptions};
+    use crate::state::{CommitHook, CommitPoint, Store, StoreOptions};
 
     struct Fixture {
         watchdog: Watchdog,
@@ -179,12 +180,15 @@ mod tests {
     async fn a_commit_that_does_not_end_is_a_stall_and_a_problem() {
         let directory = tempfile::tempdir().unwrap();
         let options = StoreOptions { path: directory.path().join("state.db"), read_only: false };
-        let (go_on, gate) = sync_channel::<()>(0);
-        let gate = Mutex::new(gate);
-        let hook = Arc::new(move |point| {
-            if point == CommitPoint::Before {
-                let _ = gate.lock().unwrap().recv();
-            }
+        let gate = Arc::new(Semaphore::new(0));
+        let shut = Arc::clone(&gate);
+        let hook: CommitHook = Arc::new(move |point| {
+            let gate = Arc::clone(&shut);
+            Box::pin(async move {
+                if point == CommitPoint::Before {
+                    gate.acquire().await.unwrap().forget();
+                }
+            })
         });
         let store = Store::open_with(&options, Some(hook)).await.unwrap();
         let (health, clock, pulse) = (Health::default(), Clock::real(), store.pulse());
@@ -200,7 +204,7 @@ mod tests {
         }
         assert_eq!(watchdog.stalled, [Part::Writer]);
         assert_eq!(health.problems()[&Check::Writer], "one commit has been going on for 0 s");
-        go_on.send(()).unwrap();
+        gate.add_permits(1);
         watchdog.probed(probe.await.unwrap());
         watchdog.look();
         assert_eq!((watchdog.stalled.len(), health.problems().len()), (0, 0));

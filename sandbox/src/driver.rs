@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::images::OwnImage;
 use crate::images::store::Store;
@@ -66,6 +65,7 @@ pub(crate) struct Driver {
     wake: Notify,
     runner: Runner,
     store: Option<Arc<Store>>,
+    clock: Clock,
 }
 
 /// What became of a call.
@@ -81,6 +81,7 @@ impl Driver {
         settings: Settings,
         programs: Programs,
         store: Option<Arc<Store>>,
+        clock: Clock,
     ) -> (Self, mpsc::Receiver<RunnerEvent>) {
         let (sender, reports) = mpsc::channel(MAX_WAITING_REPORTS);
         let (config, script) = match programs {
@@ -92,7 +93,7 @@ impl Driver {
         };
         let core = Core { model: Model::new(settings), waiting: HashMap::new(), script };
         let runner = Runner::new(config, sender);
-        (Self { core: Mutex::new(core), wake: Notify::new(), runner, store }, reports)
+        (Self { core: Mutex::new(core), wake: Notify::new(), runner, store, clock }, reports)
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -102,7 +103,7 @@ impl Driver {
 
     pub(crate) fn call(&self, request: &Request) -> Called {
         let mut core = self.core();
-        let reply = core.model.call(now_ms(), request);
+        let reply = core.model.call(self.clock.now_ms(), request);
         let answer = if let Outcome::Later(ticket) = reply.outcome {
             let (sender, receiver) = oneshot::channel();
             core.waiting.insert(ticket, sender);
@@ -113,6 +114,13 @@ impl Driver {
         drop(core);
         self.wake.notify_one();
         Called { reply, answer }
+    }
+
+    /// A call that no fault meets and nobody counts.
+    pub(crate) fn operate(&self, request: &Request) -> Result<Response, ApiError> {
+        let result = self.core().model.operate(self.clock.now_ms(), request);
+        self.wake.notify_one();
+        result
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -128,7 +136,7 @@ impl Driver {
     }
 
     pub(crate) fn set_faults(&self, faults: Faults) {
-        self.core().model.set_faults(now_ms(), faults);
+        self.core().model.set_faults(self.clock.now_ms(), faults);
         self.wake.notify_one();
     }
 
@@ -141,7 +149,7 @@ impl Driver {
     }
 
     fn report(&self, event: EnvironmentEvent) {
-        self.core().model.report(now_ms(), event);
+        self.core().model.report(self.clock.now_ms(), event);
         self.wake.notify_one();
     }
 
@@ -155,7 +163,7 @@ impl Driver {
     /// Carries out the model's effects and wakes it in time; never ends.
     pub(crate) async fn drive(self: Arc<Self>) {
         loop {
-            let (effects, wakeup) = self.core().step(now_ms());
+            let (effects, wakeup) = self.core().step(self.clock.now_ms());
             if effects.is_empty() {
                 self.pause(wakeup).await;
             }
@@ -167,9 +175,11 @@ impl Driver {
 
     async fn pause(&self, wakeup: Option<i64>) {
         let Some(wakeup) = wakeup else { return self.wake.notified().await };
-        let wait = Duration::from_millis(u64::try_from(wakeup.saturating_sub(now_ms())).unwrap_or(0));
         // Being woken and being late are the same: the model looks what is due.
-        let _ = tokio::time::timeout(wait, self.wake.notified()).await;
+        tokio::select! {
+            () = self.wake.notified() => {}
+            () = self.clock.sleep_until(wakeup) => {}
+        }
     }
 
     async fn carry_out(self: &Arc<Self>, effect: Effect) {
@@ -220,7 +230,7 @@ impl Driver {
         if let Some(reason) = &failure {
             tracing::warn!(digest, reason, "an image cannot be unpacked");
         }
-        self.core().model.prepared(now_ms(), &digest, failure.as_deref());
+        self.core().model.prepared(self.clock.now_ms(), &digest, failure.as_deref());
         self.wake.notify_one();
     }
 

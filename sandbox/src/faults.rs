@@ -22,6 +22,8 @@ pub struct Faults {
     pub reorder_logs: bool,
     /// Added to every delivery of a log line, in milliseconds.
     pub log_delay_ms: i64,
+    /// Only for so long after the faults were set, in milliseconds; absent: always.
+    pub log_delay_for_ms: Option<i64>,
     /// The probability, 0 to 1, that an Event is delivered twice.
     pub duplicate_events: f64,
 }
@@ -145,8 +147,16 @@ pub enum FaultKind {
     },
     /// An Event is delivered twice.
     DuplicateDelivery,
+    /// The call is carried out twice, as when something on the way repeats it; the answer is the second one's.
+    Twice,
     /// A page of FilterLogEvents or GetLogEvents is empty and has a token.
     EmptyPage,
+    /// A page of FilterLogEvents or GetLogEvents lacks its events: this reader does not get them.
+    MissingEvents,
+    /// A page of FilterLogEvents or GetLogEvents has each event twice.
+    DoubledEvents,
+    /// A page of FilterLogEvents or GetLogEvents has its last event first.
+    ReversedEvents,
 }
 
 #[cfg(test)]

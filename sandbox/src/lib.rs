@@ -30,5 +30,6 @@ mod http;
 mod sandbox;
 mod shelf;
 mod wire;
+pub mod witness;
 
 pub use sandbox::{ImageOptions, Options, Programs, Sandbox, StartError};

@@ -11,15 +11,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::driver::Driver;
 use crate::faults::Faults;
 use crate::http::{self, Shared};
-use crate::model::{Handover, Snapshot};
+use crate::model::{ApiError, Handover, Request, Response, Snapshot};
 use crate::runner::RunnerConfig;
 use crate::script::Program;
 use crate::settings::Settings;
 use crate::shelf::{self, Shelf};
+use crate::witness::Witness;
 
 /// How a sandbox is started.
 #[derive(Clone, Debug)]
@@ -34,6 +35,10 @@ pub struct Options {
     pub access_key: Option<String>,
     /// How long it stays when nobody attends it and no request comes; `None`: for ever.
     pub alone_limit: Option<Duration>,
+    /// The time, of AWS and of scripted programs.
+    pub clock: Clock,
+    /// Told of every call.
+    pub witness: Option<Witness>,
     /// Where images with files of their own are; `None`: there are none.
     pub images: Option<ImageOptions>,
 }
@@ -53,7 +58,16 @@ impl Options {
     /// For tests: any credentials, no limit of loneliness.
     #[must_use]
     pub fn new(settings: Settings, programs: Programs) -> Self {
-        Self { settings, programs, identity: String::new(), access_key: None, alone_limit: None, images: None }
+        Self {
+            settings,
+            programs,
+            identity: String::new(),
+            access_key: None,
+            alone_limit: None,
+            clock: Clock::real(),
+            witness: None,
+            images: None,
+        }
     }
 }
 
@@ -116,7 +130,7 @@ impl Sandbox {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(StartError::Listen)?;
         let address = listener.local_addr().map_err(StartError::Listen)?;
         let store = shelf::store(options.images.as_ref());
-        let (driver, reports) = Driver::new(options.settings, options.programs, store);
+        let (driver, reports) = Driver::new(options.settings, options.programs, store, options.clock.clone());
         let driver = Arc::new(driver);
         let shelf = Shelf::new(options.images.as_ref());
         shelf.refresh(&driver).await;
@@ -126,7 +140,10 @@ impl Sandbox {
             identity: options.identity,
             access_key: options.access_key,
             stop: watch::Sender::new(false),
-            last_request_ms: AtomicI64::new(now_ms()),
+            last_request_ms: AtomicI64::new(options.clock.now_ms()),
+            clock: options.clock,
+            witness: options.witness,
+            calls: AtomicU64::new(0),
             attendants: AtomicUsize::new(0),
             unread: AtomicU64::new(0),
         });
@@ -149,6 +166,14 @@ impl Sandbox {
     #[must_use]
     pub fn state(&self) -> Snapshot {
         self.shared.driver.snapshot()
+    }
+
+    /// Somebody does something in the account behind the clients' backs: no fault meets it, and it is not counted.
+    ///
+    /// # Errors
+    /// AWS's; an invocation is a `NotImplemented`.
+    pub fn operate(&self, request: &Request) -> Result<Response, ApiError> {
+        self.shared.driver.operate(request)
     }
 
     /// Replaces the faults; their counts start anew.
@@ -185,7 +210,7 @@ impl Drop for Sandbox {
 async fn watch_loneliness(shared: Arc<Shared>, limit: Duration) {
     let limit_ms = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
     loop {
-        let quiet_ms = now_ms().saturating_sub(shared.last_request_ms.load(Ordering::Relaxed));
+        let quiet_ms = shared.clock.now_ms().saturating_sub(shared.last_request_ms.load(Ordering::Relaxed));
         let attended = shared.attendants.load(Ordering::Relaxed) > 0;
         if !attended && quiet_ms >= limit_ms {
             shared.stop.send_replace(true);
@@ -193,6 +218,6 @@ async fn watch_loneliness(shared: Arc<Shared>, limit: Duration) {
         }
         // An attendant that leaves counts as a request, so nothing can end before a whole limit from now.
         let wait_ms = if attended { limit_ms } else { limit_ms.saturating_sub(quiet_ms) };
-        tokio::time::sleep(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0).max(1))).await;
+        shared.clock.sleep_until(shared.clock.now_ms().saturating_add(wait_ms.max(1))).await;
     }
 }

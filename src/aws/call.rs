@@ -9,7 +9,7 @@ use aws_sdk_lambda::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::gates::Quota;
-use super::types::{AwsError, AwsErrorKind};
+use super::types::{AwsError, AwsErrorKind, CallPoint, HookedCall};
 use super::{Cloud, error};
 use crate::clock::Stopwatch;
 use crate::telemetry::{AWS_REQUESTS, AWS_SECONDS, AWS_THROTTLES};
@@ -54,8 +54,10 @@ impl Cloud {
         let gate = self.gates.of(call.quota);
         gate.pass(self.lane).await;
         self.calls.fetch_add(1, Ordering::Relaxed);
+        self.tell_hook(&call, CallPoint::Before).await;
         let watch = Stopwatch::start();
         let result = send.await.map_err(|sdk_error| error::from_sdk(&call, &sdk_error));
+        self.tell_hook(&call, CallPoint::After).await;
         match &result {
             Ok(output) => observe(&call, "OK", output.request_id(), watch.elapsed()),
             Err(error) => observe(&call, label(error), error.request_id.as_deref(), watch.elapsed()),
@@ -65,6 +67,13 @@ impl Cloud {
             metrics::counter!(AWS_THROTTLES, "service" => call.service, "operation" => call.operation).increment(1);
         }
         result
+    }
+
+    async fn tell_hook(&self, call: &Call<'_>, point: CallPoint) {
+        if let Some(hook) = &self.hook {
+            let Call { service, operation, subject, .. } = *call;
+            hook(HookedCall { service, operation, subject: subject.to_owned(), point }).await;
+        }
     }
 }
 

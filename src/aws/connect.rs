@@ -6,11 +6,13 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::config::timeout::TimeoutConfig;
 use aws_sdk_lambda::config::{
-    Credentials, IdentityCache, Region, SharedCredentialsProvider, StalledStreamProtectionConfig,
+    AsyncSleep, Credentials, IdentityCache, Region, SharedAsyncSleep, SharedCredentialsProvider, Sleep,
+    StalledStreamProtectionConfig,
 };
 
 use super::CloudSettings;
 use super::transport;
+use crate::clock::Clock;
 
 /// A connection (name, TCP, TLS) is made within this time, or the call fails as unreachable.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -28,21 +30,38 @@ const CREDENTIALS_WITHIN: Duration = Duration::from_secs(10);
 const STATIC_PROVIDER: &str = "settings";
 
 /// Clients of both services, over one pool of connections.
-pub(super) async fn clients(settings: &CloudSettings) -> (aws_sdk_lambda::Client, aws_sdk_cloudwatchlogs::Client) {
+pub(super) async fn clients(
+    settings: &CloudSettings,
+    clock: &Clock,
+) -> (aws_sdk_lambda::Client, aws_sdk_cloudwatchlogs::Client) {
+    let sleep = SharedAsyncSleep::new(ByClock(clock.clone()));
     let shared = shared_config(settings).await;
     let http_client = transport::http_client(settings.endpoint_url.as_deref());
     let lambda = aws_sdk_lambda::config::Builder::from(&shared)
         .http_client(http_client.clone())
+        .sleep_impl(sleep.clone())
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts(ANSWER_WITHIN, BODY_WITHIN))
         // It watches the speed of bodies; Invoke is silent for minutes, and every call has its time-out.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     let logs = aws_sdk_cloudwatchlogs::config::Builder::from(&shared)
         .http_client(http_client)
+        .sleep_impl(sleep)
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts(ANSWER_WITHIN, BODY_WITHIN))
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     (aws_sdk_lambda::Client::from_conf(lambda.build()), aws_sdk_cloudwatchlogs::Client::from_conf(logs.build()))
+}
+
+/// Time-outs go by our clock.
+#[derive(Debug)]
+struct ByClock(Clock);
+
+impl AsyncSleep for ByClock {
+    fn sleep(&self, duration: Duration) -> Sleep {
+        let clock = self.0.clone();
+        Sleep::new(async move { clock.sleep(duration).await })
+    }
 }
 
 /// With static credentials nothing is read from the environment or from files. Otherwise the SDK's own chain is used,

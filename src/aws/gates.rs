@@ -1,10 +1,10 @@
-//! Where calls wait for our share of a quota: the buckets of [`super::limits`] in real time.
+//! Where calls wait for our share of a quota: the buckets of [`super::limits`] with a clock.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::limits::{Bucket, Lane, Ticket, Turn};
-use crate::clock::Stopwatch;
+use crate::clock::{Clock, Stopwatch};
 use crate::telemetry::AWS_QUOTA_WAIT;
 
 /// Control-plane calls a second, all of them together, for the whole account and region (AWS, "Lambda quotas").
@@ -44,13 +44,14 @@ pub(super) struct Gates {
 
 impl Gates {
     /// `api_share`: our part of the quotas that we share with the rest of the account.
-    pub(super) fn new(api_share: f64) -> Self {
+    pub(super) fn new(api_share: f64, clock: &Clock) -> Self {
+        let gate = |name, per_second| Gate::new(name, per_second, clock);
         Self {
-            control_plane: Gate::new("control_plane", CONTROL_PLANE_PER_S * api_share),
-            get_function: Gate::new("get_function", GET_FUNCTION_PER_S * api_share),
-            invoke: Gate::new("invoke", INVOKE_PER_S),
-            filter_log_events: Gate::new("filter_log_events", FILTER_LOG_EVENTS_PER_S),
-            logs: Gate::new("logs", LOGS_PER_S),
+            control_plane: gate("control_plane", CONTROL_PLANE_PER_S * api_share),
+            get_function: gate("get_function", GET_FUNCTION_PER_S * api_share),
+            invoke: gate("invoke", INVOKE_PER_S),
+            filter_log_events: gate("filter_log_events", FILTER_LOG_EVENTS_PER_S),
+            logs: gate("logs", LOGS_PER_S),
         }
     }
 
@@ -69,29 +70,31 @@ impl Gates {
 #[derive(Debug)]
 pub(super) struct Gate {
     name: &'static str,
-    clock: Stopwatch,
+    clock: Clock,
+    since: Stopwatch,
     bucket: Mutex<Bucket>,
 }
 
 impl Gate {
-    fn new(name: &'static str, per_second: f64) -> Self {
-        Self { name, clock: Stopwatch::start(), bucket: Mutex::new(Bucket::per_second(per_second)) }
+    fn new(name: &'static str, per_second: f64, clock: &Clock) -> Self {
+        let bucket = Mutex::new(Bucket::per_second(per_second));
+        Self { name, clock: clock.clone(), since: clock.stopwatch(), bucket }
     }
 
     /// Waits for the turn. Whoever stops waiting gives up the place.
     pub(super) async fn pass(&self, lane: Lane) {
-        let came = self.clock.elapsed();
+        let came = self.since.elapsed();
         let place = Place { gate: self, ticket: self.bucket().enter(lane, came) };
         while let Some(wait) = place.wait() {
-            tokio::time::sleep(wait).await;
+            self.clock.sleep(wait).await;
         }
-        let waited = self.clock.elapsed().saturating_sub(came);
+        let waited = self.since.elapsed().saturating_sub(came);
         metrics::histogram!(AWS_QUOTA_WAIT, "bucket" => self.name).record(waited.as_secs_f64());
     }
 
     /// AWS refused a call as too many.
     pub(super) fn pause(&self, retry_after: Option<Duration>) {
-        self.bucket().pause(retry_after, self.clock.elapsed());
+        self.bucket().pause(retry_after, self.since.elapsed());
     }
 
     fn bucket(&self) -> MutexGuard<'_, Bucket> {
@@ -107,7 +110,7 @@ struct Place<'a> {
 impl Place<'_> {
     /// `None`: it is our turn.
     fn wait(&self) -> Option<Duration> {
-        match self.gate.bucket().ask(self.ticket, self.gate.clock.elapsed()) {
+        match self.gate.bucket().ask(self.ticket, self.gate.since.elapsed()) {
             Turn::Go => None,
             Turn::Wait(wait) => Some(wait),
         }
@@ -126,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_stops_waiting_leaves_the_line() {
-        let gate = Gate::new("test", 4.0);
+        let gate = Gate::new("test", 4.0, &Clock::real());
         gate.pause(Some(Duration::from_secs(20)));
         let passed = tokio::time::timeout(Duration::from_millis(1), gate.pass(Lane::User)).await;
         assert!(passed.is_err());
@@ -135,7 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_free_gate_is_passed_at_once() {
-        let gate = Gate::new("test", 15.0);
+        let gate = Gate::new("test", 15.0, &Clock::real());
         for lane in [Lane::User, Lane::Retry, Lane::Housekeeping] {
             gate.pass(lane).await;
         }

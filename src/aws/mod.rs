@@ -21,14 +21,15 @@ mod types;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::clock::Clock;
 use gates::Gates;
 
 #[cfg(all(test, feature = "sandbox"))]
 pub(crate) use error::kind_of_answer;
 pub use limits::Lane;
 pub use types::{
-    AwsError, AwsErrorKind, FunctionDescription, FunctionPage, FunctionShape, InvokeReply, InvokeRequest, LogEvent,
-    LogGroupNeeds, LogPage, LogQuery, NewFunction, ReadLogs, ReadLogsFuture,
+    AwsError, AwsErrorKind, CallHook, CallPoint, FunctionDescription, FunctionPage, FunctionShape, HookedCall,
+    InvokeReply, InvokeRequest, LogEvent, LogGroupNeeds, LogPage, LogQuery, NewFunction, ReadLogs, ReadLogsFuture,
 };
 
 /// What is needed to reach AWS, or the sandbox.
@@ -55,23 +56,46 @@ impl std::fmt::Debug for CloudSettings {
     }
 }
 
+/// What a test may put in the place of the world around the calls. In a daemon: the machine's clock, and no hook.
+#[derive(Clone, Default)]
+pub struct CloudSeams {
+    /// The time of quotas and time-outs.
+    pub clock: Clock,
+    /// Called around each call.
+    pub hook: Option<CallHook>,
+}
+
 /// AWS. Every method waits for its turn within the quota, makes one call (those that say so: a few), and answers.
 /// Whoever drops the future while it waits has not called.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Cloud {
     lambda: aws_sdk_lambda::Client,
     logs: aws_sdk_cloudwatchlogs::Client,
     gates: Arc<Gates>,
+    hook: Option<CallHook>,
     lane: Lane,
     calls: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Cloud {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cloud").field("lane", &self.lane).finish_non_exhaustive()
+    }
 }
 
 impl Cloud {
     /// Sets up the clients. Never fails and calls nobody: credentials are looked for by the first call.
     /// Starts in [`Lane::User`].
     pub async fn connect(settings: &CloudSettings) -> Self {
-        let (lambda, logs) = connect::clients(settings).await;
-        Self { lambda, logs, gates: Arc::new(Gates::new(settings.api_share)), lane: Lane::User, calls: Arc::default() }
+        Self::connect_with(settings, CloudSeams::default()).await
+    }
+
+    /// As [`Cloud::connect`], with another world around the calls.
+    pub async fn connect_with(settings: &CloudSettings, seams: CloudSeams) -> Self {
+        let CloudSeams { clock, hook } = seams;
+        let (lambda, logs) = connect::clients(settings, &clock).await;
+        let gates = Arc::new(Gates::new(settings.api_share, &clock));
+        Self { lambda, logs, gates, hook, lane: Lane::User, calls: Arc::default() }
     }
 
     /// How many calls were made, in all lanes.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A function's settings as far as we set them: what CreateFunction is told and drift is measured by.
@@ -146,6 +147,31 @@ pub struct LogGroupNeeds {
     /// Its retention must be set to so many days.
     pub retention_days: Option<u32>,
 }
+
+/// When a [`CallHook`] is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallPoint {
+    /// It is the call's turn; nothing is sent.
+    Before,
+    /// The answer, or the lack of one, is known; nobody has acted on it.
+    After,
+}
+
+/// A call as a hook sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookedCall {
+    /// `lambda` or `logs`.
+    pub service: &'static str,
+    /// What is being done, such as `create function`.
+    pub operation: &'static str,
+    /// The function or the log group, as the call names it; may be empty.
+    pub subject: String,
+    /// When.
+    pub point: CallPoint,
+}
+
+/// Called around each call, which waits for it: a test can end the daemon there.
+pub type CallHook = Arc<dyn Fn(HookedCall) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// A question to CloudWatch Logs (FilterLogEvents).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

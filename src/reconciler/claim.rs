@@ -50,18 +50,23 @@ pub(crate) struct Claimant<'a> {
 
 impl Claimant<'_> {
     /// Takes the next epoch and claims it. After an error the epoch is given up, because its stream may exist.
+    ///
+    /// A claim that is lost leaves the database's epoch below the winner's: however often the daemon is started again,
+    /// it stays lost until it is told to adopt.
     pub(crate) async fn claim(&self, now: Timestamp) -> Result<Claim, ClaimError> {
-        let mut instance = self.facts.next_epoch().await?;
-        let highest = highest(self.cloud, self.log_group, &instance.id).await?;
-        if let Some(why) = reason_against(&instance, highest) {
-            if !self.adopt {
-                return Ok(Claim::Lost { why });
+        let known = self.facts.instance().await?;
+        let highest = highest(self.cloud, self.log_group, &known.id).await?;
+        let instance = match reason_against(&known, highest) {
+            Some(why) if !self.adopt => return Ok(Claim::Lost { why }),
+            Some(why) => {
+                tracing::warn!(why, "the database is adopted");
+                self.facts.adopt(highest, now).await?
             }
-            tracing::warn!(why, "the database is adopted");
-            instance = self.facts.adopt(highest, now).await?;
-        }
+            None => self.facts.next_epoch().await?,
+        };
         let stream = stream(&instance.id, instance.epoch);
         if !self.cloud.create_log_stream(self.log_group, &stream).await? {
+            self.facts.give_epoch_back().await?;
             return Ok(Claim::Lost { why: claimed(instance.epoch) });
         }
         self.forget_older(&instance).await;
@@ -83,7 +88,7 @@ impl Claimant<'_> {
 
 /// Why this database must not go on as if it were the one that has made its functions. PURE.
 fn reason_against(instance: &Instance, highest: u64) -> Option<String> {
-    if highest >= instance.epoch { Some(claimed(highest)) } else { instance.doubt.clone() }
+    if highest > instance.epoch { Some(claimed(highest)) } else { instance.doubt.clone() }
 }
 
 fn claimed(epoch: u64) -> String {
@@ -129,10 +134,10 @@ mod tests {
             horizon: None,
             doubt: doubt.map(str::to_owned),
         };
-        assert_eq!(reason_against(&instance(None), 6), None);
+        assert_eq!(reason_against(&instance(None), 7), None);
         let lost = Some("the last ones are lost");
-        assert_eq!(reason_against(&instance(lost), 6).as_deref(), lost);
-        for highest in [7, 8] {
+        assert_eq!(reason_against(&instance(lost), 7).as_deref(), lost);
+        for highest in [8, 9] {
             let reason = reason_against(&instance(lost), highest).unwrap();
             assert!(reason.contains(&format!("epoch {highest}")), "{reason}");
         }

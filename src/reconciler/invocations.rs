@@ -22,12 +22,12 @@ impl Shared {
         let shared = self.clone();
         self.tally.invoked();
         self.watch_logs.notify_one();
-        self.runs.spawn(async move {
+        self.runs.spawn(self.while_alive(async move {
             let news = shared.invoke(&container, permit).await;
             shared.report(&container, &news);
             shared.record_outcome(&container.id, &news).await;
             shared.kick(container.id, shared.clock.now(), Priority::User).await;
-        });
+        }));
     }
 
     async fn record_outcome(&self, id: &ContainerId, news: &News) {

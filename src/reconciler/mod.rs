@@ -114,13 +114,17 @@ impl Reconciler {
 
     /// Claims the database, then converges until `stop`; then lets what is under way record its outcome, for at most
     /// `drain`. While AWS is not reachable, or the claim is lost, nothing is changed and the problem is told.
+    ///
+    /// All of its tasks end with it: dropping the future is like a `kill -9`.
     pub async fn run(self, stop: CancellationToken, drain: Duration) {
         let Some(instance) = self.claim(&stop).await else { return };
         let Some((shared, kicked)) = self.begin(&instance, &stop).await else { return };
+        let _life = shared.life.clone().drop_guard();
         let lost = CancellationToken::new();
         let background = TaskTracker::new();
-        background.spawn(shared.clone().follow_logs(Groups::new(), stop.child_token()));
-        background.spawn(shared.clone().sweep_loop(instance.epoch, stop.child_token(), lost.clone()));
+        let sweeps = shared.clone().sweep_loop(instance.epoch, stop.child_token(), lost.clone());
+        background.spawn(shared.while_alive(shared.clone().follow_logs(Groups::new(), stop.child_token())));
+        background.spawn(shared.while_alive(sweeps));
         let mut control = Loop::new(shared, kicked);
         tokio::select! {
             () = control.run() => {}
@@ -253,6 +257,7 @@ impl Reconciler {
             runs: TaskTracker::new(),
             withholds_runs: false,
             tally: Arc::default(),
+            life: CancellationToken::new(),
         };
         {
             let (read_through, roles_without_logs) =

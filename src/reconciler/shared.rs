@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::names::Identity;
@@ -53,6 +54,8 @@ pub(super) struct Shared {
     pub(super) withholds_runs: bool,
     /// What was done since the start.
     pub(super) tally: Arc<Tally>,
+    /// Cancelled when the controller is dropped.
+    pub(super) life: CancellationToken,
 }
 
 /// What was learned that belongs to no single container. A copy of rows of the store.
@@ -65,6 +68,15 @@ pub(super) struct Knowledge {
 }
 
 impl Shared {
+    /// A task that ends with the controller at the latest.
+    pub(super) fn while_alive<F: Future<Output = ()>>(&self, task: F) -> impl Future<Output = ()> + use<F> {
+        let life = self.life.clone();
+        async move {
+            // Cut off or done: there is nobody to tell.
+            let _ = life.run_until_cancelled(task).await;
+        }
+    }
+
     /// What a plan for this container must know.
     pub(super) fn observed(&self, container: &Container) -> Observed {
         let settings = &container.spec.config.function;

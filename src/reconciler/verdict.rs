@@ -173,7 +173,6 @@ mod tests {
             ),
             (error("Exception", "the handler's own words"), 1, Cause::FunctionError),
             (error("ValueError", "signal: killed"), 1, Cause::FunctionError),
-            (b"no json".to_vec(), 1, Cause::FunctionError),
         ];
         for (payload, code, cause) in table {
             let end = of_answer(Protocol::Bootstrap, "t", true, &payload).unwrap();
@@ -210,6 +209,15 @@ mod tests {
         // Without a function error a native handler has returned, whatever came of its words.
         assert_eq!(of_answer(Protocol::Native, "t", false, b"{\"x\":"), Some(End::new(0, Cause::Exited, "")));
         assert_eq!(of_answer(Protocol::Bootstrap, "t", false, b"").unwrap().code, NOT_THE_PROGRAM);
+    }
+
+    #[test]
+    fn a_damaged_answer_proves_nothing_of_a_program_behind_the_bootstrap() {
+        for function_error in [true, false] {
+            assert_eq!(of_answer(Protocol::Bootstrap, "t", function_error, b"{\"sockerless\": "), None);
+        }
+        let native = of_answer(Protocol::Native, "t", true, b"no json").unwrap();
+        assert_eq!((native.code, native.cause), (1, Cause::FunctionError));
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn options(config: &Config, identity: String, alone_limit: Option<Duration>) -> 
         front_mark: MARKER.as_bytes().to_vec(),
     });
     let access_key = Some(CREDENTIALS.0.to_owned());
-    Ok(Options { settings, programs: Programs::Real(runner), identity, access_key, alone_limit, images })
+    Ok(Options { identity, access_key, alone_limit, images, ..Options::new(settings, Programs::Real(runner)) })
 }
 
 fn identity() -> Result<String, SandboxError> {

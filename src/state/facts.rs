@@ -8,7 +8,7 @@ use sqlx::sqlite::SqlitePool;
 use super::admit;
 use super::changes::{Hub, WishFeed};
 use super::images::SetImageDigest;
-use super::instance::{Adopt, NextEpoch};
+use super::instance::{self, Adopt, GiveEpochBack, NextEpoch};
 use super::model::life::unsettled_run;
 use super::model::{Container, ContainerId};
 use super::observed::{self, RecordSweep, SetLogProgress, SetRoleLogs};
@@ -109,6 +109,13 @@ impl Facts {
         rows.iter().map(rows::container).collect()
     }
 
+    /// Whether no read and no write is under way in this store, anybody's: for tests, which let time pass only then.
+    #[must_use]
+    pub fn are_idle(&self) -> bool {
+        let connections = usize::try_from(self.pool.size()).unwrap_or(usize::MAX);
+        self.commands.are_idle() && self.pool.num_idle() == connections
+    }
+
     /// Tells whose wishes change.
     #[must_use]
     pub fn wish_feed(&self) -> WishFeed {
@@ -161,6 +168,22 @@ impl Facts {
     /// When the store fails; nothing is recorded then.
     pub async fn set_role_logs(&self, role_arn: &str, logs: bool) -> Result<()> {
         self.commands.run(SetRoleLogs { role_arn: role_arn.to_owned(), logs }).await
+    }
+
+    /// Who this database is.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn instance(&self) -> Result<Instance> {
+        instance::read(&self.pool).await
+    }
+
+    /// The epoch that was begun last belongs to another daemon: it does not count.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn give_epoch_back(&self) -> Result<()> {
+        self.commands.run(GiveEpochBack).await
     }
 
     /// Begins the next epoch.

@@ -84,6 +84,18 @@ impl Command for NextEpoch {
     }
 }
 
+/// The epoch that was begun last belongs to another daemon.
+pub(super) struct GiveEpochBack;
+
+impl Command for GiveEpochBack {
+    type Output = ();
+
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<()> {
+        sqlx::query("UPDATE instance SET epoch = epoch - 1 WHERE epoch > 0").execute(&mut *tx.conn).await?;
+        Ok(())
+    }
+}
+
 /// Takes a restored or copied database into use.
 pub(super) struct Adopt {
     pub(super) above: u64,

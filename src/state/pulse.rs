@@ -42,7 +42,7 @@ impl Pulse {
     /// How long the commit that is going on has taken; zero: none is going on.
     #[must_use]
     pub fn busy_for(&self) -> Duration {
-        self.work.lock().map_or(Duration::ZERO, |begun| begun.elapsed())
+        self.work.lock().as_ref().map_or(Duration::ZERO, |begun| begun.elapsed())
     }
 
     /// Writes durably what is there already. Waits for its turn as every write does.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use super::file::words;
@@ -324,7 +325,7 @@ impl From<sqlx::Error> for StateError {
     }
 }
 
-/// What is being done when a [`CommitHook`] is called.
+/// When a [`CommitHook`] is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitPoint {
     /// Everything is written; nothing is durable, nobody knows.
@@ -333,5 +334,5 @@ pub enum CommitPoint {
     After,
 }
 
-/// Called by the writer around each commit, so that a test can end the process there.
-pub type CommitHook = Arc<dyn Fn(CommitPoint) + Send + Sync>;
+/// Called by the writer around each commit, which waits for it: a test can end the daemon there.
+pub type CommitHook = Arc<dyn Fn(CommitPoint) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;

@@ -9,6 +9,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::result::Result as StdResult;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -55,17 +56,40 @@ pub(super) struct Tx<'c> {
 pub(super) struct Commands {
     /// `None`: the store is read-only.
     queue: Option<mpsc::Sender<Box<dyn Job>>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Counts a caller that waits for its commit.
+struct Turn<'a>(&'a AtomicUsize);
+
+impl<'a> Turn<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Commands {
     /// Of a store that is open for reading only.
     pub(super) fn refused() -> Self {
-        Self { queue: None }
+        Self { queue: None, waiting: Arc::default() }
+    }
+
+    /// Whether nobody waits for a commit.
+    pub(super) fn are_idle(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0
     }
 
     /// Waits for the command's commit.
     pub(super) async fn run<C: Command>(&self, command: C) -> Result<C::Output> {
         let queue = self.queue.as_ref().ok_or(StateError::ReadOnly)?;
+        let _turn = Turn::begin(&self.waiting);
         let (answer, answered) = oneshot::channel();
         let job = Waiting { command: Some(command), outcome: None, answer };
         queue.send(Box::new(job)).await.map_err(|_| StateError::Closed)?;
@@ -153,7 +177,7 @@ impl Writer {
             reporting: Arc::clone(&reporting),
             work,
         };
-        (writer, Commands { queue: Some(sender) }, reporting)
+        (writer, Commands { queue: Some(sender), waiting: Arc::default() }, reporting)
     }
 
     /// Commits until it is stopped and nothing waits any more; gives connection and mark back.
@@ -234,9 +258,13 @@ impl Writer {
             true => Some(instance::count_one(&mut transaction).await?),
             false => None,
         };
-        self.hook.iter().for_each(|hook| hook(CommitPoint::Before));
+        if let Some(hook) = &self.hook {
+            hook(CommitPoint::Before).await;
+        }
         transaction.commit().await?;
-        self.hook.iter().for_each(|hook| hook(CommitPoint::After));
+        if let Some(hook) = &self.hook {
+            hook(CommitPoint::After).await;
+        }
         Ok(Transacted { changes, number })
     }
 }

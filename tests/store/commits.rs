@@ -2,53 +2,52 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::task::Poll;
 
 use futures_util::future::join_all;
 use sockerless_lambda::state::{CommitHook, CommitPoint, Renamed, Started, StateError, Store};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::support::{Fixture, at, id, new, options, path};
 
 /// Counts commits, and can hold the writer right before one.
 struct Gate {
     commits: AtomicUsize,
-    shut: Mutex<bool>,
-    opened: Condvar,
+    shut: watch::Sender<bool>,
     reached: Semaphore,
 }
 
 impl Gate {
     fn new() -> Arc<Self> {
-        let (commits, shut, opened) = (AtomicUsize::new(0), Mutex::new(false), Condvar::new());
-        Arc::new(Self { commits, shut, opened, reached: Semaphore::new(0) })
+        Arc::new(Self { commits: AtomicUsize::new(0), shut: watch::Sender::new(false), reached: Semaphore::new(0) })
     }
 
     fn hook(self: &Arc<Self>) -> CommitHook {
         let gate = Arc::clone(self);
-        Arc::new(move |point| match point {
-            CommitPoint::Before => {
+        Arc::new(move |point| {
+            let gate = Arc::clone(&gate);
+            Box::pin(async move {
+                if point == CommitPoint::After {
+                    gate.commits.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
                 gate.reached.add_permits(1);
-                drop(gate.opened.wait_while(gate.shut.lock().unwrap(), |shut| *shut).unwrap());
-            }
-            CommitPoint::After => {
-                gate.commits.fetch_add(1, Ordering::SeqCst);
-            }
+                gate.shut.subscribe().wait_for(|shut| !*shut).await.unwrap();
+            })
         })
     }
 
     fn shut(&self) {
-        *self.shut.lock().unwrap() = true;
+        self.shut.send_replace(true);
         self.reached.forget_permits(usize::MAX >> 3);
     }
 
     fn open(&self) {
-        *self.shut.lock().unwrap() = false;
-        self.opened.notify_all();
+        self.shut.send_replace(false);
     }
 
     /// The writer stands before a commit.

@@ -146,6 +146,19 @@ async fn progress_and_roles_are_remembered() {
 }
 
 #[tokio::test]
+async fn an_epoch_that_was_given_back_is_begun_again() {
+    let fixture = Fixture::new().await;
+    fixture.facts.give_epoch_back().await.unwrap();
+    assert_eq!(fixture.facts.instance().await.unwrap().epoch, 0);
+    assert_eq!(fixture.facts.next_epoch().await.unwrap().epoch, 1);
+    assert_eq!(fixture.facts.next_epoch().await.unwrap().epoch, 2);
+    fixture.facts.give_epoch_back().await.unwrap();
+    let fixture = fixture.crash().await;
+    assert_eq!(fixture.facts.instance().await.unwrap().epoch, 1);
+    assert_eq!(fixture.facts.next_epoch().await.unwrap().epoch, 2);
+}
+
+#[tokio::test]
 async fn epochs_count_up_and_the_first_horizon_stays() {
     let fixture = Fixture::new().await;
     let first = fixture.facts.next_epoch().await.unwrap();

@@ -23,11 +23,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::driver::{Called, Driver};
 use crate::model::{ApiError, Operation, Outcome, Transport};
 use crate::shelf::Shelf;
 use crate::wire::{self, Incoming, Outgoing};
+use crate::witness::{Account, Stage, Witness};
 
 /// The largest body that is read, in bytes. It is more than Lambda takes, so that Lambda's own limits can speak.
 const MAX_BODY_BYTES: usize = 8 * 1_024 * 1_024;
@@ -49,6 +50,10 @@ pub(crate) struct Shared {
     pub(crate) access_key: Option<String>,
     /// Set when the sandbox should end.
     pub(crate) stop: watch::Sender<bool>,
+    pub(crate) clock: Clock,
+    pub(crate) witness: Option<Witness>,
+    /// Calls that reached the model.
+    pub(crate) calls: AtomicU64,
     /// When the last request came, or the last attendant left.
     pub(crate) last_request_ms: AtomicI64,
     pub(crate) attendants: AtomicUsize,
@@ -58,7 +63,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn touch(&self) {
-        self.last_request_ms.store(now_ms(), Ordering::Relaxed);
+        self.last_request_ms.store(self.clock.now_ms(), Ordering::Relaxed);
     }
 
     /// An id for a request that the model never sees.
@@ -161,11 +166,12 @@ async fn answer(shared: &Arc<Shared>, request: http::Request<Body>, reset: &Atom
     }
     match incoming.parse() {
         Ok(request) => {
-            let operation = request.operation();
-            if matches!(operation, Operation::CreateFunction | Operation::UpdateFunctionCode) {
+            if matches!(request.operation(), Operation::CreateFunction | Operation::UpdateFunctionCode) {
                 shared.shelf.refresh(&shared.driver).await;
             }
-            process(shared.driver.call(&request), operation, reset).await
+            let called = shared.driver.call(&request);
+            let account = Account::open(shared, &incoming, &request, &called.reply.request_id);
+            process(shared, called, &account, reset).await
         }
         Err(error) => refuse(&error),
     }
@@ -178,21 +184,29 @@ fn wrong_credentials(shared: &Shared, incoming: &Incoming<'_>) -> Option<ApiErro
 }
 
 /// Waits for the answer if need be, and lets happen to it what the model says.
-async fn process(called: Called, operation: Operation, reset: &AtomicBool) -> Result<Answer, Broken> {
+async fn process(shared: &Shared, called: Called, account: &Account<'_>, reset: &AtomicBool) -> Result<Answer, Broken> {
     let Called { reply, answer } = called;
+    account.tell(Stage::Processed);
     if reply.transport == Transport::Reset {
         reset.store(true, Ordering::Relaxed);
         return Err(Broken);
     }
     let result = match (reply.outcome, answer) {
         (Outcome::Answer(result), _) => result,
-        (Outcome::Later(_), Some(answer)) => answer.await.map_err(|_| Broken)?,
+        (Outcome::Later(_), Some(answer)) => {
+            account.tell(Stage::Waits);
+            answer.await.map_err(|_| Broken)?
+        }
         (Outcome::Later(_), None) | (Outcome::Unprocessed, _) => return Err(Broken),
     };
-    let mut outgoing = Outgoing::answer(operation, &reply.request_id, result);
+    let mut outgoing = Outgoing::answer(account.call.operation, &reply.request_id, result);
     match reply.transport {
         Transport::Whole => {}
-        Transport::Late(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        Transport::Late(ms) => {
+            account.tell(Stage::Waits);
+            let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+            shared.clock.sleep_until(shared.clock.now_ms().saturating_add(ms)).await;
+        }
         Transport::Malformed => outgoing.body = Bytes::from_static(b"{\"malformed\": "),
         Transport::Lost | Transport::Reset => return Err(Broken),
     }

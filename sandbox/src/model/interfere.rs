@@ -11,11 +11,45 @@ pub(super) struct Interference {
     pub(super) error_after: Option<ApiError>,
     pub(super) stale_ms: i64,
     pub(super) duplicate: bool,
-    pub(super) empty_page: bool,
+    pub(super) twice: bool,
+    pub(super) page: Page,
 }
 
-const NONE: Interference =
-    Interference { transport: Transport::Whole, error_after: None, stale_ms: 0, duplicate: false, empty_page: false };
+/// What becomes of a page of log events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    /// It is as it should be.
+    Whole,
+    /// It is empty, and the next one begins where it does.
+    Postponed,
+    /// Its events are left out, and the next one goes on after them.
+    Missing,
+    /// Each event stands there twice.
+    Doubled,
+    /// The last event comes first.
+    Reversed,
+}
+
+impl Page {
+    /// Does it to the events that were found.
+    pub(super) fn spoil<T: Clone>(self, events: &mut Vec<T>) {
+        match self {
+            Self::Whole => {}
+            Self::Postponed | Self::Missing => events.clear(),
+            Self::Doubled => *events = events.iter().flat_map(|event| [event.clone(), event.clone()]).collect(),
+            Self::Reversed => events.reverse(),
+        }
+    }
+}
+
+pub(super) const NONE: Interference = Interference {
+    transport: Transport::Whole,
+    error_after: None,
+    stale_ms: 0,
+    duplicate: false,
+    twice: false,
+    page: Page::Whole,
+};
 
 /// What the faults do to a call.
 pub(super) enum Verdict {
@@ -46,6 +80,13 @@ impl Active {
         &self.faults
     }
 
+    /// What is added to the delivery of a log line that is written now.
+    pub(super) fn log_delay_ms(&mut self, now: i64) -> i64 {
+        let age = now.saturating_sub(*self.since.get_or_insert(now));
+        let holds = self.faults.log_delay_for_ms.is_none_or(|limit| age < limit);
+        if holds { self.faults.log_delay_ms.max(0) } else { 0 }
+    }
+
     /// Counts the call for every rule that fits it; the first that holds decides.
     pub(super) fn judge(&mut self, now: i64, operation: Operation, resource: Option<&str>, rng: &mut Rng) -> Verdict {
         let age = now.saturating_sub(*self.since.get_or_insert(now));
@@ -70,6 +111,7 @@ impl Active {
 
 fn apply(kind: &FaultKind, operation: Operation) -> Verdict {
     let service = operation.service();
+    let page = |page| Verdict::Process(Interference { page, ..NONE });
     let transport = |transport| Verdict::Process(Interference { transport, ..NONE });
     match kind {
         FaultKind::Throttle { retry_after_s } => Verdict::Refuse(ApiError::throttled(service, *retry_after_s)),
@@ -90,7 +132,11 @@ fn apply(kind: &FaultKind, operation: Operation) -> Verdict {
         FaultKind::MalformedBody => transport(Transport::Malformed),
         FaultKind::Stale { ms } => Verdict::Process(Interference { stale_ms: (*ms).max(0), ..NONE }),
         FaultKind::DuplicateDelivery => Verdict::Process(Interference { duplicate: true, ..NONE }),
-        FaultKind::EmptyPage => Verdict::Process(Interference { empty_page: true, ..NONE }),
+        FaultKind::Twice => Verdict::Process(Interference { twice: true, ..NONE }),
+        FaultKind::EmptyPage => page(Page::Postponed),
+        FaultKind::MissingEvents => page(Page::Missing),
+        FaultKind::DoubledEvents => page(Page::Doubled),
+        FaultKind::ReversedEvents => page(Page::Reversed),
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::api::{ApiError, Response};
+use super::interfere::Page;
 use super::logs::{EVENT_OVERHEAD_BYTES, Event, Group, Key, Logs, invalid, no_stream};
 use super::logs_api::{
     FilterLogEvents, FilterLogEventsResponse, FilteredLogEvent, GetLogEvents, GetLogEventsResponse, OutputLogEvent,
@@ -80,7 +81,7 @@ type Source<'a> = Box<dyn Iterator<Item = (Key, &'a Event)> + 'a>;
 
 impl Logs {
     /// `seen`: events that were delivered later are not there yet.
-    pub(super) fn get_events(&self, seen: i64, shape: &GetLogEvents, empty: bool) -> Result<Response, ApiError> {
+    pub(super) fn get_events(&self, seen: i64, shape: &GetLogEvents, spoilt: Page) -> Result<Response, ApiError> {
         let group = self.group(shape.group())?;
         let stream = group.streams.get(shape.log_stream_name.as_str()).filter(|stream| stream.visible_at <= seen);
         let stream = stream.ok_or_else(no_stream)?;
@@ -92,7 +93,7 @@ impl Logs {
             None if shape.start_from_head => Cursor::Forward(FIRST),
             None => Cursor::Backward(LAST),
         };
-        let range = keys(cursor, start, end).filter(|_| !empty);
+        let range = keys(cursor, start, end).filter(|_| spoilt != Page::Postponed);
         let keys = range.into_iter().flat_map(|range| stream.keys.range(range));
         let visible =
             |key: &Key| group.events.get(key).filter(|event| event.visible_at <= seen).map(|event| (*key, event));
@@ -117,8 +118,10 @@ impl Logs {
             message: Arc::clone(&event.message),
             ingestion_time: event.visible_at,
         });
+        let mut events = events.collect();
+        spoilt.spoil(&mut events);
         Ok(Response::LogEvents(GetLogEventsResponse {
-            events: events.collect(),
+            events,
             next_forward_token: Cursor::Forward(forward).token(),
             next_backward_token: Cursor::Backward(backward).token(),
         }))
@@ -130,7 +133,7 @@ impl Logs {
         seen: i64,
         scan: usize,
         shape: &FilterLogEvents,
-        empty: bool,
+        spoilt: Page,
     ) -> Result<Response, ApiError> {
         let group = self.group(shape.group())?;
         let limit = page_limit(shape.limit)?;
@@ -146,10 +149,11 @@ impl Logs {
         };
         let source = group.source(seen, scan, shape, cursor, keys(cursor, start, end))?;
         let mut page = Search { events: Vec::new(), bytes: 0, next: None };
-        if empty {
+        if spoilt == Page::Postponed {
             page.next = Some(cursor);
         } else {
             page.run(source, seen, (limit, scan.max(1)), &pattern, cursor);
+            spoilt.spoil(&mut page.events);
         }
         Ok(Response::FilteredEvents(FilterLogEventsResponse {
             events: page.events,

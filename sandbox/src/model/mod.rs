@@ -108,11 +108,29 @@ impl Model {
         Reply { request_id, outcome, transport }
     }
 
+    /// Takes a call of somebody behind the caller's back: no fault meets it, no quota, and it is not counted.
+    ///
+    /// # Errors
+    /// AWS's; an invocation has no answer here and is a `NotImplemented`.
+    pub fn operate(&mut self, now_ms: i64, request: &Request) -> Result<Response, ApiError> {
+        self.pass_time(now_ms);
+        let request_id = self.rng.uuid();
+        match self.carry_out(request, &request_id, &interfere::NONE) {
+            Outcome::Answer(result) => result,
+            Outcome::Later(_) | Outcome::Unprocessed => {
+                Err(ApiError::new(501, "NotImplemented", "Invocations are answered over a connection only."))
+            }
+        }
+    }
+
     fn process(&mut self, request: &Request, id: &str, interference: &Interference) -> (Outcome, Transport) {
         if self.settings.quotas.enforced
             && let Err(refused) = self.buckets.take(request.operation(), self.now)
         {
             return (Outcome::Answer(Err(refused)), Transport::Whole);
+        }
+        if interference.twice {
+            drop(self.carry_out(request, id, interference));
         }
         let outcome = self.carry_out(request, id, interference);
         // The caller is told of a failure, and what was begun goes on.
@@ -151,10 +169,10 @@ impl Model {
                 let visible_at = self.delivery_time();
                 self.logs.put_events(self.now, visible_at, shape)
             }
-            Request::GetLogEvents(shape) => self.logs.get_events(seen, shape, interference.empty_page),
+            Request::GetLogEvents(shape) => self.logs.get_events(seen, shape, interference.page),
             Request::FilterLogEvents(shape) => {
                 let scan = self.settings.quotas.filter_scan_events;
-                self.logs.filter_events(seen, scan, shape, interference.empty_page)
+                self.logs.filter_events(seen, scan, shape, interference.page)
             }
         })
     }
@@ -188,7 +206,7 @@ impl Model {
     /// When something that is written to the logs now can be read.
     fn delivery_time(&mut self) -> i64 {
         let delay = self.sample(self.settings.timing.log_delivery);
-        self.now.saturating_add(delay).saturating_add(self.faults.faults().log_delay_ms.max(0))
+        self.now.saturating_add(delay).saturating_add(self.faults.log_delay_ms(self.now))
     }
 
     fn sample(&mut self, span: crate::settings::Span) -> i64 {

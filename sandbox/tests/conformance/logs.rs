@@ -16,7 +16,7 @@ fn event(timestamp: i64, message: &str) -> InputLogEvent {
 async fn filled(settings: Settings) -> (Aws, i64) {
     let aws = Aws::start(settings).await;
     aws.logs.create_log_group().log_group_name(GROUP).send().await.unwrap();
-    let now = sockerless_sandbox::clock::now_ms();
+    let now = sockerless_sandbox::clock::Clock::real().now_ms();
     for (stream, word) in [("a", "START"), ("b", "REPORT")] {
         aws.logs.create_log_stream().log_group_name(GROUP).log_stream_name(stream).send().await.unwrap();
         let events = (0..5).map(|n| event(now - 10 + n, &format!("{word} RequestId: {n}"))).collect();

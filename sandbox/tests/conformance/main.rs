@@ -7,6 +7,7 @@ mod faults;
 mod functions;
 mod invoke;
 mod logs;
+mod seams;
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::programs::{Plot, Programs};
 use crate::reconciler::absorb::Outcome;
 use crate::state::model::life::{self, Life};
-use crate::state::model::{Cause, Container, ContainerId, Exit, RestartPolicy, Run, RunPhase, Status};
+use crate::state::model::{Cause, Container, ContainerId, Exit, Protocol, RestartPolicy, Run, RunPhase, Status};
 
 /// What the user has been told is recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -142,8 +142,8 @@ impl Ledger {
             Cause::Unknown if ran.iter().any(|ran| ran.plot != Plot::Error) && !self.logs_unreliable => {
                 Err(format!("the log has the end of {ran:?}"))
             }
-            // Nobody can read the answer.
-            Cause::FunctionError if self.cut.contains(&(container.id, no)) => Ok(()),
+            // Nobody can read the answer of a native function's failure.
+            Cause::FunctionError if protocol == Protocol::Native && self.cut.contains(&(container.id, no)) => Ok(()),
             Cause::Cancelled | Cause::NeverRan | Cause::Unknown => Ok(()),
             cause => {
                 let mut truths = ran.iter().flat_map(|ran| ran.plot.truths(protocol));

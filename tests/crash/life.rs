@@ -1,0 +1,224 @@
+//! One life of a daemon: the real store on a real file, the real reconciler, the real SDK. It ends at once, wherever it is.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sockerless_lambda::aws::{CallHook, CallPoint, Cloud, CloudSeams, CloudSettings, HookedCall};
+use sockerless_lambda::clock::Clock;
+use sockerless_lambda::config::{Config, DockerApi, LogFormat};
+use sockerless_lambda::health::Health;
+use sockerless_lambda::reconciler::{Reconciler, ReconcilerParts};
+use sockerless_lambda::state::model::{Architecture, InvocationKind, Protocol, UnknownOutcome};
+use sockerless_lambda::state::{CommitHook, Facts, Reader, StateError, Store, StoreOptions, Wishes};
+use sockerless_sandbox::model::Operation;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::{Ledger, key_of};
+use super::rest::Rest;
+
+/// The database's name in its directory.
+pub(crate) const DATABASE: &str = "state.db";
+/// The region of everything.
+pub(crate) const REGION: &str = "us-east-1";
+/// The functions' role.
+pub(crate) const ROLE: &str = "arn:aws:iam::000000000000:role/functions";
+/// The log group of all functions and claims.
+pub(crate) const LOG_GROUP: &str = "/sockerless/lambda";
+/// The beginning of all function names.
+pub(crate) const PREFIX: &str = "skls";
+/// Time between two sweeps: a pass.
+pub(crate) const SWEEP: Duration = Duration::from_secs(20);
+/// How long an orphan is seen before it is deleted.
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
+
+/// What all lives of a plan share.
+#[derive(Clone)]
+pub(crate) struct Around {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) rest: Arc<Rest>,
+    /// The daemons' clock.
+    pub(crate) clock: Clock,
+    /// AWS's.
+    pub(crate) aws_clock: sockerless_sandbox::clock::Clock,
+    /// Where AWS is.
+    pub(crate) endpoint: String,
+}
+
+/// A daemon that runs.
+pub(crate) struct Life {
+    pub(crate) number: u32,
+    pub(crate) facts: Facts,
+    pub(crate) reader: Reader,
+    pub(crate) wishes: Wishes,
+    pub(crate) health: Health,
+    directory: TempDir,
+    store: Store,
+    controller: JoinHandle<()>,
+}
+
+impl Life {
+    /// Starts a daemon on the database in a directory. `look` is told the facts before anything happens to them.
+    pub(crate) async fn begin(
+        around: &Around,
+        number: u32,
+        directory: TempDir,
+        adopt: bool,
+    ) -> Result<Self, StateError> {
+        let options = StoreOptions { path: directory.path().join(DATABASE), read_only: false };
+        let store = Store::open_with(&options, Some(commit_hook(around, number))).await?;
+        let (facts, reader, wishes, health) = (store.facts(), store.reader(), store.wishes(), Health::default());
+        around.rest.born(number, facts.clone());
+        let settings = CloudSettings {
+            region: REGION.to_owned(),
+            endpoint_url: Some(around.endpoint.clone()),
+            static_credentials: Some((key_of(number), "secret".to_owned())),
+            api_share: 1.0,
+        };
+        let seams = CloudSeams { clock: around.clock.clone(), hook: Some(call_hook(around, number)) };
+        let reconciler = Reconciler::new(ReconcilerParts {
+            facts: facts.clone(),
+            reader: reader.clone(),
+            cloud: Cloud::connect_with(&settings, seams).await,
+            clock: around.clock.clone(),
+            health: health.clone(),
+            config: Arc::new(config(adopt)),
+        });
+        let controller = tokio::spawn(reconciler.run(CancellationToken::new(), Duration::ZERO));
+        Ok(Self { number, facts, reader, wishes, health, directory, store, controller })
+    }
+
+    /// Ends it as `kill -9` does. Gives its files as they are now: what is still open stays behind with the dead.
+    pub(crate) async fn end(self, around: &Around) -> TempDir {
+        around.ledger.kill(self.number);
+        let files = copy_of(self.directory.path());
+        around.rest.dies(self.number);
+        self.controller.abort();
+        // It was told to end; that it did is all that matters.
+        let _ = self.controller.await;
+        drop(self.store);
+        files
+    }
+
+    /// The database as it is now, in another place.
+    pub(crate) fn copy(&self) -> TempDir {
+        copy_of(self.directory.path())
+    }
+}
+
+/// A copy of a database's files, as a killed process leaves them.
+pub(crate) fn copy_of(from: &Path) -> TempDir {
+    let to = directory();
+    for suffix in ["", "-wal"] {
+        let name = format!("{DATABASE}{suffix}");
+        let path = from.join(&name);
+        if path.exists() {
+            std::fs::copy(path, to.path().join(name)).unwrap();
+        }
+    }
+    to
+}
+
+/// A directory of our own, in memory where that is possible: the plans try commits, not disks.
+pub(crate) fn directory() -> TempDir {
+    let shared_memory = Path::new("/dev/shm");
+    if shared_memory.is_dir() { tempfile::tempdir_in(shared_memory) } else { tempfile::tempdir() }.unwrap()
+}
+
+type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Whoever is dead stays where it is.
+async fn stop_if_dead(ledger: &Ledger, life: u32) {
+    if ledger.is_dead(life) {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn commit_hook(around: &Around, life: u32) -> CommitHook {
+    let Around { ledger, aws_clock, .. } = around.clone();
+    Arc::new(move |point| -> Pause {
+        let (ledger, aws_clock) = (Arc::clone(&ledger), aws_clock.clone());
+        Box::pin(async move {
+            stop_if_dead(&ledger, life).await;
+            ledger.commits(life, point, aws_clock.now_ms());
+            stop_if_dead(&ledger, life).await;
+        })
+    })
+}
+
+fn call_hook(around: &Around, life: u32) -> CallHook {
+    let Around { ledger, rest, aws_clock, .. } = around.clone();
+    Arc::new(move |call: HookedCall| -> Pause {
+        let (ledger, rest, aws_clock) = (Arc::clone(&ledger), Arc::clone(&rest), aws_clock.clone());
+        Box::pin(async move {
+            let operation = operation(call.operation);
+            stop_if_dead(&ledger, life).await;
+            match call.point {
+                CallPoint::Before => {
+                    let nth = ledger.sends(life, operation, aws_clock.now_ms());
+                    rest.sends(life, operation, &call.subject, nth);
+                }
+                CallPoint::After => {
+                    if let Some(nth) = rest.knows(life, operation, &call.subject) {
+                        ledger.answered(life, operation, nth, aws_clock.now_ms());
+                    }
+                }
+            }
+            stop_if_dead(&ledger, life).await;
+        })
+    })
+}
+
+/// The operation that the daemon calls so.
+fn operation(words: &str) -> Operation {
+    match words {
+        "put event invoke config" => Operation::PutFunctionEventInvokeConfig,
+        "untag" => Operation::UntagResource,
+        words => {
+            let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+            let name: String = words.split(' ').map(capital).collect();
+            Operation::parse(&name).unwrap_or_else(|| panic!("{words} is no operation"))
+        }
+    }
+}
+
+fn config(adopt: bool) -> Config {
+    Config {
+        region: REGION.to_owned(),
+        role_arn: ROLE.to_owned(),
+        log_group: LOG_GROUP.to_owned(),
+        log_retention_days: None,
+        memory_size: 128,
+        timeout: 10,
+        subnet_ids: Vec::new(),
+        security_group_ids: Vec::new(),
+        architecture: Architecture::X86_64,
+        ephemeral_storage: 512,
+        invocation_type: InvocationKind::RequestResponse,
+        event_age: 60,
+        protocol: Protocol::Bootstrap,
+        unknown_outcome: UnknownOutcome::Fail,
+        image_registry: None,
+        max_running: 10,
+        api_share: 1.0,
+        function_prefix: PREFIX.to_owned(),
+        endpoint_url: None,
+        docker_api: DockerApi::Compatible,
+        listen: Vec::new(),
+        tls: None,
+        sandbox_images: Vec::new(),
+        database: DATABASE.into(),
+        metrics_listen: None,
+        log_level: "info".to_owned(),
+        log_format: LogFormat::Text,
+        resync_interval: SWEEP,
+        gc_interval: SWEEP,
+        gc_grace: GRACE,
+        drain_timeout: Duration::ZERO,
+        sandbox: true,
+        adopt,
+    }
+}

@@ -1,0 +1,34 @@
+//! Every crash point, every fault, both kinds of invocation: each scenario is played once undisturbed, which numbers all
+//! calls of AWS and all commits, and then once for each point and each thing that can happen there.
+//!
+//! A plan's name says what it is: `SCENARIO/INVOCATION/POINT/DISTURBANCE`. `SOCKERLESS_CRASH_PLANS=TEXT` plays those whose
+//! name has the text in it.
+
+#![cfg(feature = "sandbox")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod acts;
+mod end;
+mod history;
+mod ledger;
+mod life;
+mod play;
+mod points;
+mod programs;
+mod report;
+mod rest;
+mod sabotage;
+mod scenario;
+mod scenarios;
+mod stage;
+mod verdict;
+
+/// Log lines may be so late, in milliseconds, and a run's outcome is still known.
+const DELIVERY_MS: u64 = 120_000;
+
+#[test]
+fn every_plan_ends_as_it_should() {
+    let report = report::play(&report::Choice::of_environment());
+    println!("{report}");
+    assert!(report.failed.is_empty(), "{} plans failed", report.failed.len());
+}

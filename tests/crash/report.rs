@@ -1,0 +1,229 @@
+//! All plans, side by side, and what came of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sockerless_lambda::state::model::InvocationKind;
+use sockerless_lambda::state::{Store, StoreOptions};
+use tempfile::TempDir;
+
+use super::life;
+use super::play::{self, Outcome};
+use super::points::{Disturbance, Numbers, Plan, invocation_name};
+use super::scenario::Scenario;
+use super::scenarios;
+use super::verdict::Played;
+
+/// So many plans a processor are played at a time: each waits now and then for its store's own threads.
+const PER_PROCESSOR: usize = 3;
+/// How often the undisturbed run is played.
+const REHEARSALS: usize = 3;
+/// How often a plan is tried whose point is a commit that not every run has.
+const TRIES: usize = 6;
+/// So many failures are told with everything that happened.
+const TOLD: usize = 5;
+
+/// Which plans are played.
+#[derive(Clone, Debug)]
+pub(crate) enum Choice {
+    /// Every one.
+    All,
+    /// One of so many.
+    Sample(usize),
+    /// Those with this text in their name.
+    Named(String),
+}
+
+impl Choice {
+    /// What the environment asks for.
+    #[expect(clippy::disallowed_methods, reason = "a test has no configuration")]
+    pub(crate) fn of_environment() -> Self {
+        match std::env::var("SOCKERLESS_CRASH_PLANS").as_deref() {
+            Ok("all") => Self::All,
+            Ok(text) => text.parse().map_or_else(|_| Self::Named(text.to_owned()), Self::Sample),
+            Err(_) => Self::All,
+        }
+    }
+
+    /// Whether any plan of a scenario can be chosen.
+    fn may_take(&self, (scenario, invocation): &Piece) -> bool {
+        let beginning = format!("{}/{}/", scenario.name, invocation_name(*invocation));
+        match self {
+            Self::All | Self::Sample(_) => true,
+            Self::Named(text) => !text.contains('/') || text.starts_with(&beginning) || beginning.contains(text),
+        }
+    }
+
+    fn takes(&self, index: usize, plan: &Plan) -> bool {
+        match self {
+            Self::All => true,
+            Self::Sample(of) => index.is_multiple_of(*of),
+            Self::Named(text) => plan.to_string().contains(text),
+        }
+    }
+}
+
+/// What came of the plans.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    plans: BTreeSet<String>,
+    /// By name: why.
+    pub(crate) failed: BTreeMap<String, String>,
+    kills: usize,
+    same: usize,
+    unknown_that_ran: usize,
+    unknown_that_never_ran: usize,
+    refused: usize,
+    /// Plans whose point was not met: they do not count.
+    pub(crate) not_reached: Vec<String>,
+    took: Duration,
+}
+
+/// Ends with the line `plans: N, failed: N`.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (told, (name, why)) in self.failed.iter().enumerate() {
+            let why = if told < TOLD { why.as_str() } else { why.lines().next().unwrap_or_default() };
+            writeln!(f, "FAILED {name}: {why}")?;
+        }
+        let plans = self.plans.len();
+        let (kills, faults, missed) = (self.kills, plans - self.kills, self.not_reached.len());
+        writeln!(f, "kills: {kills}, faults: {faults}, points not met: {missed}, seconds: {}", self.took.as_secs())?;
+        writeln!(
+            f,
+            "as undisturbed: {}, unknown that ran: {}, unknown that never ran: {}, refused for want of a right: {}",
+            self.same, self.unknown_that_ran, self.unknown_that_never_ran, self.refused
+        )?;
+        write!(f, "plans: {plans}, failed: {}", self.failed.len())
+    }
+}
+
+/// A scenario with one kind of invocation.
+type Piece = (Scenario, InvocationKind);
+
+/// Plays the plans that are chosen.
+pub(crate) fn play(choice: &Choice) -> Report {
+    let begun = now();
+    let files = unused_database();
+    let kinds = [InvocationKind::RequestResponse, InvocationKind::Event];
+    let pieces = scenarios::all().into_iter().flat_map(|scenario| kinds.map(|kind| (scenario.clone(), kind)));
+    let pieces: Vec<Piece> = pieces.filter(|piece| choice.may_take(piece)).collect();
+    let told = side_by_side(&pieces, |piece| undisturbed(piece, &files));
+    let mut report = Report::default();
+    let mut plans = Vec::new();
+    for ((scenario, invocation), told) in pieces.iter().zip(&told) {
+        match told {
+            Ok((played, numbers)) => {
+                let all = numbers.plans(scenario.name, *invocation);
+                plans.extend(all.into_iter().map(|plan| (plan, scenario, played)));
+            }
+            Err(why) => {
+                let name = format!("{}/{}/undisturbed", scenario.name, invocation_name(*invocation));
+                report.failed.insert(name, why.clone());
+            }
+        }
+    }
+    let chosen = plans.into_iter().enumerate().filter(|(index, (plan, ..))| choice.takes(*index, plan));
+    let chosen: Vec<_> = chosen.map(|(_, plan)| plan).collect();
+    let outcomes = side_by_side(&chosen, |(plan, scenario, told)| disturbed(plan, scenario, told, &files));
+    for ((plan, ..), outcome) in chosen.iter().zip(outcomes) {
+        report.count(plan, outcome);
+    }
+    report.took = begun.elapsed();
+    report
+}
+
+/// The undisturbed run, several times: each must end the same way. As many commits are numbered as every run has.
+fn undisturbed((scenario, invocation): &Piece, files: &TempDir) -> Result<(Played, Numbers), String> {
+    let mut told: Option<(Played, Numbers)> = None;
+    for _ in 0..REHEARSALS {
+        let before = told.as_ref().map(|(played, _)| played);
+        let piece = play::Piece { scenario, invocation: *invocation, plan: None, told: before, sabotage: None };
+        let Outcome::Played(played, numbers) = play::perform(piece, life::copy_of(files.path()))? else {
+            return Err("without a plan there is no point to reach".to_owned());
+        };
+        told = Some(match told {
+            None => (*played, numbers),
+            Some((first, so_far)) => (first, so_far.common(&numbers)),
+        });
+    }
+    told.ok_or_else(|| "it was never played".to_owned())
+}
+
+/// The run with the plan's disturbance, as often as it takes to come to its point.
+fn disturbed(plan: &Plan, scenario: &Scenario, told: &Played, files: &TempDir) -> Result<Outcome, String> {
+    for _ in 0..TRIES {
+        let (invocation, plan, told) = (plan.invocation, Some(plan), Some(told));
+        let piece = play::Piece { scenario, invocation, plan, told, sabotage: None };
+        let outcome = play::perform(piece, life::copy_of(files.path()))?;
+        if matches!(outcome, Outcome::Played(..)) {
+            return Ok(outcome);
+        }
+    }
+    Ok(Outcome::NotReached)
+}
+
+impl Report {
+    fn count(&mut self, plan: &Plan, outcome: Result<Outcome, String>) {
+        if matches!(outcome, Ok(Outcome::NotReached)) {
+            self.not_reached.push(plan.to_string());
+            return;
+        }
+        assert!(self.plans.insert(plan.to_string()), "two plans are called {plan}");
+        self.kills += usize::from(matches!(plan.disturbance, Disturbance::Kill(_)));
+        match outcome {
+            Ok(Outcome::NotReached) => {}
+            Ok(Outcome::Played(played, _)) => {
+                let unknown = played.unknown_that_ran + played.unknown_that_never_ran;
+                self.same += usize::from(unknown + played.refused == 0);
+                self.unknown_that_ran += played.unknown_that_ran;
+                self.unknown_that_never_ran += played.unknown_that_never_ran;
+                self.refused += played.refused;
+            }
+            Err(why) => {
+                self.failed.insert(plan.to_string(), why);
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long the plans take is told, and nothing depends on it")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Works on all, several at a time; the results come in the same order.
+pub(crate) fn side_by_side<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(all.len())));
+    let workers = thread::available_parallelism().map_or(1, usize::from) * PER_PROCESSOR;
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = all.get(index) else { return };
+                    let result = work(item);
+                    done.lock().unwrap().push((index, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap();
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// A database that no daemon has used yet: how one is made is tried elsewhere.
+pub(crate) fn unused_database() -> TempDir {
+    let files = life::directory();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = StoreOptions { path: files.path().join(life::DATABASE), read_only: false };
+        Store::open(&options).await.unwrap().close().await.unwrap();
+    });
+    files
+}

@@ -1,0 +1,230 @@
+//! What must hold after every plan, and in what a disturbed run may differ from the undisturbed one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use sockerless_lambda::clock::Timestamp;
+use sockerless_lambda::state::model::{Cause, InvocationKind};
+use sockerless_sandbox::faults::FaultKind;
+use sockerless_sandbox::model::{Operation, Service};
+
+use super::acts::Users;
+use super::end::{End, View};
+use super::history::Ending;
+use super::life::LOG_GROUP;
+use super::points::{Disturbance, Plan};
+use super::scenario::Scenario;
+use super::stage::{Broken, Stage};
+
+/// How a run of a scenario went.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Played {
+    pub(crate) end: End,
+    pub(crate) endings: BTreeMap<(String, u64), Ending>,
+    /// Outcomes that nobody could know, of runs that took place.
+    pub(crate) unknown_that_ran: usize,
+    /// Outcomes that nobody could know, of runs that never took place.
+    pub(crate) unknown_that_never_ran: usize,
+    /// Somebody had no right, and the container's end says so.
+    pub(crate) refused: usize,
+}
+
+/// All that is needed to judge.
+pub(crate) struct Judge<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) users: &'a Users,
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) plan: Option<&'a Plan>,
+    /// Functions of others, as they were made.
+    pub(crate) foreign: &'a BTreeMap<String, Value>,
+}
+
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+impl Judge<'_> {
+    /// What must hold of every run.
+    pub(crate) fn safety(&self) -> Result<(), Broken> {
+        self.nothing_foreign_is_touched()?;
+        self.nothing_runs_twice()
+    }
+
+    fn nothing_foreign_is_touched(&self) -> Result<(), Broken> {
+        let ours = format!("{}-{}-", super::life::PREFIX, self.stage.instance);
+        for call in self.stage.around.ledger.journal_from(0).iter().filter(|call| call.operation.mutates()) {
+            let resource = call.resource.as_deref().unwrap_or_default();
+            let by_whom = || format!("{} of {resource} by a daemon that has lost its claim", call.operation.name());
+            ensure(!self.stage.is_disowned(call.life), by_whom)?;
+            let own = match call.operation.service() {
+                Service::Logs => resource == LOG_GROUP,
+                // A name that is taken is found out by trying.
+                Service::Lambda if call.operation == Operation::CreateFunction => resource.starts_with(&ours),
+                Service::Lambda => resource.starts_with(&ours) && !self.foreign.contains_key(resource),
+            };
+            ensure(own, || format!("{} of {resource}, which is not ours", call.operation.name()))?;
+        }
+        let functions = self.stage.functions();
+        for (name, settings) in self.foreign {
+            ensure(functions.get(name) == Some(settings), || format!("{name}, which is not ours, is changed or gone"))?;
+        }
+        Ok(())
+    }
+
+    fn nothing_runs_twice(&self) -> Result<(), Broken> {
+        let mut by_token: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for invocation in self.stage.sandbox.state().invocations {
+            let known = !self.foreign.contains_key(&invocation.function);
+            ensure(known, || format!("{}, which is not ours, is invoked", invocation.function))?;
+            let token = invocation.token.ok_or("an invocation without a token")?;
+            by_token.entry(token).or_default().insert(invocation.request_id);
+        }
+        for (token, taken) in &by_token {
+            ensure(taken.len() == 1, || {
+                format!("Lambda has taken {} invocations with the token {token}", taken.len())
+            })?;
+        }
+        for (name, starts) in &self.users.starts {
+            let taken = self.stage.taken(&self.users.id(name).to_string()).len();
+            let wanted = usize::try_from(*starts).unwrap_or(usize::MAX);
+            ensure(taken <= wanted, || {
+                format!("{name}: {wanted} runs are wanted, Lambda has taken {taken} invocations")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Compares with the undisturbed run.
+    pub(crate) fn compare(&self, as_told: &Played, mut now: Played) -> Result<Played, Broken> {
+        let mut excused = BTreeSet::new();
+        for ((name, run), ending) in &now.endings {
+            let told = as_told.endings.get(&(name.clone(), *run));
+            let same = |told: &Ending| (told.code, told.cause) == (ending.code, ending.cause);
+            if told.is_some_and(|told| same(told) || told.cause == Cause::Unknown) {
+                continue;
+            }
+            if told.is_none() && self.may_have_ended(name, ending, as_told) {
+                continue;
+            }
+            excused.insert(name.clone());
+            match ending.cause {
+                Cause::Unknown => {
+                    if self.unknown(name, *run, ending)? {
+                        now.unknown_that_ran += 1;
+                    } else {
+                        now.unknown_that_never_ran += 1;
+                    }
+                }
+                Cause::NeverRan if self.is_forbidden() => now.refused += 1,
+                // What the user started again after a refusal is another run.
+                _ if self.is_forbidden() && as_told.endings.values().any(same) => {}
+                _ => return Err(format!("run {run} of {name} ends with {ending:?}, undisturbed with {told:?}")),
+            }
+        }
+        self.same_views(&as_told.end, &now, &excused)?;
+        self.same_in_aws(&as_told.end, &now, &excused)?;
+        Ok(now)
+    }
+
+    /// Of a container that is gone in the end, the undisturbed run may have shown less.
+    fn may_have_ended(&self, name: &str, ending: &Ending, as_told: &Played) -> bool {
+        let Some(View { state, exit: Some((code, ..)), .. }) = as_told.end.containers.get(name) else { return false };
+        state == "gone" && (*code == ending.code || removed_early(&as_told.end, name) && ending.cause == Cause::Exited)
+    }
+
+    fn is_event(&self, name: &str) -> bool {
+        let rows = &self.stage.rows;
+        rows.iter().any(|row| row.name == name && row.spec.config.function.invocation == InvocationKind::Event)
+    }
+
+    fn is_forbidden(&self) -> bool {
+        matches!(self.plan.map(|plan| &plan.disturbance), Some(Disturbance::Fault(FaultKind::AccessDenied)))
+    }
+
+    /// Whether a run whose outcome is called unknown took place; an error if its outcome could be known.
+    fn unknown(&self, name: &str, run: u64, ending: &Ending) -> Result<bool, Broken> {
+        let history = &self.stage.history;
+        let Some((issued_at, token)) = &ending.issued else {
+            return Err(format!("run {run} of {name} was never issued and is called unknown"));
+        };
+        let struck = self.stage.around.ledger.struck_ms().map(|ms| Timestamp::from_millis(ms + self.stage.skew_ms));
+        let within = match (self.plan.map(|plan| &plan.disturbance), &history.open_at_the_cut) {
+            (Some(Disturbance::Kill(_)), Some(open)) => open.contains(&(name.to_owned(), run)),
+            (Some(Disturbance::Fault(_)), _) => struck.is_some_and(|struck| *issued_at <= struck),
+            (Some(Disturbance::Weather(_)), _) => true,
+            _ => false,
+        };
+        // Nobody has ever learned that this role writes no logs, so an Event was tried.
+        let within = within || self.scenario.logs_withheld && self.is_event(name);
+        ensure(within, || {
+            format!("run {run} of {name} is called unknown, and nothing came between its intent and its end")
+        })?;
+        let invocations = self.stage.sandbox.state().invocations;
+        let ran = invocations.iter().any(|invocation| invocation.token.as_ref() == Some(token));
+        ensure(!ran || self.is_log_withheld(), || {
+            format!("run {run} of {name} is called unknown, and the log has its end")
+        })?;
+        Ok(ran)
+    }
+
+    fn is_log_withheld(&self) -> bool {
+        let too_late = i64::try_from(super::DELIVERY_MS).unwrap_or(i64::MAX);
+        let by_plan = |plan: &Plan| match &plan.disturbance {
+            Disturbance::Weather(faults) => faults.log_delay_ms > too_late,
+            _ => false,
+        };
+        self.scenario.logs_withheld || self.plan.is_some_and(by_plan)
+    }
+
+    /// As clients see it. What was excused by its end may have another exit code, and one more start.
+    fn same_views(&self, as_told: &End, now: &Played, excused: &BTreeSet<String>) -> Result<(), Broken> {
+        for (name, told) in &as_told.containers {
+            let view = now.end.containers.get(name);
+            let same = view == Some(told);
+            let state = view.is_some_and(|view| view.state == told.state);
+            let failed = self.is_forbidden() && view.is_some_and(|view| view.failure.is_some());
+            let excuse = (excused.contains(name) && state) || failed;
+            ensure(same || excuse, || format!("{name} is {view:?}, undisturbed {told:?}"))?;
+        }
+        ensure(now.end.containers.len() == as_told.containers.len(), || "there are other containers".to_owned())?;
+        for (name, told) in &as_told.events {
+            let early = removed_early(as_told, name);
+            let plain = |events: &[String]| -> Vec<String> {
+                let actions = events.iter().map(|event| event.split(':').next().unwrap_or_default().to_owned());
+                // Whether something ends before it is removed by force is a matter of time.
+                actions.filter(|action| !early || action != "die").collect()
+            };
+            let events = now.end.events.get(name).map(Vec::as_slice).unwrap_or_default();
+            let same = plain(events) == plain(told) || excused.contains(name);
+            ensure(same, || format!("{name} has the events {events:?}, undisturbed {told:?}"))?;
+        }
+        Ok(())
+    }
+
+    fn same_in_aws(&self, told: &End, now: &Played, excused: &BTreeSet<String>) -> Result<(), Broken> {
+        let failed: Vec<String> = (now.end.containers.iter())
+            .filter(|(_, view)| self.is_forbidden() && view.failure.is_some())
+            .map(|(name, _)| self.stage.function_name(&self.users.id(name).to_string()))
+            .collect();
+        let names: BTreeSet<&String> = told.functions.keys().chain(now.end.functions.keys()).collect();
+        for name in names {
+            let (told, now) = (told.functions.get(name), now.end.functions.get(name));
+            let same = told == now || failed.contains(name);
+            ensure(same, || format!("the function {name} is {now:?}, undisturbed {told:?}"))?;
+        }
+        ensure(now.end.claims == told.claims, || format!("{} claims, undisturbed {}", now.end.claims, told.claims))?;
+        for (name, told) in &told.taken {
+            let taken = now.end.taken.get(name).copied().unwrap_or_default();
+            // Whether something runs before it is removed by force is a matter of time.
+            let is_gone = now.end.containers.get(name).is_some_and(|view| view.state == "gone");
+            let fits = if excused.contains(name) { taken <= *told } else { taken == *told } || is_gone;
+            ensure(fits, || format!("{name}: Lambda has taken {taken} invocations, undisturbed {told}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a container was removed before it had ended.
+fn removed_early(end: &End, name: &str) -> bool {
+    end.events.get(name).is_some_and(|events| !events.iter().any(|event| event.starts_with("die")))
+}
