@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # with-daemon.sh COMMAND…: runs a command with DOCKER_HOST set to a daemon on a sandbox of its own. Fails if the command
 # fails, or if a function is left in the sandbox once all containers are removed. CLI_PLUGINS: a folder of plug-ins for
-# the docker CLI.
+# the docker CLI; DAEMON_ARGS: more arguments for the daemon.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -14,6 +14,10 @@ export SHARED
 export XDG_STATE_HOME="$state" DOCKER_CONFIG="$state/docker"
 unset DOCKER_CONTEXT DOCKER_TLS_VERIFY DOCKER_CERT_PATH
 
+sandbox() {
+    sed 's/.*"endpoint":"\([^"]*\)".*/\1/' "$state/sockerless-lambda/lambda.db.sandbox"
+}
+
 mkdir "$DOCKER_CONFIG"
 [ -z "${CLI_PLUGINS:-}" ] || ln -s "$CLI_PLUGINS" "$DOCKER_CONFIG/cli-plugins"
 
@@ -21,7 +25,14 @@ mkfifo "$state/says"
 "$daemon" --sandbox ${DAEMON_ARGS:-} >"$state/says" 2>"$state/log" &
 pid=$!
 export DAEMON_LOG="$state/log"
-trap 'kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; rm -rf "$state" "$SHARED"' EXIT
+cleanup() {
+    # The sandbox outlives its daemon as long as something runs in it.
+    curl --silent --data '{"when_idle":false}' "$(sandbox)/_sandbox/stop" >/dev/null || true
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+    rm -rf "$state" "$SHARED"
+}
+trap cleanup EXIT
 read -r line <"$state/says"
 eval "$line"
 
@@ -29,9 +40,7 @@ api() { # method, path
     curl --silent --show-error --unix-socket "${DOCKER_HOST#unix://}" -X "$1" "http://daemon$2"
 }
 functions() {
-    local endpoint
-    endpoint=$(sed 's/.*"endpoint":"\([^"]*\)".*/\1/' "$state/sockerless-lambda/lambda.db.sandbox")
-    curl --silent --show-error "$endpoint/_sandbox/state" | grep -o '"tags"' | wc -l | tr -d ' '
+    curl --silent --show-error "$(sandbox)/_sandbox/state" | grep -o '"tags"' | wc -l | tr -d ' '
 }
 
 code=0

@@ -34,7 +34,11 @@ impl Daemon {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let host = line.trim().strip_prefix("export DOCKER_HOST=").expect("the daemon serves").to_owned();
+        let host = line
+            .trim()
+            .strip_prefix("export DOCKER_HOST=")
+            .unwrap_or_else(|| panic!("the daemon serves: {line:?}"))
+            .to_owned();
         Self { folder, shared, child, host }
     }
 
