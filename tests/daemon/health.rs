@@ -77,19 +77,20 @@ fn count(heard: &[String], line: &str) -> usize {
 async fn systemd_hears_that_it_is_ready_alive_and_stopping() {
     let home = Home::new();
     let manager = Manager::new(&home);
-    let limit = Duration::from_secs(2);
+    let limit = Duration::from_secs(4);
     let mut daemon = service(&home, &manager, limit, None);
     let heard = manager.until("READY=1");
     assert_eq!(heard, ["READY=1"], "nothing is said before requests are served");
     assert!(home.socket().exists());
     manager.until("STATUS=ready");
     manager.until("WATCHDOG=1");
+    let begun = Instant::now();
     for _ in 0..2 {
         let before = Instant::now();
         manager.until("WATCHDOG=1");
         assert!(before.elapsed() < limit, "a sign of life comes after {:?}", before.elapsed());
-        assert!(before.elapsed() > limit / 4, "signs of life come too often: {:?}", before.elapsed());
     }
+    assert!(begun.elapsed() > limit / 2, "signs of life come too often: {:?}", begun.elapsed());
     terminate(&daemon);
     let heard = manager.until("STATUS=stopping");
     assert_eq!(count(&heard, "STOPPING=1"), 1, "{heard:?}");
@@ -131,7 +132,7 @@ async fn systemd_and_readyz_tell_what_is_wrong() {
     let mut command = home.account_command(&nowhere, "sandbox");
     command.args(["--listen", &format!("unix://{}", home.socket().display())]).env("NOTIFY_SOCKET", &manager.path);
     let mut daemon = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let heard = manager.until("STATUS=not ready: ");
+    let heard = manager.until("STATUS=not ready: aws: ");
     assert!(heard.last().unwrap().starts_with("STATUS=not ready: aws: logs: describe log groups: "), "{heard:?}");
     terminate(&daemon);
     assert_eq!(daemon.wait().unwrap().code(), Some(0));
