@@ -75,8 +75,10 @@ pub(super) const STREAM_DAY_MARGIN: Duration = Duration::from_secs(3_600);
 pub(super) const MAX_SORTED_EVENTS: usize = 20_000;
 /// Lines that `tail` can ask for; more means all.
 pub(super) const MAX_TAIL_LINES: usize = 100_000;
-/// Ids of log events that a reader remembers, so that none is given twice.
-pub(super) const MAX_SEEN_EVENTS: usize = 100_000;
+/// Log events that a reader remembers, so that none is given twice.
+pub(super) const MAX_SEEN_EVENTS: usize = 200_000;
+/// Log events that a reader asks for again, for lines that came late among them.
+pub(super) const MAX_REREAD_EVENTS: usize = 20_000;
 /// Pages of one reading of the log.
 pub(super) const MAX_LOG_PAGES: usize = 10_000;
 /// How far clocks may differ: the log is read from so much before the container's creation.

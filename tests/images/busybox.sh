@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes an OCI image layout with Debian's busybox-static, as `docker pull busybox` would bring it: busybox.sh DIRECTORY
 #
-# The image is called busybox:latest. BUSYBOX names a static busybox to take instead of the package's.
+# The image is called busybox:latest. Takes the installed package, or else downloads it without installing it; BUSYBOX
+# names another static busybox to take.
 set -euo pipefail
 
 target=$1
@@ -9,6 +10,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 busybox=${BUSYBOX:-}
+if [ -z "$busybox" ] && dpkg -s busybox-static >/dev/null 2>&1; then
+    busybox=$(command -v busybox)
+fi
 if [ -z "$busybox" ]; then
     (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root busybox-static >/dev/null && dpkg-deb -x busybox-static_*.deb package)
     busybox=$(find "$work/package" -path "*/bin/busybox" -type f)

@@ -152,7 +152,7 @@ impl Logs {
         if spoilt == Page::Postponed {
             page.next = Some(cursor);
         } else {
-            page.run(source, seen, (limit, scan.max(1)), &pattern, cursor);
+            page.run(source, (limit, scan.max(1)), &pattern, cursor);
             spoilt.spoil(&mut page.events);
         }
         Ok(Response::FilteredEvents(FilterLogEventsResponse {
@@ -183,7 +183,7 @@ struct Search {
 }
 
 impl Search {
-    fn run(&mut self, source: Source<'_>, seen: i64, limits: (usize, usize), pattern: &Pattern, cursor: Cursor) {
+    fn run(&mut self, source: Source<'_>, limits: (usize, usize), pattern: &Pattern, cursor: Cursor) {
         let (limit, scan) = limits;
         for (scanned, (key, event)) in source.enumerate() {
             if scanned >= scan || self.events.len() >= limit || self.bytes >= MAX_PAGE_BYTES {
@@ -193,7 +193,7 @@ impl Search {
                 });
                 return;
             }
-            if event.visible_at <= seen && pattern.matches(&event.message) {
+            if pattern.matches(&event.message) {
                 self.bytes += event.message.len() + EVENT_OVERHEAD_BYTES;
                 self.events.push(FilteredLogEvent {
                     log_stream_name: Arc::clone(&event.stream),
@@ -208,6 +208,7 @@ impl Search {
 }
 
 impl Group {
+    /// The events that are there: a page never ends behind one that is still to come in its stream.
     fn source<'a>(
         &'a self,
         seen: i64,
@@ -219,13 +220,17 @@ impl Group {
         let names = self.stream_names(seen, shape)?;
         let Some(keys) = keys else { return Ok(Box::new(std::iter::empty())) };
         let forward = matches!(cursor, Cursor::Forward(_));
+        let is_there = move |event: &Event| event.visible_at <= seen;
+        let all = |keys| {
+            let there = self.events.range(keys).filter(move |(_, event)| is_there(event));
+            there.map(|(key, event)| (*key, event))
+        };
         match names {
-            None if forward => Ok(Box::new(self.events.range(keys).map(|(key, event)| (*key, event)))),
-            None => Ok(Box::new(self.events.range(keys).rev().map(|(key, event)| (*key, event)))),
+            None if forward => Ok(Box::new(all(keys))),
+            None => Ok(Box::new(all(keys).rev())),
             Some(names) if names.len() > MAX_STREAM_NAMES => {
                 let names: HashSet<Arc<str>> = names.into_iter().collect();
-                let range = self.events.range(keys).filter(move |(_, event)| names.contains(&event.stream));
-                let range = range.map(|(key, event)| (*key, event));
+                let range = all(keys).filter(move |(_, event)| names.contains(&event.stream));
                 if forward { Ok(Box::new(range)) } else { Ok(Box::new(range.rev())) }
             }
             Some(names) => {
@@ -233,6 +238,7 @@ impl Group {
                 let mut found: Vec<Key> = Vec::new();
                 for stream in names.iter().filter_map(|name| self.streams.get(name)) {
                     let range = stream.keys.range(keys.clone()).copied();
+                    let range = range.filter(|key| self.events.get(key).is_some_and(is_there));
                     if forward {
                         found.extend(range.take(scan.saturating_add(1)));
                     } else {
@@ -271,5 +277,34 @@ impl Group {
             }
             (None, None) => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_goes_on_where_it_ended_however_much_is_delivered_meanwhile() {
+        let mut logs = Logs::default();
+        let stream: Arc<str> = "s".into();
+        for line in 0..10_i64 {
+            logs.deliver("g", &stream, (100, 100, 200 + line), &format!("{line}\n"), None);
+        }
+        let page = |seen: i64, next_token: Option<String>| {
+            let shape = FilterLogEvents {
+                log_group_name: Some("g".to_owned()),
+                log_stream_names: Some(vec!["s".to_owned()]),
+                next_token,
+                ..FilterLogEvents::default()
+            };
+            let Ok(Response::FilteredEvents(page)) = logs.filter_events(seen, 3, &shape, false) else { panic!() };
+            let lines: String = page.events.iter().map(|event| event.message.trim()).collect();
+            (lines, page.next_token)
+        };
+        let (lines, token) = page(203, None);
+        assert_eq!((lines.as_str(), token.is_some()), ("012", true));
+        assert_eq!(page(208, token).0, "345", "three more, although all but one are there now");
+        assert_eq!(page(201, None), ("01".to_owned(), None), "what is still to come is no reason to turn the page");
     }
 }

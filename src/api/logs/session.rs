@@ -14,7 +14,7 @@ use super::lines::{Decoder, Line};
 use super::output::{Output, Wanted};
 use super::queries::queries;
 use super::reading::{Reading, Seen};
-use crate::aws::{AwsError, LogEvent};
+use crate::aws::{AwsError, AwsErrorKind, LogEvent};
 use crate::clock::Timestamp;
 use crate::state::model::life::is_running;
 use crate::state::model::{Container, ContainerId, Run, RunPhase};
@@ -65,6 +65,12 @@ struct Remembered {
     bytes: usize,
 }
 
+/// What a reading has brought.
+struct News {
+    any: bool,
+    may_have_gaps: bool,
+}
+
 /// One listener.
 pub(in crate::api) struct Session {
     room: Arc<Room>,
@@ -78,8 +84,7 @@ pub(in crate::api) struct Session {
     output: Output,
     /// The pass that [`Session::begin`] has begun.
     first: Option<(Reading, Vec<LogEvent>)>,
-    /// The newest event, Unix milliseconds.
-    newest_ms: Option<i64>,
+
     history: History,
     /// Invocations whose lines are not shown.
     muted: BTreeSet<String>,
@@ -112,7 +117,7 @@ impl Session {
             seen: Seen::default(),
             output: Output::new(wanted, writer),
             first: None,
-            newest_ms: None,
+
             history,
             muted,
             starts_before: container.spec.starts,
@@ -206,7 +211,7 @@ impl Session {
                 break;
             }
             match self.read_news().await {
-                Ok(any) => {
+                Ok(News { any, .. }) => {
                     failures = 0;
                     let longer = (interval * 3 / 2).min(limits::FOLLOW_INTERVAL_MAX);
                     interval = if any || changed { limits::FOLLOW_INTERVAL } else { longer };
@@ -256,6 +261,8 @@ impl Session {
                 }
                 Err(other) => return Err(other),
                 Ok(_) if was_complete => return Ok(()),
+                // Once more, from what was there before the end was seen.
+                Ok(News { may_have_gaps: true, .. }) if self.is_complete() => continue,
                 Ok(_) => {}
             }
             let is_last = left.is_zero();
@@ -365,9 +372,8 @@ impl Session {
         let created = self.container.created_at.before(limits::CLOCK_SLACK);
         let wanted = self.output.wanted();
         let start = wanted.since.map_or(created, |since| since.max(created));
-        let overlap = i64::try_from(limits::FOLLOW_OVERLAP.as_millis()).unwrap_or(i64::MAX);
-        let again = self.newest_ms.map_or(i64::MIN, |newest| newest.saturating_sub(overlap));
-        let from_ms = start.as_millis().max(again);
+        let again = self.seen.resume_ms(limits::FOLLOW_OVERLAP, limits::MAX_REREAD_EVENTS);
+        let from_ms = start.as_millis().max(again.unwrap_or(i64::MIN));
         let until_ms = wanted.until.map(Timestamp::as_millis);
         Reading::new(queries(&self.container, from_ms, until_ms, self.room.api.clock.now()))
     }
@@ -383,7 +389,6 @@ impl Session {
                 skips && (running || line.request_id.as_ref().is_none_or(|id| muted.contains(id)))
             };
             for event in events {
-                self.newest_ms = self.newest_ms.max(Some(event.timestamp_ms));
                 match self.decoder.line(&event) {
                     Some(line) if is_history(&line, &self.muted) => self.remember(&line),
                     Some(line) => self.give(line).await?,
@@ -391,20 +396,35 @@ impl Session {
                 }
             }
             self.output.flush().await?;
-            match reading.next(&*self.room.api.logs, &mut self.seen).await? {
+            match self.next_batch(&mut reading).await? {
                 Some(more) => events = more,
                 None => return Ok(()),
             }
         }
     }
 
-    /// What came since; `true`: something did.
-    async fn read_news(&mut self) -> Result<bool, Stop> {
+    /// The next events of a pass. A failure that will pass does not end it: it goes on where it was.
+    async fn next_batch(&mut self, reading: &mut Reading) -> Result<Option<Vec<LogEvent>>, Stop> {
+        let mut failures = 0;
+        loop {
+            match reading.next(&*self.room.api.logs, &mut self.seen).await {
+                Ok(events) => return Ok(events),
+                Err(error) if error.kind == AwsErrorKind::Throttled && failures < limits::MAX_FOLLOW_FAILURES => {
+                    tracing::debug!(container = %self.container.id, %error, failures, "a reading of the log waits");
+                    failures += 1;
+                    self.pause(limits::REST_INTERVAL).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// What came since.
+    async fn read_news(&mut self) -> Result<News, Stop> {
         let mut reading = self.reading();
         let mut any = false;
-        while let Some(events) = reading.next(&*self.room.api.logs, &mut self.seen).await? {
+        while let Some(events) = self.next_batch(&mut reading).await? {
             for event in events {
-                self.newest_ms = self.newest_ms.max(Some(event.timestamp_ms));
                 if let Some(line) = self.decoder.line(&event) {
                     any = true;
                     self.give(line).await?;
@@ -412,7 +432,7 @@ impl Session {
             }
             self.output.flush().await?;
         }
-        Ok(any)
+        Ok(News { any, may_have_gaps: reading.has_turned() })
     }
 
     async fn give(&mut self, line: Line) -> Result<(), Stop> {
