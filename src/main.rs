@@ -8,6 +8,7 @@ use clap::Parser as _;
 use sockerless_lambda::cli::{Cli, Command, EXIT_USAGE};
 use sockerless_lambda::config::{self, Config, ConfigError, Environment, Loaded};
 use sockerless_lambda::daemon::{Daemon, Render, StartError, make_directories};
+use sockerless_lambda::open_files;
 use sockerless_lambda::run::{self, RunParts};
 use sockerless_lambda::signals::Signals;
 use sockerless_lambda::telemetry::{Telemetry, TelemetryError};
@@ -105,6 +106,7 @@ fn for_run(loaded: &Loaded) -> Config {
 }
 
 async fn serve(config: Config, render: Render, mut signals: Signals) -> u8 {
+    open_files::raise_limit();
     let sandbox = config.sandbox;
     let started = tokio::select! {
         started = start(config, render) => started,

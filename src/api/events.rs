@@ -8,7 +8,7 @@ use super::call::{Call, Room};
 use super::error::ApiError;
 use super::query::Filters;
 use super::reference::Reference;
-use super::reply::{self, Reply, Writer};
+use super::reply::{self, Gone, Reply, Writer};
 use super::stream::json_line;
 use super::{limits, wire};
 use crate::clock::Timestamp;
@@ -73,9 +73,7 @@ async fn stream_events(room: &Arc<Room>, wanted: &Wanted, mut after: i64, writer
             let events = reader.events(after, limits::EVENT_PAGE).await?;
             let Some(last) = events.last() else { break };
             after = last.seq;
-            let lines: String =
-                events.iter().filter(|event| wanted.has(event)).map(|event| json_line(&wire::event(event))).collect();
-            if !lines.is_empty() && writer.send(lines).await.is_err() {
+            if send_page(&events, wanted, writer).await.is_err() {
                 return Ok(false);
             }
         }
@@ -86,6 +84,18 @@ async fn stream_events(room: &Arc<Room>, wanted: &Wanted, mut after: i64, writer
             () = room.stop.cancelled() => return Ok(true),
         }
     }
+}
+
+/// Sends a page in pieces, so that a slow client holds no more of it than it must.
+async fn send_page(events: &[Event], wanted: &Wanted, writer: &Writer) -> Result<(), Gone> {
+    let mut lines = String::new();
+    for event in events.iter().filter(|event| wanted.has(event)) {
+        lines.push_str(&json_line(&wire::event(event)));
+        if lines.len() >= limits::STREAM_PIECE_BYTES {
+            writer.send(std::mem::take(&mut lines)).await?;
+        }
+    }
+    if lines.is_empty() { Ok(()) } else { writer.send(lines).await }
 }
 
 /// What a stream is restricted to. Pure.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::ROW_PAGE;
 use super::claim;
 use super::names::{self, Identity, Owner};
 use super::queue::Priority;
@@ -25,6 +26,8 @@ use crate::telemetry;
 
 /// Orphans that one sweep deletes, at most.
 const MAX_DELETIONS: usize = 50;
+/// Pages of one list of functions, at most: 50 functions each.
+const MAX_LIST_PAGES: usize = 10_000;
 /// Sweeps that must have seen an orphan.
 const MIN_SIGHTINGS: u32 = 2;
 
@@ -43,6 +46,8 @@ pub(super) enum SweepError {
     Aws(#[from] AwsError),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error("the account has more functions than one sweep reads: nothing is judged by a part of the list")]
+    TooManyFunctions,
 }
 
 /// What the list and the rows tell together. PURE.
@@ -89,26 +94,39 @@ impl Shared {
         let started = self.clock.now();
         let listed = self.list_all().await?;
         self.note_success();
-        let rows = self.facts.all().await?;
-        let findings = judge(&self.identity, &listed, &rows, started);
+        let findings = self.judge_all(&listed, started).await?;
         metrics::gauge!(telemetry::FOREIGN_FUNCTIONS).set(count(findings.foreign));
         metrics::gauge!(telemetry::ORPHANS).set(count(findings.orphans.len()));
         self.correct(&findings).await?;
         self.facts.record_sweep(&findings.orphans, started).await?;
-        self.delete_orphans(&rows).await?;
+        self.delete_orphans().await?;
         Ok(Swept::Done)
     }
 
-    async fn list_all(&self) -> Result<Vec<FunctionDescription>, AwsError> {
+    async fn list_all(&self) -> Result<Vec<FunctionDescription>, SweepError> {
         let cloud = self.cloud.lane(Lane::Housekeeping);
         let (mut listed, mut marker) = (Vec::new(), None);
-        loop {
+        for _ in 0..MAX_LIST_PAGES {
             let page = cloud.list_functions(marker).await?;
             listed.extend(page.functions.into_iter().filter(|f| self.identity.owner(&f.name) != Owner::Stranger));
             marker = page.next_marker;
             if marker.is_none() {
                 return Ok(listed);
             }
+        }
+        // A part of the list proves nothing: what is not in it may be in the rest.
+        Err(SweepError::TooManyFunctions)
+    }
+
+    /// Reads the store after the list, page by page.
+    async fn judge_all(&self, listed: &[FunctionDescription], started: Timestamp) -> Result<Findings, StateError> {
+        let mut judge = Judge::new(&self.identity, listed, started);
+        let mut after = 0;
+        loop {
+            let page = self.facts.containers(after, ROW_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(judge.findings()) };
+            after = last.seq;
+            page.iter().for_each(|row| judge.row(row));
         }
     }
 
@@ -126,30 +144,33 @@ impl Shared {
         Ok(())
     }
 
-    async fn delete_orphans(&self, rows: &[Container]) -> Result<(), SweepError> {
+    async fn delete_orphans(&self) -> Result<(), SweepError> {
         let now = self.clock.now();
         let ripe = |sighting: &Sighting| is_ripe(sighting, now, self.config.gc_grace);
-        let ids: BTreeSet<ContainerId> = rows.iter().map(|row| row.id).collect();
         let sightings = self.facts.sightings().await?;
         for sighting in sightings.iter().filter(|sighting| ripe(sighting)).take(MAX_DELETIONS) {
-            self.delete_orphan(&sighting.function_name, &ids).await?;
+            self.delete_orphan(&sighting.function_name).await?;
         }
         Ok(())
     }
 
-    async fn delete_orphan(&self, name: &str, ids: &BTreeSet<ContainerId>) -> Result<(), AwsError> {
+    async fn delete_orphan(&self, name: &str) -> Result<(), SweepError> {
         let cloud = self.cloud.lane(Lane::Housekeeping);
         let function = match cloud.get_function(name).await {
             Ok(function) => function,
             Err(error) if error.kind == AwsErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
-        if let Some(reason) = reason_to_keep(&self.identity, self.horizon, &function, ids) {
+        let has_row = match container_of(&function) {
+            Some(id) => self.reader.container(&id).await?.is_some(),
+            None => false,
+        };
+        if let Some(reason) = reason_to_keep(&self.identity, self.horizon, &function, has_row) {
             tracing::warn!(function = name, reason, "a function without a container is not deleted");
             return Ok(());
         }
         match cloud.delete_function(name).await {
-            Err(error) if error.kind != AwsErrorKind::NotFound => Err(error),
+            Err(error) if error.kind != AwsErrorKind::NotFound => Err(error.into()),
             Ok(()) | Err(_) => {
                 tracing::info!(function = name, "an orphaned function was deleted");
                 metrics::counter!(telemetry::ORPHANS_DELETED).increment(1);
@@ -159,38 +180,51 @@ impl Shared {
     }
 }
 
-/// What the list and the rows, which were read after it, tell together. PURE, as all below.
-pub(super) fn judge(
-    identity: &Identity,
-    listed: &[FunctionDescription],
-    rows: &[Container],
+/// What the list and the rows, which are read after it, tell together. PURE, as all below.
+#[derive(Debug)]
+pub(super) struct Judge<'a> {
+    identity: &'a Identity,
     started: Timestamp,
-) -> Findings {
-    let mut by_name: BTreeMap<String, &Container> =
-        rows.iter().map(|row| (identity.function_name(&row.id, row.status.incarnation), row)).collect();
-    let mut findings = Findings::default();
-    for function in listed {
-        match (identity.owner(&function.name), by_name.remove(&function.name)) {
-            (Owner::Ours { .. }, None) => {
-                findings.orphans.insert(function.name.clone());
+    /// Functions that are ours by name and whose container was not met yet.
+    ours: BTreeMap<&'a str, &'a FunctionDescription>,
+    findings: Findings,
+}
+
+impl<'a> Judge<'a> {
+    /// `started`: before the list was asked for.
+    pub(super) fn new(identity: &'a Identity, listed: &'a [FunctionDescription], started: Timestamp) -> Self {
+        let (mut ours, mut findings) = (BTreeMap::new(), Findings::default());
+        for function in listed {
+            match identity.owner(&function.name) {
+                Owner::Ours { .. } => drop(ours.insert(function.name.as_str(), function)),
+                Owner::OtherInstance => findings.foreign += 1,
+                Owner::Stranger => {}
             }
-            (Owner::Ours { .. }, Some(row)) => {
-                let drift = names::drift(&names::shape(&row.spec.config), &function.shape);
-                if !drift.is_empty() {
-                    findings.changed.insert(row.id, drift);
-                }
+        }
+        Self { identity, started, ours, findings }
+    }
+
+    /// Takes in a container.
+    pub(super) fn row(&mut self, row: &Container) {
+        let name = self.identity.function_name(&row.id, row.status.incarnation);
+        let Some(function) = self.ours.remove(name.as_str()) else {
+            let is_older = row.status.create_sent_at.is_none_or(|sent| sent < self.started);
+            if is_older && matches!(row.status.function, Known::Is(_)) {
+                self.findings.missing.insert(row.id);
             }
-            (Owner::OtherInstance, _) => findings.foreign += 1,
-            (Owner::Stranger, _) => {}
+            return;
+        };
+        let drift = names::drift(&names::shape(&row.spec.config), &function.shape);
+        if !drift.is_empty() {
+            self.findings.changed.insert(row.id, drift);
         }
     }
-    for row in by_name.values() {
-        let is_older = row.status.create_sent_at.is_none_or(|sent| sent < started);
-        if is_older && matches!(row.status.function, Known::Is(_)) {
-            findings.missing.insert(row.id);
-        }
+
+    /// All containers were met.
+    pub(super) fn findings(mut self) -> Findings {
+        self.findings.orphans = self.ours.into_keys().map(str::to_owned).collect();
+        self.findings
     }
-    findings
 }
 
 /// The facts of a container whose function was listed with other settings than wanted.
@@ -216,17 +250,20 @@ pub(super) fn is_ripe(sighting: &Sighting, now: Timestamp, grace: Duration) -> b
     sighting.times >= MIN_SIGHTINGS && now.since(sighting.first_seen) >= grace
 }
 
-/// Why a function that looked like an orphan is not deleted after all. `ids`: the containers that have a row.
+/// The container that a function's tags name.
+pub(super) fn container_of(function: &FunctionDescription) -> Option<ContainerId> {
+    function.tags.as_ref()?.get(names::TAG_CONTAINER)?.parse().ok()
+}
+
+/// Why a function that looked like an orphan is not deleted after all. `has_row`: its container is in the store.
 pub(super) fn reason_to_keep(
     identity: &Identity,
     horizon: Option<Timestamp>,
     function: &FunctionDescription,
-    ids: &BTreeSet<ContainerId>,
+    has_row: bool,
 ) -> Option<&'static str> {
     let Some(tags) = &function.tags else { return Some("its tags are not known") };
-    let Some(id) = tags.get(names::TAG_CONTAINER).and_then(|id| id.parse::<ContainerId>().ok()) else {
-        return Some("it has no tag with its container");
-    };
+    let Some(id) = container_of(function) else { return Some("it has no tag with its container") };
     if !identity.owns(tags, &id) {
         return Some("its tags do not say that it is ours");
     }
@@ -235,7 +272,7 @@ pub(super) fn reason_to_keep(
     if !named_after_it {
         return Some("its name and its tags do not agree");
     }
-    if ids.contains(&id) {
+    if has_row {
         // The container has had this function before: whatever keeps its row will decide.
         return Some("its container still exists");
     }

@@ -37,6 +37,8 @@ pub enum CreateRefused {
         /// That container.
         by: ContainerId,
     },
+    /// There are [`super::MAX_CONTAINERS`].
+    Full,
 }
 
 /// What a start did.

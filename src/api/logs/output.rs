@@ -62,12 +62,30 @@ pub(super) struct Output {
     writer: Writer,
     buffer: Vec<u8>,
     /// The last lines, while it is not known yet which the last ones are.
-    held: Option<VecDeque<Line>>,
+    held: Option<Held>,
+}
+
+/// The last lines so far.
+#[derive(Debug, Default)]
+struct Held {
+    lines: VecDeque<Line>,
+    bytes: usize,
+}
+
+impl Held {
+    fn push(&mut self, line: Line, most: usize) {
+        self.bytes = self.bytes.saturating_add(line.text.len());
+        self.lines.push_back(line);
+        while self.lines.len() > most || self.bytes > limits::MAX_TAIL_BYTES {
+            let Some(oldest) = self.lines.pop_front() else { return };
+            self.bytes = self.bytes.saturating_sub(oldest.text.len());
+        }
+    }
 }
 
 impl Output {
     pub(super) fn new(wanted: Wanted, writer: Writer) -> Self {
-        Self { wanted, writer, buffer: Vec::new(), held: wanted.tail.map(|_| VecDeque::new()) }
+        Self { wanted, writer, buffer: Vec::new(), held: wanted.tail.map(|_| Held::default()) }
     }
 
     /// What the client asked for.
@@ -82,10 +100,7 @@ impl Output {
         }
         match (&mut self.held, self.wanted.tail) {
             (Some(held), Some(tail)) => {
-                held.push_back(line);
-                if held.len() > tail {
-                    held.pop_front();
-                }
+                held.push(line, tail);
                 Ok(())
             }
             _ => {
@@ -105,8 +120,11 @@ impl Output {
 
     /// The last lines are known now: sends them, and everything after them at once.
     pub(super) async fn release(&mut self) -> Result<(), Gone> {
-        for line in self.held.take().into_iter().flatten() {
+        for line in self.held.take().into_iter().flat_map(|held| held.lines) {
             self.wanted.render(&line, &mut self.buffer);
+            if self.buffer.len() >= limits::STREAM_PIECE_BYTES {
+                self.flush().await?;
+            }
         }
         self.flush().await
     }
@@ -156,6 +174,9 @@ mod tests {
         assert_eq!(shown(both, &lines).await, b"a\nb\nc\n");
         assert_eq!(shown(Wanted { tail: Some(2), ..both }, &lines).await, b"b\nc\n");
         assert_eq!(shown(Wanted { tail: Some(0), ..both }, &lines).await, b"");
+        let long = vec![line(Stream::Stdout, 1_000, &"x".repeat(1 << 20)); 40];
+        let most = shown(Wanted { tail: Some(30), ..both }, &long).await.len();
+        assert_eq!(most, limits::MAX_TAIL_BYTES, "what is held is limited in bytes, too");
         assert_eq!(shown(Wanted { since: Some(Timestamp::from_secs(2)), ..both }, &lines).await, b"b\nc\n");
         assert_eq!(shown(Wanted { until: Some(Timestamp::from_secs(2)), ..both }, &lines).await, b"a\nb\n");
         let framed = Wanted { stderr: true, timestamps: true, details: true, ..Wanted::default() };

@@ -50,11 +50,15 @@ impl Reading {
         seen: &mut Seen,
     ) -> Result<Option<Vec<LogEvent>>, AwsError> {
         let mut events: Vec<LogEvent> = Vec::new();
-        while events.len() < limits::MAX_SORTED_EVENTS && self.pages_left > 0 {
+        let mut bytes = 0;
+        while events.len() < limits::MAX_SORTED_EVENTS && bytes < limits::MAX_SORTED_BYTES && self.pages_left > 0 {
             let Some(query) = self.queries.pop_front() else { break };
             self.pages_left -= 1;
             let page = logs.read(query.clone()).await?;
-            events.extend(page.events.into_iter().filter(|event| seen.insert(&event.id)));
+            for event in page.events.into_iter().filter(|event| seen.insert(&event.id)) {
+                bytes += event.message.len();
+                events.push(event);
+            }
             if page.next_token.is_some() {
                 self.queries.push_front(LogQuery { next_token: page.next_token, ..query });
             }

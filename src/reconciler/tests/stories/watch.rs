@@ -120,7 +120,10 @@ impl Daemon {
     /// Notes what is not as wanted, and deletes ripe orphans.
     pub(super) fn judge(&mut self, listed: &[FunctionDescription], started: Timestamp) {
         let rows: Vec<Container> = self.store.rows.values().cloned().collect();
-        let findings = sweep::judge(&self.identity, listed, &rows, started);
+        let identity = self.identity.clone();
+        let mut judge = sweep::Judge::new(&identity, listed, started);
+        rows.iter().for_each(|row| judge.row(row));
+        let findings = judge.findings();
         for (id, drift) in &findings.changed {
             self.ledger.cover("drift");
             self.fold_in(*id, |_, row| sweep::with_drift(row, drift));
@@ -131,13 +134,12 @@ impl Daemon {
             self.kick(*id, Priority::Housekeeping);
         }
         self.record_sweep(&findings.orphans, started);
-        let ids: BTreeSet<ContainerId> = rows.iter().map(|row| row.id).collect();
         let now = self.now();
         let ripe = |sighting: &&Sighting| sweep::is_ripe(sighting, now, GRACE);
         let names: Vec<String> =
             self.store.sightings.values().filter(ripe).map(|sighting| sighting.function_name.clone()).collect();
         for name in names {
-            self.delete_orphan(&name, &ids);
+            self.delete_orphan(&name);
         }
     }
 
@@ -152,9 +154,11 @@ impl Daemon {
         }
     }
 
-    fn delete_orphan(&mut self, name: &str, ids: &BTreeSet<ContainerId>) {
+    fn delete_orphan(&mut self, name: &str) {
         let Ok(response) = self.ask(&world::get(name)) else { return };
-        if sweep::reason_to_keep(&self.identity, None, &world::described(response), ids).is_some() {
+        let function = world::described(response);
+        let has_row = sweep::container_of(&function).is_some_and(|id| self.store.rows.contains_key(&id));
+        if sweep::reason_to_keep(&self.identity, None, &function, has_row).is_some() {
             self.ledger.cover("an orphan that is kept");
             return;
         }
