@@ -156,11 +156,14 @@ mod tests {
     async fn shown(wanted: Wanted, lines: &[Line]) -> Vec<u8> {
         let (writer, body): (Writer, Body) = reply::streamed();
         let mut output = Output::new(wanted, writer);
-        for line in lines {
-            output.push(line.clone()).await.unwrap();
-        }
-        output.finish().await;
-        body.collect().await.unwrap().to_bytes().to_vec()
+        let giving = async {
+            for line in lines {
+                output.push(line.clone()).await.unwrap();
+            }
+            output.finish().await;
+        };
+        let ((), shown) = tokio::join!(giving, body.collect());
+        shown.unwrap().to_bytes().to_vec()
     }
 
     #[tokio::test]
