@@ -117,12 +117,13 @@ fn add_headers(headers: &mut HeaderMap) {
     );
 }
 
-/// The bytes of a request's line and headers, without what HTTP puts between them. The connection's own limit holds only
-/// while the head is incomplete: one that comes in large pieces passes it.
+/// The bytes of a request's line and headers. The connection's own limit holds only while the head is incomplete: one that
+/// comes in large pieces passes it.
 fn head_bytes<B>(request: &Request<B>) -> usize {
-    let uri = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
-    headers.fold(request.method().as_str().len().saturating_add(uri), usize::saturating_add)
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let line = request.method().as_str().len() + target + "  HTTP/1.1\r\n".len();
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    headers.fold(line + "\r\n".len(), usize::saturating_add)
 }
 
 /// What a HEAD request is answered: the length that the body would have, unless the handler has said another.
