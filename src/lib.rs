@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod health;
+pub mod open_files;
 pub mod reconcile_once;
 pub mod reconciler;
 pub mod run;

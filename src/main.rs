@@ -10,6 +10,7 @@ use sockerless_lambda::api::client::Client;
 use sockerless_lambda::cli::{self, Cli, Command, EXIT_USAGE};
 use sockerless_lambda::config::{self, Config, ConfigError, Environment, Loaded};
 use sockerless_lambda::daemon::{Daemon, Render, StartError, make_directories};
+use sockerless_lambda::open_files;
 use sockerless_lambda::reconcile_once::{Output, reconcile_once};
 use sockerless_lambda::reconciler::{Outcome, PassOrder};
 use sockerless_lambda::run::{self, RunParts};
@@ -199,6 +200,7 @@ async fn once(config: Config, order: PassOrder, output: Output, mut signals: Sig
 }
 
 async fn serve(config: Config, render: Render, mut signals: Signals) -> u8 {
+    open_files::raise_limit();
     let sandbox = config.sandbox;
     let started = tokio::select! {
         started = start(config, render) => started,

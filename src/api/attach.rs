@@ -1,21 +1,23 @@
 //! `docker attach`: the container's output over a connection that is taken over. Nothing goes in: what a client types
 //! is read and dropped.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::io;
 
 use http::{HeaderValue, StatusCode, header};
 use hyper::ext::ReasonPhrase;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _, Interest, Ready};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::call::{Call, Room};
 use super::containers;
 use super::error::ApiError;
 use super::logs::{self, History, Session, Wanted};
 use super::reply::{self, Body, Piece, Reply};
-use super::{stream, unsupported};
+use super::{limits, stream, unsupported};
 use crate::state::model::Container;
 
 /// Bytes of a client's input that are read and dropped at once.
@@ -31,10 +33,18 @@ pub(super) async fn attach(mut call: Call) -> Result<Reply, ApiError> {
     let tty = container.spec.config.tty;
     let wanted =
         Wanted { stdout: call.query.flag("stdout"), stderr: call.query.flag("stderr"), bare: tty, ..Wanted::default() };
+    let upgrade = match call.upgrade.take() {
+        Some(upgrade) => Some((upgrade, place(&call)?)),
+        None => None,
+    };
     let body = begin(&call, container, wanted).await?;
-    match (call.upgrade.take(), body) {
-        (Some(upgrade), Body::Stream(pieces)) => {
-            tokio::spawn(hand_over(call.room.clone(), upgrade, pieces));
+    match (upgrade, body) {
+        (Some((upgrade, place)), Body::Stream(pieces)) => {
+            let room = call.room.clone();
+            tokio::spawn(async move {
+                hand_over(&room, upgrade, pieces).await;
+                drop(place);
+            });
             Ok(switching(logs::content_type(&call, tty)))
         }
         (_, body) => {
@@ -43,6 +53,11 @@ pub(super) async fn attach(mut call: Call) -> Result<Reply, ApiError> {
             Ok(reply)
         }
     }
+}
+
+/// A connection that is taken over is not its listener's any more: it needs a place of its own.
+fn place(call: &Call) -> Result<OwnedSemaphorePermit, ApiError> {
+    call.room.taken_over.clone().try_acquire_owned().map_err(|_| ApiError::TooManyAttached)
 }
 
 /// Begins to read. The session notes itself as open before the answer is given, so that a `wait` that comes next
@@ -83,42 +98,97 @@ fn switching(content_type: &'static str) -> Reply {
     reply
 }
 
-/// Carries the output to the client. The end of a client's input is not its end: it half-closes at once.
-async fn hand_over(room: Arc<Room>, upgrade: OnUpgrade, pieces: mpsc::Receiver<Piece>) {
+/// Takes the connection over.
+async fn hand_over(room: &Room, upgrade: OnUpgrade, pieces: mpsc::Receiver<Piece>) {
     let upgraded = match upgrade.await {
-        Ok(upgraded) => TokioIo::new(upgraded),
+        Ok(upgraded) => upgraded,
         Err(error) => {
             tracing::debug!(%error, "a client did not take its connection over");
             return;
         }
     };
-    let (mut input, output) = tokio::io::split(upgraded);
-    let dropping = async {
-        let mut dropped = vec![0; INPUT_BYTES];
-        loop {
-            match input.read(&mut dropped).await {
-                Ok(0) => std::future::pending::<()>().await,
-                Ok(_) => {}
-                Err(_) => return,
+    match upgraded.downcast::<TokioIo<UnixStream>>() {
+        Ok(parts) => carry(room, parts.io.into_inner(), pieces).await,
+        Err(upgraded) => match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => carry(room, parts.io.into_inner(), pieces).await,
+            Err(_) => tracing::error!("a connection is neither of a Unix socket nor of TCP"),
+        },
+    }
+}
+
+/// A connection that was taken over.
+trait Taken: AsyncWrite + Unpin + Send + Sync {
+    fn ready(&self, interest: Interest) -> impl Future<Output = io::Result<Ready>> + Send;
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize>;
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+macro_rules! taken {
+    ($stream:ty) => {
+        impl Taken for $stream {
+            fn ready(&self, interest: Interest) -> impl Future<Output = io::Result<Ready>> + Send {
+                self.ready(interest)
+            }
+            fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+                self.try_read(into)
+            }
+            fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+                self.try_write(bytes)
+            }
+        }
+    };
+}
+taken!(UnixStream);
+taken!(TcpStream);
+
+/// Carries the output to the client until it ends or nobody listens any more.
+async fn carry(room: &Room, mut connection: impl Taken, mut pieces: mpsc::Receiver<Piece>) {
+    let carrying = async {
+        while let Some(Piece::Data(bytes)) = pieces.recv().await {
+            if send(&connection, &bytes).await.is_err() {
+                return;
             }
         }
     };
     tokio::select! {
-        () = dropping => {}
+        () = hung_up(&connection) => {}
         () = room.stop.cancelled() => {}
-        () = carry(output, pieces) => {}
-    }
-}
-
-async fn carry(mut output: WriteHalf<TokioIo<Upgraded>>, mut pieces: mpsc::Receiver<Piece>) {
-    while let Some(Piece::Data(bytes)) = pieces.recv().await {
-        let sent = output.write_all(&bytes).await;
-        if sent.is_err() || output.flush().await.is_err() {
-            return;
-        }
+        () = carrying => {}
     }
     // Nobody is left to whom a failure of the farewell could matter.
-    let _ = output.shutdown().await;
+    let _ = connection.shutdown().await;
+}
+
+async fn send(connection: &impl Taken, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        connection.ready(Interest::WRITABLE).await?;
+        match connection.try_write(bytes) {
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Returns when the client has gone. What it types is dropped. The end of its input is not its end, as clients half-close
+/// at once; but whether it still listens must then be looked at, because a silent program never writes to it.
+async fn hung_up(connection: &impl Taken) {
+    let mut dropped = vec![0; INPUT_BYTES];
+    loop {
+        if connection.ready(Interest::READABLE).await.is_err() {
+            return;
+        }
+        match connection.try_read(&mut dropped) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+    while connection.ready(Interest::WRITABLE).await.is_ok_and(|ready| !ready.is_write_closed()) {
+        tokio::time::sleep(limits::HANG_UP_INTERVAL).await;
+    }
 }
 
 /// The size of a terminal that nobody has: accepted, as clients send it unasked.

@@ -4,11 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::ApiContext;
@@ -29,6 +30,19 @@ pub(super) struct Room {
     pub(super) stop: CancellationToken,
     /// Who listens to which container's output.
     pub(super) streams: OpenStreams,
+    /// Places for large bodies: what is held of them, and of the JSON in them, at once.
+    pub(super) large_bodies: Arc<Semaphore>,
+    /// Places for connections that are taken over.
+    pub(super) taken_over: Arc<Semaphore>,
+}
+
+impl Room {
+    /// A room in which nothing goes on yet. So many connections can be taken over at once.
+    pub(super) fn new(api: ApiContext, stop: CancellationToken, taken_over: usize) -> Self {
+        let large_bodies = Arc::new(Semaphore::new(limits::MAX_LARGE_BODIES));
+        let taken_over = Arc::new(Semaphore::new(taken_over));
+        Self { api, stop, streams: OpenStreams::default(), large_bodies, taken_over }
+    }
 }
 
 /// Whose promises an answer keeps.
@@ -54,6 +68,8 @@ pub(super) struct Call {
     pub(super) query: Query,
     /// The body, until it is read.
     pub(super) body: Option<Incoming>,
+    /// The place of a large body, for as long as the request is answered.
+    pub(super) large_body: Option<OwnedSemaphorePermit>,
     /// The connection behind the request, until it is taken over.
     pub(super) upgrade: Option<OnUpgrade>,
 }
@@ -80,13 +96,12 @@ impl Call {
         if body.size_hint().lower() > limits::MAX_BODY_BYTES as u64 {
             return Err(ApiError::BodyTooLarge(limits::MAX_BODY_BYTES));
         }
-        let whole = Limited::new(body, limits::MAX_BODY_BYTES).collect();
-        match tokio::time::timeout(limits::BODY_READ_TIMEOUT, whole).await {
-            Err(_) => Err(ApiError::BodyTooSlow(limits::BODY_READ_TIMEOUT.as_secs())),
-            Ok(Ok(whole)) => Ok(whole.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge(limits::MAX_BODY_BYTES)),
-            Ok(Err(error)) => Err(ApiError::BadRequest(format!("the request's body broke off: {error}"))),
-        }
+        let mut large = None;
+        let reading =
+            tokio::time::timeout(limits::BODY_READ_TIMEOUT, read_body(body, &self.room.large_bodies, &mut large));
+        let read = reading.await.unwrap_or(Err(ApiError::BodyTooSlow(limits::BODY_READ_TIMEOUT.as_secs())));
+        self.large_body = large;
+        read
     }
 
     /// The body as JSON; `None`: it is empty. Its `Content-Type` does not matter.
@@ -104,5 +119,67 @@ impl Call {
         let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
         let rest = Limited::new(body, limits::MAX_BODY_BYTES).collect();
         let _ = tokio::time::timeout(limits::BODY_DRAIN_TIMEOUT, rest).await;
+    }
+}
+
+/// Reads a body of limited size. A small one is read at once; a large one needs one of the `places`.
+async fn read_body<B>(
+    mut body: B,
+    places: &Arc<Semaphore>,
+    place: &mut Option<OwnedSemaphorePermit>,
+) -> Result<Bytes, ApiError>
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+{
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ApiError::BadRequest(format!("the request's body broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if read.len() + data.len() > limits::MAX_BODY_BYTES {
+            return Err(ApiError::BodyTooLarge(limits::MAX_BODY_BYTES));
+        }
+        if read.len() + data.len() > limits::SMALL_BODY_BYTES && place.is_none() {
+            // The semaphore is never closed. Whoever waits too long is refused as one that was too slow.
+            *place = places.clone().acquire_owned().await.ok();
+        }
+        read.extend_from_slice(&data);
+    }
+    Ok(read.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+
+    use super::*;
+
+    fn body(bytes: usize) -> Full<Bytes> {
+        Full::new(Bytes::from(vec![b' '; bytes]))
+    }
+
+    #[tokio::test]
+    async fn only_so_many_large_bodies_are_held_at_once() {
+        let (places, mut first, mut second) = (Arc::new(Semaphore::new(1)), None, None);
+        let large = limits::SMALL_BODY_BYTES + 1;
+        assert_eq!(read_body(body(large), &places, &mut first).await.unwrap().len(), large);
+        assert_eq!(read_body(body(large - 1), &places, &mut second).await.unwrap().len(), large - 1);
+        assert!(first.is_some() && second.is_none());
+        let waiting = tokio::time::timeout(Duration::from_millis(50), read_body(body(large), &places, &mut second));
+        assert!(waiting.await.is_err(), "the only place is taken");
+        drop(first.take());
+        assert!(read_body(body(large), &places, &mut second).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_body_without_a_length_is_limited_all_the_same() {
+        let (places, mut place) = (Arc::new(Semaphore::new(1)), None);
+        let pieces = std::iter::repeat_with(|| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b' '; 100_000]))));
+        let endless = StreamBody::new(futures_util::stream::iter(pieces));
+        let read = read_body(Box::pin(endless), &places, &mut place).await;
+        assert!(matches!(read, Err(ApiError::BodyTooLarge(_))), "{read:?}");
     }
 }

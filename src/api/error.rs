@@ -47,9 +47,15 @@ pub(super) enum ApiError {
         "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again."
     )]
     NotASwarmManager,
+    /// The request's line and headers are larger than the limit.
+    #[error("the request's line and headers are larger than {0} bytes")]
+    HeadTooLarge(usize),
     /// The body is larger than the limit.
     #[error("the request's body is larger than {0} bytes")]
     BodyTooLarge(usize),
+    /// As many connections as can be taken over are taken over.
+    #[error("too many clients are attached; try again when some have gone")]
+    TooManyAttached,
     /// The body did not arrive in time.
     #[error("the request's body did not arrive within {0} seconds")]
     BodyTooSlow(u64),
@@ -77,7 +83,9 @@ impl ApiError {
             }
             Self::Conflict(_) | Self::NameInUse { .. } => StatusCode::CONFLICT,
             Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyAttached => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::NotASwarmManager => StatusCode::SERVICE_UNAVAILABLE,
             Self::Terminal(failure) => failure_status(failure.kind),

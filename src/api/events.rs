@@ -99,8 +99,15 @@ async fn stream_events(room: &Arc<Room>, wanted: &Wanted, mut after: i64, writer
     Ok(tell(writer, &held.rest()).await.is_ok())
 }
 
+/// Sends events in pieces, so that a slow client holds no more of them than it must.
 async fn tell(writer: &Writer, events: &[Event]) -> Result<(), Gone> {
-    let lines: String = events.iter().map(|event| json_line(&wire::event(event))).collect();
+    let mut lines = String::new();
+    for event in events {
+        lines.push_str(&json_line(&wire::event(event)));
+        if lines.len() >= limits::STREAM_PIECE_BYTES {
+            writer.send(std::mem::take(&mut lines)).await?;
+        }
+    }
     if lines.is_empty() { Ok(()) } else { writer.send(lines).await }
 }
 

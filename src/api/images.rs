@@ -1,6 +1,7 @@
 //! Images: references only. Lambda pulls from the registry itself, so no bytes of an image are ever here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
 
 use http::StatusCode;
 use regex::Regex;
@@ -8,14 +9,14 @@ use serde_json::{Value, json};
 
 use super::call::Call;
 use super::error::ApiError;
-use super::query::Filters;
+use super::query::{self, Filters};
 use super::reference::{Reference, id_prefix};
 use super::reply::{self, Reply};
 use super::stream::json_line;
-use super::{ApiContext, names, unsupported, wire};
-use crate::state::Image;
+use super::{ApiContext, containers, names, unsupported, wire};
 use crate::state::model::Container;
 use crate::state::model::life::is_running;
+use crate::state::{Image, MAX_IMAGES};
 
 /// The filters of the list.
 const FILTERS: &[&str] = &["before", "dangling", "label", "label!", "reference", "since", "until"];
@@ -82,7 +83,12 @@ async fn put(
 ) -> Result<(), ApiError> {
     let now = api.clock.now();
     let image = Image { reference: reference.to_owned(), id, created_at: now, digest };
-    Ok(api.wishes.put_image(image, action, now).await?)
+    if api.wishes.put_image(image, action, now).await? {
+        return Ok(());
+    }
+    Err(ApiError::Conflict(format!(
+        "there are {MAX_IMAGES} image references, which is the most that are kept: remove some (docker image prune -a)"
+    )))
 }
 
 /// `POST /images/create`: Docker's pull.
@@ -145,26 +151,27 @@ pub(super) async fn list(call: Call) -> Result<Reply, ApiError> {
     let api = call.api();
     let filters = call.query.filters(FILTERS)?;
     let images = api.reader.images().await?;
-    let containers = api.reader.containers().await?;
+    let users = Users::read(api).await?;
     let until = filters.until(api.clock.now())?;
     let end = |name: &str| filters.values(name).map(|text| find(&images, text)).last().transpose();
     let (before, since) = (end("before")?, end("since")?);
+    let patterns: Vec<Regex> = filters.values("reference").filter_map(pattern).collect();
     let created = |tags: &[&Image]| tags.iter().map(|image| image.created_at).min();
     let is_wanted = |tags: &Vec<&Image>| {
         filters.any("dangling", |dangling| matches!(dangling, "false" | "0"))
             && !filters.has("label")
-            && filters.any("reference", |pattern| tags.iter().any(|image| fits(pattern, &image.reference)))
+            && (!filters.has("reference") || tags.iter().any(|image| fits(&patterns, &image.reference)))
             && until.is_none_or(|until| created(tags) < Some(until))
             && before.as_ref().is_none_or(|before| created(tags) < created(before))
             && since.as_ref().is_none_or(|since| created(tags) > created(since))
     };
-    let item = |tags: Vec<&Image>| wire::image_item(&tags, users(&tags, &containers).count());
+    let item = |tags: Vec<&Image>| wire::image_item(&tags, users.of(&tags));
     Ok(reply::ok(&grouped(&images).into_iter().filter(is_wanted).map(item).collect()))
 }
 
 /// The list without a filter.
-pub(super) fn items(images: &[Image], containers: &[Container]) -> Vec<Value> {
-    let item = |tags: Vec<&Image>| wire::image_item(&tags, users(&tags, containers).count());
+pub(super) fn items(images: &[Image], users: &Users) -> Vec<Value> {
+    let item = |tags: Vec<&Image>| wire::image_item(&tags, users.of(&tags));
     grouped(images).into_iter().map(item).collect()
 }
 
@@ -184,19 +191,45 @@ fn grouped(images: &[Image]) -> Vec<Vec<&Image>> {
     groups
 }
 
-/// Whether a reference fits a pattern such as `alpine`, `alpine:3*` or `*/app`; `*` stops at a slash.
-fn fits(pattern: &str, reference: &str) -> bool {
-    let Ok(reference) = Reference::parse(reference) else { return false };
-    let names = [reference.familiar_name(), reference.familiar(), reference.canonical()];
-    let escaped = regex::escape(pattern).replace("\\*", "[^/]*").replace("\\?", "[^/]");
-    Regex::new(&format!("^{escaped}$")).is_ok_and(|regex| names.iter().any(|name| regex.is_match(name)))
+/// A pattern such as `alpine`, `alpine:3*` or `*/app`; `*` stops at a slash.
+fn pattern(text: &str) -> Option<Regex> {
+    let escaped = regex::escape(text).replace("\\*", "[^/]*").replace("\\?", "[^/]");
+    query::regex(&format!("^{escaped}$"))
 }
 
-/// The containers that use one of these references.
-fn users<'a>(tags: &'a [&Image], containers: &'a [Container]) -> impl Iterator<Item = &'a Container> {
-    containers.iter().filter(|container| {
-        canonical(&container.spec.config.image).is_ok_and(|used| tags.iter().any(|image| image.reference == used))
-    })
+/// Whether a reference fits one of the patterns.
+fn fits(patterns: &[Regex], reference: &str) -> bool {
+    let Ok(reference) = Reference::parse(reference) else { return false };
+    let names = [reference.familiar_name(), reference.familiar(), reference.canonical()];
+    patterns.iter().any(|regex| names.iter().any(|name| regex.is_match(name)))
+}
+
+/// How many containers use each reference.
+#[derive(Debug, Default)]
+pub(super) struct Users(HashMap<String, usize>);
+
+impl Users {
+    async fn read(api: &ApiContext) -> Result<Self, ApiError> {
+        let mut users = Self::default();
+        containers::each(api, |container| {
+            users.count(&container);
+            ControlFlow::Continue(())
+        })
+        .await?;
+        Ok(users)
+    }
+
+    /// Counts a container; gives the reference that it uses.
+    pub(super) fn count(&mut self, container: &Container) -> Option<String> {
+        let reference = canonical(&container.spec.config.image).ok()?;
+        *self.0.entry(reference.clone()).or_default() += 1;
+        Some(reference)
+    }
+
+    /// How many use one of these references.
+    fn of(&self, tags: &[&Image]) -> usize {
+        tags.iter().filter_map(|image| self.0.get(&image.reference)).sum()
+    }
 }
 
 /// The name of an image: a part of the path, or the internal API's query parameter.
@@ -244,30 +277,39 @@ pub(super) async fn remove(call: Call) -> Result<Reply, ApiError> {
     let tags = find(&images, text)?;
     let named = canonical(text).ok().and_then(|canonical| tags.iter().find(|image| image.reference == canonical));
     let to_remove: Vec<&Image> = named.map_or_else(|| tags.clone(), |image| vec![*image]);
-    let containers = api.reader.containers().await?;
-    refuse_while_used(text, &to_remove, &containers, call.query.flag("force"))?;
+    refuse_while_used(api, text, &to_remove, call.query.flag("force")).await?;
     let answer = forget(api, &tags, &to_remove).await?;
     Ok(reply::ok(&Value::Array(answer)))
 }
 
-fn refuse_while_used(text: &str, to_remove: &[&Image], containers: &[Container], force: bool) -> Result<(), ApiError> {
-    for user in users(to_remove, containers) {
-        let container = short(&user.id.to_string());
-        let image = to_remove.first().map(|image| short(image.id.trim_start_matches("sha256:"))).unwrap_or_default();
-        if !force {
-            return Err(ApiError::Conflict(format!(
-                "conflict: unable to remove repository reference \"{text}\" (must force) - container {container} is using \
-                 its referenced image {image}"
-            )));
+async fn refuse_while_used(api: &ApiContext, text: &str, to_remove: &[&Image], force: bool) -> Result<(), ApiError> {
+    let mut refusal = None;
+    containers::each(api, |container| {
+        let used = canonical(&container.spec.config.image);
+        let is_user = used.is_ok_and(|used| to_remove.iter().any(|image| image.reference == used));
+        if is_user && (!force || is_running(&container.spec, &container.status)) {
+            refusal = Some(in_use(text, to_remove, &container, force));
+            return ControlFlow::Break(());
         }
-        if is_running(&user.spec, &user.status) {
-            return Err(ApiError::Conflict(format!(
-                "conflict: unable to delete {image} (cannot be forced) - image is being used by running container \
-                 {container}"
-            )));
-        }
-    }
-    Ok(())
+        ControlFlow::Continue(())
+    })
+    .await?;
+    refusal.map_or(Ok(()), Err)
+}
+
+fn in_use(text: &str, to_remove: &[&Image], user: &Container, force: bool) -> ApiError {
+    let container = short(&user.id.to_string());
+    let image = to_remove.first().map(|image| short(image.id.trim_start_matches("sha256:"))).unwrap_or_default();
+    ApiError::Conflict(if force {
+        format!(
+            "conflict: unable to delete {image} (cannot be forced) - image is being used by running container {container}"
+        )
+    } else {
+        format!(
+            "conflict: unable to remove repository reference \"{text}\" (must force) - container {container} is using its \
+             referenced image {image}"
+        )
+    })
 }
 
 fn short(id: &str) -> String {
@@ -300,10 +342,10 @@ pub(super) async fn prune(call: Call) -> Result<Reply, ApiError> {
     let mut deleted = Vec::new();
     if everything && !filters.has("label") {
         let images = api.reader.images().await?;
-        let containers = api.reader.containers().await?;
+        let users = Users::read(api).await?;
         for tags in grouped(&images) {
             let is_old = until.is_none_or(|until| tags.iter().all(|image| image.created_at < until));
-            if is_old && users(&tags, &containers).next().is_none() {
+            if is_old && users.of(&tags) == 0 {
                 deleted.extend(forget(api, &tags, &tags).await?);
             }
         }
@@ -345,6 +387,7 @@ mod tests {
 
     #[test]
     fn reference_patterns() {
+        let fit_one = |text: &str, reference: &str| fits(&[pattern(text).unwrap()], reference);
         for (pattern, fit) in [
             ("alpine", true),
             ("alpine:3.18", true),
@@ -354,8 +397,8 @@ mod tests {
             ("debian", false),
             ("docker.io/library/alpine:3.18", true),
         ] {
-            assert_eq!(fits(pattern, "docker.io/library/alpine:3.18"), fit, "{pattern}");
+            assert_eq!(fit_one(pattern, "docker.io/library/alpine:3.18"), fit, "{pattern}");
         }
-        assert!(fits("*/b", "docker.io/a/b:1") && !fits("*", "docker.io/a/b:1"));
+        assert!(fit_one("*/b", "docker.io/a/b:1") && !fit_one("*", "docker.io/a/b:1"));
     }
 }

@@ -2,8 +2,22 @@
 
 use std::time::Duration;
 
-/// Connections at once, over all listeners; more wait in the kernel's queue.
-pub(super) const MAX_CONNECTIONS: usize = 1_024;
+/// Connections at once on one listener, so that no listener can starve another; more wait in the kernel's queue.
+pub(super) const MAX_CONNECTIONS: usize = 8_192;
+/// Connections at once on one listener, however few files may be open.
+pub(super) const MIN_CONNECTIONS: usize = 16;
+/// Connections at once on the listener of the metrics.
+pub(super) const MAX_METRICS_CONNECTIONS: usize = 64;
+/// Open files that are kept for everything but connections: the store, AWS, the sandbox.
+pub(super) const RESERVED_FILES: usize = 256;
+/// After so long without a sign of life, the other side of a TCP connection is asked whether it is still there.
+pub(super) const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(30);
+/// Time between two such questions.
+pub(super) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Such questions without an answer after which the connection is broken off.
+pub(super) const KEEP_ALIVE_PROBES: u32 = 3;
+/// How often a client that sends nothing more is looked at: whether it still listens.
+pub(super) const HANG_UP_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a request's line and headers together.
 pub(super) const MAX_HEADER_BYTES: usize = 64 * 1_024;
 /// Header lines of a request.
@@ -13,6 +27,10 @@ pub(super) const MAX_BODY_BYTES: usize = 4 * 1_024 * 1_024;
 /// From the moment a connection could take a request until the request's header is complete: it ends connections that
 /// are idle as well as those that are slow on purpose.
 pub(super) const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// Bytes of a body that needs no place among the large ones.
+pub(super) const SMALL_BODY_BYTES: usize = 64 * 1_024;
+/// Larger bodies at once: each takes a multiple of its bytes while its JSON is looked at.
+pub(super) const MAX_LARGE_BODIES: usize = 8;
 /// How long a request's body may take to arrive.
 pub(super) const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a body that nobody wants is read, so that its sender sees the answer.
@@ -20,7 +38,7 @@ pub(super) const BODY_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long `accept` rests after it failed (no file descriptors, for instance).
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Pieces of a streamed answer that wait for a slow client.
-pub(super) const STREAM_QUEUE: usize = 16;
+pub(super) const STREAM_QUEUE: usize = 4;
 /// Bytes at which a piece of a streamed answer is sent.
 pub(super) const STREAM_PIECE_BYTES: usize = 32 * 1_024;
 /// Characters of a client's own request id that go into the log.
@@ -55,11 +73,15 @@ pub(super) const MAX_WORKING_DIR: usize = 1_000;
 pub(super) const MAX_EVENT_PAYLOAD_BYTES: usize = 1_000_000 - 16_000;
 /// Bytes of the payload of a synchronous invocation: Lambda's 6 MB without a margin.
 pub(super) const MAX_SYNC_PAYLOAD_BYTES: usize = 6_000_000 - 16_000;
+/// Bytes of a container's labels together, without the payload of its invocations: they come with every list and event.
+pub(super) const MAX_LABEL_BYTES: usize = 64 * 1_024;
 /// Characters of a container's name.
 pub(super) const MAX_NAME: usize = 255;
 /// Bytes of an image reference.
 pub(super) const MAX_REFERENCE_BYTES: usize = 512;
-/// Bytes of a compiled name filter.
+/// Values of the filters of one request together.
+pub(super) const MAX_FILTER_VALUES: usize = 100;
+/// Bytes of a compiled pattern of a filter.
 pub(super) const MAX_REGEX_BYTES: usize = 256 * 1_024;
 /// How often a random name is drawn before the container's id becomes its name.
 pub(super) const NAME_DRAWS: u32 = 6;
@@ -73,6 +95,10 @@ pub(super) const MAX_STREAM_DAYS: usize = 3;
 pub(super) const STREAM_DAY_MARGIN: Duration = Duration::from_secs(3_600);
 /// Log events that are held to be sorted before they are sent.
 pub(super) const MAX_SORTED_EVENTS: usize = 20_000;
+/// Bytes of log events that are held to be sorted before they are sent: a few pages of long lines.
+pub(super) const MAX_SORTED_BYTES: usize = 4 * 1_024 * 1_024;
+/// Bytes of lines that `tail` holds: of longer ones fewer are shown than were asked for.
+pub(super) const MAX_TAIL_BYTES: usize = 16 * 1_024 * 1_024;
 /// Lines that `tail` can ask for; more means all.
 pub(super) const MAX_TAIL_LINES: usize = 100_000;
 /// Log events that a reader remembers, so that none is given twice.
@@ -107,5 +133,7 @@ pub(super) const MAX_RESULT_BYTES: usize = 64 * 1_024;
 pub(super) const MAX_HELD_ENDS: usize = 1_000;
 /// Events of one container that wait behind its end.
 pub(super) const MAX_HELD_EVENTS: usize = 64;
+/// Containers that are read from the store at once.
+pub(super) const CONTAINER_PAGE: u32 = 200;
 /// Events that are read from the store at once.
 pub(super) const EVENT_PAGE: u32 = 500;

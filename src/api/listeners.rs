@@ -24,13 +24,13 @@ use tokio_util::sync::CancellationToken;
 use super::ApiContext;
 use super::call::Room;
 use super::limits;
-use super::open_streams::OpenStreams;
 use super::reply::{Reply, Served};
 use super::routes::Routes;
 use super::service;
 use super::socket::SocketFile;
 use super::tls::{self, TlsError};
 use crate::config::{Listen, Tls};
+use crate::open_files;
 
 /// Why the API cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -129,9 +129,11 @@ impl Listeners {
     /// Serves until `stop`. Then nothing more is accepted, answers that wait are ended, and the others have `drain` to
     /// end by themselves. The sockets' files are gone when this returns.
     pub async fn serve(self, context: ApiContext, stop: CancellationToken, drain: Duration) {
-        let room = Arc::new(Room { api: context, stop: stop.clone(), streams: OpenStreams::default() });
         let routes = Arc::new(self.routes);
-        let places = Arc::new(Semaphore::new(limits::MAX_CONNECTIONS));
+        // One share more: connections that are taken over leave their listener's table.
+        let places = places(self.bound.len() + 1);
+        tracing::debug!(places, "connections at once on each listener");
+        let room = Arc::new(Room::new(context, stop.clone(), places));
         let mut listeners = JoinSet::new();
         for bound in self.bound {
             let (room, routes) = (room.clone(), routes.clone());
@@ -139,7 +141,7 @@ impl Listeners {
                 let (room, routes) = (room.clone(), routes.clone());
                 async move { Ok::<Reply, Infallible>(service::answer(room, &routes, request).await) }
             };
-            let (places, stop) = (places.clone(), stop.clone());
+            let (places, stop) = (Arc::new(Semaphore::new(places)), stop.clone());
             listeners.spawn(async move {
                 match bound {
                     Bound::Unix(file, listener, _) => {
@@ -153,6 +155,12 @@ impl Listeners {
         }
         while listeners.join_next().await.is_some() {}
     }
+}
+
+/// Connections at once for each of so many that share them: as many as are allowed, and as the open files allow.
+fn places(sharing: usize) -> usize {
+    let files = open_files::limit().saturating_sub(limits::RESERVED_FILES);
+    (files / sharing.max(1)).clamp(limits::MIN_CONNECTIONS, limits::MAX_CONNECTIONS)
 }
 
 /// Binds a TCP address; the real one has the port that was chosen.
@@ -186,10 +194,12 @@ impl Accept for UnixListener {
 impl Accept for TcpListener {
     type Io = TcpStream;
 
-    /// Small answers are sent at once.
+    /// Small answers are sent at once, and a client that vanished without a word is found out.
     async fn next(&self) -> io::Result<impl Future<Output = io::Result<TcpStream>> + Send + 'static> {
         let (stream, _) = self.accept().await?;
-        stream.set_nodelay(true)?;
+        // A client that has gone meanwhile is met by whoever serves it.
+        let _ = stream.set_nodelay(true);
+        let _ = keep_alive(&stream);
         Ok(ready(Ok(stream)))
     }
 }
@@ -214,6 +224,15 @@ impl Accept for TlsListener {
         let handshake = self.acceptor.accept(stream);
         Ok(async { tokio::time::timeout(limits::HEADER_READ_TIMEOUT, handshake).await? })
     }
+}
+
+fn keep_alive(stream: &TcpStream) -> nix::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    setsockopt(stream, sockopt::TcpKeepIdle, &seconds(limits::KEEP_ALIVE_IDLE))?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &seconds(limits::KEEP_ALIVE_INTERVAL))?;
+    setsockopt(stream, sockopt::TcpKeepCount, &limits::KEEP_ALIVE_PROBES)?;
+    setsockopt(stream, sockopt::KeepAlive, &true)
 }
 
 /// Accepts and serves until `stop`, then lets the open connections end within `drain`.
@@ -243,7 +262,7 @@ pub(super) async fn serve_connections<Answer, Answering>(
                 let (answer, stop) = (answer.clone(), stop.clone());
                 connections.spawn(async move {
                     match connecting.await {
-                        Ok(io) => serve_connection(io, answer, stop).await,
+                        Ok(io) => serve_connection(io, answer, stop, limits::HEADER_READ_TIMEOUT).await,
                         // A client without a certificate, or one that does not speak TLS.
                         Err(error) => tracing::debug!(%error, "a connection was not made"),
                     }
@@ -263,7 +282,8 @@ pub(super) async fn serve_connections<Answer, Answering>(
     }
 }
 
-async fn serve_connection<Io, Answer, Answering>(io: Io, answer: Answer, stop: CancellationToken)
+/// `patience`: from the moment a request could come until its head is complete.
+async fn serve_connection<Io, Answer, Answering>(io: Io, answer: Answer, stop: CancellationToken, patience: Duration)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     Answer: Fn(Request<Incoming>) -> Answering + Send + 'static,
@@ -271,7 +291,7 @@ where
 {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::HEADER_READ_TIMEOUT)
+        .header_read_timeout(patience)
         .max_headers(limits::MAX_HEADERS)
         .max_buf_size(limits::MAX_HEADER_BYTES)
         .title_case_headers(true)
@@ -288,5 +308,59 @@ where
     if let Err(error) = ended {
         // A client that went away, or one that does not speak HTTP: nothing of ours failed.
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{getsockopt, sockopt};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(200);
+
+    /// A connection whose requests are all answered at once.
+    fn connection() -> (DuplexStream, tokio::task::JoinHandle<()>) {
+        let (client, server) = tokio::io::duplex(64);
+        let answer = |_| async { Ok(crate::api::reply::empty(http::StatusCode::NO_CONTENT)) };
+        (client, tokio::spawn(serve_connection(server, answer, CancellationToken::new(), PATIENCE)))
+    }
+
+    /// A head that never becomes complete, and none at all: both end the connection, also after a first request.
+    #[tokio::test]
+    async fn who_is_slow_with_a_head_is_not_waited_for() {
+        for begins in ["", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET"] {
+            let (mut client, served) = connection();
+            client.write_all(begins.as_bytes()).await.unwrap();
+            let dripping = async {
+                // Until nobody takes the drops any more.
+                while client.write_all(b"x").await.is_ok() {
+                    let mut answer = [0; 512];
+                    let _ = tokio::time::timeout(PATIENCE / 20, client.read(&mut answer)).await;
+                }
+            };
+            if begins.ends_with("Slow: ") {
+                dripping.await;
+            }
+            served.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_vanished_tcp_client_is_found_out() {
+        let (listener, address) = bind_tcp((std::net::Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), Accept::next(&listener));
+        let (_client, accepted) = (client.unwrap(), accepted.unwrap().await.unwrap());
+        assert!(getsockopt(&accepted, sockopt::KeepAlive).unwrap());
+        assert_eq!(getsockopt(&accepted, sockopt::TcpKeepIdle).unwrap(), 30);
+        assert_eq!(getsockopt(&accepted, sockopt::TcpKeepInterval).unwrap(), 10);
+        assert_eq!(getsockopt(&accepted, sockopt::TcpKeepCount).unwrap(), 3);
+    }
+
+    #[test]
+    fn every_listener_has_its_own_places() {
+        assert!(places(1) >= places(2) && places(2) >= limits::MIN_CONNECTIONS);
+        assert_eq!(places(usize::MAX), limits::MIN_CONNECTIONS);
     }
 }

@@ -52,7 +52,7 @@ impl MetricsListener {
             let reply = answer(&request, &render, &health, &clock);
             async move { Ok::<Reply, Infallible>(reply) }
         };
-        let places = Arc::new(Semaphore::new(limits::MAX_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(limits::MAX_METRICS_CONNECTIONS));
         serve_connections(&self.listener, answer, &places, &stop, DRAIN).await;
     }
 }

@@ -41,6 +41,7 @@ use std::sync::Arc;
 
 pub use listeners::{BindError, Listeners};
 pub use metrics_listener::MetricsListener;
+pub use routes::{Endpoint, endpoints};
 
 use crate::aws::ReadLogs;
 use crate::clock::Clock;

@@ -25,8 +25,9 @@ fn unless_strict(call: &Call, refusal: Refusal) -> Result<(), ApiError> {
 pub(super) async fn list_networks(call: Call) -> Result<Reply, ApiError> {
     unless_strict(&call, no::NETWORKS_INTERNAL)?;
     let filters = call.query.filters(&["dangling", "driver", "id", "label", "label!", "name", "scope", "type"])?;
+    let names = filters.patterns("name");
     let is_wanted = |(name, driver, id): &(&str, &str, &str)| {
-        filters.any_regex("name", &[*name])
+        names.any(&[*name])
             && filters.any("id", |wanted| id.starts_with(wanted))
             && filters.any("driver", |wanted| wanted == *driver)
             && filters.any("scope", |wanted| wanted == "local")

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use super::error::ApiError;
@@ -134,7 +134,7 @@ impl Filters {
             Value::Object(map) => map,
             _ => return Err(invalid()),
         };
-        let mut filters = BTreeMap::new();
+        let (mut filters, mut count) = (BTreeMap::new(), 0);
         for (name, values) in map {
             if !known.contains(&name.as_str()) {
                 return Err(ApiError::BadRequest(format!("invalid filter '{name}'")));
@@ -145,7 +145,13 @@ impl Filters {
                 Value::Object(set) => set.into_iter().map(|(key, on)| on.is_boolean().then_some(key)).collect(),
                 _ => None,
             };
-            filters.insert(name, values.ok_or_else(invalid)?);
+            let values = values.ok_or_else(invalid)?;
+            count += values.len();
+            if count > limits::MAX_FILTER_VALUES {
+                let most = limits::MAX_FILTER_VALUES;
+                return Err(ApiError::BadRequest(format!("invalid filter: more than {most} values")));
+            }
+            filters.insert(name, values);
         }
         filters.retain(|_, values: &mut BTreeSet<String>| !values.is_empty());
         Ok(Self(filters))
@@ -166,15 +172,10 @@ impl Filters {
         !self.has(name) || self.values(name).any(pass)
     }
 
-    /// Whether the filter is not used, or one of its values is a regular expression that is found in one of the texts.
-    /// As moby does, an expression that cannot be understood never matches.
-    pub(super) fn any_regex(&self, name: &str, texts: &[&str]) -> bool {
-        self.any(name, |pattern| {
-            RegexBuilder::new(pattern)
-                .size_limit(limits::MAX_REGEX_BYTES)
-                .build()
-                .is_ok_and(|regex| texts.iter().any(|text| regex.is_match(text)))
-        })
+    /// The values of a filter as regular expressions. As moby does, one that cannot be understood never matches.
+    pub(super) fn patterns(&self, name: &str) -> Patterns {
+        let compiled = || self.values(name).filter_map(regex).collect();
+        Patterns(self.has(name).then(compiled))
     }
 
     /// `label` and `label!`: every `key` or `key=value` must be there, none of the others may be.
@@ -194,6 +195,22 @@ impl Filters {
             until = Some(time.ok_or_else(|| ApiError::BadRequest(format!("invalid filter 'until={text}'")))?);
         }
         Ok(until)
+    }
+}
+
+/// A regular expression of limited size.
+pub(super) fn regex(pattern: &str) -> Option<Regex> {
+    RegexBuilder::new(pattern).size_limit(limits::MAX_REGEX_BYTES).build().ok()
+}
+
+/// A filter of regular expressions, made ready once for all that it is held against. `None`: it is not used.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Patterns(Option<Vec<Regex>>);
+
+impl Patterns {
+    /// Whether the filter is not used, or one of its expressions is found in one of the texts.
+    pub(super) fn any(&self, texts: &[&str]) -> bool {
+        self.0.as_ref().is_none_or(|all| all.iter().any(|regex| texts.iter().any(|text| regex.is_match(text))))
     }
 }
 
@@ -304,10 +321,23 @@ mod tests {
             assert_eq!(filters(text).unwrap().labels(&labels), pass, "{text}");
         }
         let names = filters(r#"{"name":["^web","db$"]}"#).unwrap();
-        assert!(names.any_regex("name", &["/my-db", "my-db"]));
-        assert!(names.any_regex("name", &["/web1", "web1"]));
-        assert!(!names.any_regex("name", &["/x", "x"]));
-        assert!(!filters(r#"{"name":["("]}"#).unwrap().any_regex("name", &["("]));
+        assert!(names.patterns("name").any(&["/my-db", "my-db"]));
+        assert!(names.patterns("name").any(&["/web1", "web1"]));
+        assert!(!names.patterns("name").any(&["/x", "x"]));
+        assert!(names.patterns("label").any(&["a filter that is not used"]));
+        assert!(!filters(r#"{"name":["("]}"#).unwrap().patterns("name").any(&["("]));
+        let huge = r#"{"name":["((a{99}){99}){99}"]}"#;
+        assert!(!filters(huge).unwrap().patterns("name").any(&["a"]), "too large to be compiled");
+    }
+
+    #[test]
+    fn filters_have_only_so_many_values() {
+        let with = |count: usize| {
+            let values: Vec<String> = (0..count).map(|n| n.to_string()).collect();
+            filters(&serde_json::json!({ "name": values, "label": ["one more"] }).to_string())
+        };
+        assert!(with(limits::MAX_FILTER_VALUES - 1).is_ok());
+        assert_eq!(with(limits::MAX_FILTER_VALUES).unwrap_err(), "invalid filter: more than 100 values");
     }
 
     #[test]

@@ -88,7 +88,7 @@ macro_rules! routes {
 pub(super) const ROUTES: &[Route] = routes! {
     // The daemon itself.
     GET    BOTH     "/_ping"                        quiet(system::ping);
-    HEAD   BOTH     "/_ping"                        quiet(system::ping);
+    HEAD   BOTH     "/_ping"                        quiet(system::ping_head);
     GET    DOCKER   "/healthz"                      quiet(health::alive);
     GET    DOCKER   "/readyz"                       quiet(health::ready);
     GET    INTERNAL "/capabilities"                 call(system::capabilities);
@@ -210,6 +210,30 @@ pub(super) const ROUTES: &[Route] = routes! {
     ANY    BOTH     "/configs"                      refuse(no::NO_SWARM);
     ANY    BOTH     "/configs/{*rest}"              refuse(no::NO_SWARM);
 };
+
+/// A line of the table, for documents and tests that must not forget one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The method; `None`: any.
+    pub method: Option<&'static str>,
+    /// The path behind the spelling's prefix, with `{names}`; `{*rest}` is everything to the end.
+    pub template: &'static str,
+    /// Below `/internal/v1`; else below `/` and `/v1.NN`.
+    pub internal: bool,
+}
+
+/// The whole interface, each line once for each spelling that it is served in.
+pub fn endpoints() -> impl Iterator<Item = Endpoint> {
+    ROUTES.iter().flat_map(|route| {
+        let endpoint = |spelling| Endpoint {
+            method: route.method.as_ref().map(Method::as_str),
+            template: route.template,
+            internal: spelling == Spelling::Internal,
+        };
+        let served = |spelling: &Spelling| route.only.is_none_or(|only| only == *spelling);
+        [Spelling::Internal, Spelling::Docker].into_iter().filter(served).map(endpoint)
+    })
+}
 
 /// The table, made ready for look-ups.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::{HeaderMap, HeaderValue, Method, Request, header};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use percent_encoding::percent_decode_str;
 
 use super::call::{Answer, Call, Dialect, Room};
@@ -36,7 +36,7 @@ pub(super) async fn answer(room: Arc<Room>, routes: &Routes, request: Request<In
     });
     add_headers(reply.headers_mut());
     if method == Method::HEAD {
-        *reply.body_mut() = Body::Whole(None);
+        leave_out_the_body(&mut reply);
     }
     let template = route.map_or(NO_ROUTE, |route| route.template);
     let status = reply.status().as_u16();
@@ -58,6 +58,9 @@ async fn dispatch(
     routes: &Routes,
     mut request: Request<Incoming>,
 ) -> (Option<&'static Route>, Result<Reply, ApiError>) {
+    if head_bytes(&request) > limits::MAX_HEADER_BYTES {
+        return (None, Err(ApiError::HeadTooLarge(limits::MAX_HEADER_BYTES)));
+    }
     let upgrade = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let (target, api_minor) = match Target::parse(parts.uri.path()) {
@@ -81,6 +84,7 @@ async fn dispatch(
         params: params.into_iter().map(|(name, value)| (name, decoded(&value))).collect(),
         query: Query::parse(parts.uri.query().unwrap_or_default()),
         body: Some(body),
+        large_body: None,
         upgrade,
     };
     let answered = match route.action {
@@ -111,6 +115,23 @@ fn add_headers(headers: &mut HeaderMap) {
         header::SERVER,
         HeaderValue::from_static(concat!("Sockerless/", env!("CARGO_PKG_VERSION"), " (lambda)")),
     );
+}
+
+/// The bytes of a request's line and headers. The connection's own limit holds only while the head is incomplete: one that
+/// comes in large pieces passes it.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let line = request.method().as_str().len() + target + "  HTTP/1.1\r\n".len();
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    headers.fold(line + "\r\n".len(), usize::saturating_add)
+}
+
+/// What a HEAD request is answered: the length that the body would have, unless the handler has said another.
+fn leave_out_the_body(reply: &mut Reply) {
+    let body = std::mem::replace(reply.body_mut(), Body::Whole(None));
+    if let (Some(length), false) = (body.size_hint().exact(), reply.headers().contains_key(header::CONTENT_LENGTH)) {
+        reply.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
 }
 
 /// A client's own name for its request: only what is safe in a log line.

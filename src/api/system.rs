@@ -1,15 +1,17 @@
 //! The daemon itself: ping, version, info, disk usage, credentials, capabilities.
 
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use super::ApiContext;
 use super::call::Call;
 use super::error::ApiError;
-use super::images;
-use super::reply::{self, Reply};
+use super::images::{self, Users};
+use super::reply::{self, Body, Reply};
 use super::wire::{self, Counts};
-use crate::state::model::Container;
+use super::{ApiContext, containers};
 use crate::state::model::life::is_running;
 
 /// Says that the daemon is there, and which API it speaks.
@@ -20,6 +22,13 @@ pub(super) async fn ping(_call: Call) -> Result<Reply, ApiError> {
     headers.insert("swarm", HeaderValue::from_static("inactive"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    Ok(reply)
+}
+
+/// As `ping`, without the word: a length of 0, as moby says it.
+pub(super) async fn ping_head(call: Call) -> Result<Reply, ApiError> {
+    let mut reply = ping(call).await?;
+    *reply.body_mut() = Body::Whole(None);
     Ok(reply)
 }
 
@@ -37,7 +46,7 @@ pub(super) async fn version(call: Call) -> Result<Reply, ApiError> {
 pub(super) async fn info(call: Call) -> Result<Reply, ApiError> {
     let api = call.api();
     let instance = api.reader.instance().await?.id;
-    let counts = counts(api, &api.reader.containers().await?).await?;
+    let counts = counts(api).await?;
     if call.is_internal() {
         return Ok(reply::ok(&wire::internal_info(&api.config, &instance, counts)));
     }
@@ -47,36 +56,37 @@ pub(super) async fn info(call: Call) -> Result<Reply, ApiError> {
     Ok(reply::ok(&wire::info(&api.config, &instance, counts, &warnings, api.clock.now())))
 }
 
-async fn counts(api: &ApiContext, containers: &[Container]) -> Result<Counts, ApiError> {
-    Ok(Counts {
-        containers: containers.len(),
-        running: containers.iter().filter(|container| is_running(&container.spec, &container.status)).count(),
-        images: api.reader.images().await?.len(),
+async fn counts(api: &ApiContext) -> Result<Counts, ApiError> {
+    let mut counts = Counts { containers: 0, running: 0, images: api.reader.images().await?.len() };
+    containers::each(api, |container| {
+        counts.containers += 1;
+        counts.running += usize::from(is_running(&container.spec, &container.status));
+        ControlFlow::Continue(())
     })
+    .await?;
+    Ok(counts)
 }
 
 /// `docker system df`: everything is in AWS, so nothing takes place here.
 pub(super) async fn disk_usage(call: Call) -> Result<Reply, ApiError> {
     let api = call.api();
     let now = api.clock.now();
-    let containers = api.reader.containers().await?;
     let recorded = api.reader.images().await?;
-    let id_of = |container: &Container| {
-        let reference = images::canonical(&container.spec.config.image).unwrap_or_default();
-        recorded.iter().find(|image| image.reference == reference).map_or("", |image| image.id.as_str())
-    };
-    let shown_containers: Vec<_> = containers
-        .iter()
-        .map(|container| {
-            let mut item = wire::list_item(container, id_of(container), now);
-            item["SizeRw"] = json!(0);
-            item["SizeRootFs"] = json!(0);
-            item
-        })
-        .collect();
+    let ids: HashMap<&str, &str> = recorded.iter().map(|image| (image.reference.as_str(), image.id.as_str())).collect();
+    let (mut shown_containers, mut users) = (Vec::new(), Users::default());
+    containers::each(api, |container| {
+        let reference = users.count(&container);
+        let id = reference.and_then(|reference| ids.get(reference.as_str()).copied()).unwrap_or_default();
+        let mut item = wire::list_item(&container, id, now);
+        item["SizeRw"] = json!(0);
+        item["SizeRootFs"] = json!(0);
+        shown_containers.push(item);
+        ControlFlow::Continue(())
+    })
+    .await?;
     Ok(reply::ok(&json!({
         "LayersSize": 0,
-        "Images": images::items(&recorded, &containers),
+        "Images": images::items(&recorded, &users),
         "Containers": shown_containers,
         "Volumes": [],
         "BuildCache": [],

@@ -71,6 +71,8 @@ use crate::telemetry;
 
 /// Containers that are worked on at once. Runs in flight do not count: they have tasks of their own.
 const MAX_WORKERS: usize = 32;
+/// Containers that are read from the store at once, where all are looked at.
+const ROW_PAGE: u32 = 500;
 /// The loop says so often that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The loop counts as alive for so long while all workers are out and none comes back. Their calls have time-outs.
@@ -319,17 +321,10 @@ impl Loop {
 
     /// Never returns but for a closed store.
     async fn run(&mut self) {
-        self.count_all().await;
-        while self.round().await.is_continue() {}
-    }
-
-    async fn count_all(&mut self) {
-        match self.shared.facts.all().await {
-            Ok(all) => all.iter().for_each(|row| self.census.count(row.id, Some(record::counted(row)))),
-            Err(error) => {
-                self.store_failed(&error);
-            }
+        if let Err(error) = self.count_all().await {
+            self.store_failed(&error);
         }
+        while self.round().await.is_continue() {}
     }
 
     /// Gives out what is due, then takes in what happens next. Breaks when the store is closed. Not to be dropped half
@@ -367,6 +362,17 @@ impl Loop {
             () = self.shared.clock.sleep_until(wake) => {}
         }
         ControlFlow::Continue(())
+    }
+
+    /// Every container is counted once; from then on, those that are worked on.
+    async fn count_all(&mut self) -> Result<(), StateError> {
+        let mut after = 0;
+        loop {
+            let page = self.shared.facts.containers(after, ROW_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.seq;
+            page.iter().for_each(|row| self.census.count(row.id, Some(record::counted(row))));
+        }
     }
 
     fn now(&self) -> Timestamp {

@@ -7,11 +7,13 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::model::Container;
 use super::records::{ContainerEvent, Event, EventKind};
-use super::rows::{from_json, time, to_json};
+use super::rows::{self, from_json, time, to_json};
 use super::writer::Tx;
 use super::{Result, StateError};
 use crate::clock::Timestamp;
 
+/// Bytes of a label that comes with its container's events; a longer one, which is data rather than a name, is left out.
+const MAX_LABEL_BYTES: usize = 4_096;
 /// So many events are kept.
 pub(super) const EVENTS_KEPT: i64 = 10_000;
 /// The table is trimmed once in so many events, and is longer by so many in between.
@@ -24,20 +26,18 @@ pub(super) async fn last(pool: &SqlitePool) -> Result<i64> {
 
 /// Events above `after`, oldest first.
 pub(super) async fn read(pool: &SqlitePool, after: i64, limit: u32) -> Result<Vec<Event>> {
-    let rows = sqlx::query(
+    let query = sqlx::query(
         "SELECT seq, at, kind, action, actor_id, attributes FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-    )
-    .bind(after)
-    .bind(limit)
-    .fetch_all(pool)
-    .await?;
-    rows.iter().map(event).collect()
+    );
+    rows::page(query.bind(after).bind(limit).fetch(pool), event, &["attributes"]).await
 }
 
 impl Tx<'_> {
     /// Records an event of a container, with the container's own attributes.
     pub(super) async fn container_event(&mut self, of: &Container, event: ContainerEvent) -> Result<()> {
-        let mut attributes = of.spec.config.labels.clone();
+        let labels = of.spec.config.labels.iter().filter(|(_, value)| value.len() <= MAX_LABEL_BYTES);
+        let mut attributes: BTreeMap<String, String> =
+            labels.map(|(name, value)| (name.clone(), value.clone())).collect();
         attributes.insert("image".to_owned(), of.spec.config.image.clone());
         attributes.insert("name".to_owned(), of.name.clone());
         attributes.extend(event.attributes.into_iter().map(|(name, value)| (name.to_owned(), value)));

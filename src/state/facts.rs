@@ -32,6 +32,9 @@ macro_rules! wished_sql {
     };
 }
 
+/// Containers that are read at once, where all are looked at.
+const PAGE: u32 = 500;
+
 /// Writes facts: for the reconciler only.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -73,13 +76,30 @@ impl Facts {
         self.commands.run(Forget(*id)).await
     }
 
-    /// Every container, also those being removed.
+    /// All containers, also those being removed, oldest first; read by pages.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn all(&self) -> Result<Vec<Container>> {
-        let rows = sqlx::query(containers!("ORDER BY seq")).fetch_all(&self.pool).await?;
-        rows.iter().map(rows::container).collect()
+        let mut all: Vec<Container> = Vec::new();
+        loop {
+            let page = self.containers(all.last().map_or(0, |last| last.seq), PAGE).await?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    }
+
+    /// A page of all containers, also those being removed, oldest first: those after `after` (by [`Container::seq`];
+    /// 0: from the first). At most `limit`, fewer when they are large; empty: there are no more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn containers(&self, after: i64, limit: u32) -> Result<Vec<Container>> {
+        let query = sqlx::query(containers!("WHERE seq > ?1 ORDER BY seq LIMIT ?2"));
+        let found = query.bind(after).bind(limit).fetch(&self.pool);
+        rows::page(found, rows::container, rows::LONG_COLUMNS).await
     }
 
     /// When each container is due, earliest first, from the index alone; those without a time are left out.

@@ -3,10 +3,10 @@
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::Result;
 use super::records::Image;
 use super::rows::time;
 use super::writer::{Command, Tx};
+use super::{MAX_IMAGES, Result};
 use crate::clock::Timestamp;
 
 pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<Image>> {
@@ -37,10 +37,20 @@ const PUT: &str = "INSERT INTO image (reference, id, created_at, digest) VALUES 
     created_at = CASE WHEN image.id = excluded.id THEN image.created_at ELSE excluded.created_at END, \
     digest = coalesce(excluded.digest, CASE WHEN image.id = excluded.id THEN image.digest END)";
 
-impl Command for PutImage {
-    type Output = ();
+/// Whether there can be more than `?1` references is told by the first and the last number alone; they are counted only
+/// then.
+const FULL: &str = "SELECT (SELECT max(seq) FROM image) - (SELECT min(seq) FROM image) + 1 >= ?1 \
+    AND (SELECT count(*) FROM image) >= ?1 AND NOT EXISTS (SELECT 1 FROM image WHERE reference = ?2)";
 
-    async fn apply(self, tx: &mut Tx<'_>) -> Result<()> {
+impl Command for PutImage {
+    type Output = bool;
+
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<bool> {
+        let full: Option<bool> =
+            sqlx::query_scalar(FULL).bind(MAX_IMAGES).bind(&self.image.reference).fetch_one(&mut *tx.conn).await?;
+        if full == Some(true) {
+            return Ok(false);
+        }
         sqlx::query(PUT)
             .bind(&self.image.reference)
             .bind(&self.image.id)
@@ -48,7 +58,8 @@ impl Command for PutImage {
             .bind(self.image.digest)
             .execute(&mut *tx.conn)
             .await?;
-        tx.image_event(&self.image.reference, &self.image.id, self.action, self.now).await
+        tx.image_event(&self.image.reference, &self.image.id, self.action, self.now).await?;
+        Ok(true)
     }
 }
 

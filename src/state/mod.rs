@@ -39,4 +39,9 @@ pub use records::{
 pub use store::Store;
 pub use wishes::Wishes;
 
+/// Containers that the store holds at most, those being removed included.
+pub const MAX_CONTAINERS: i64 = 100_000;
+/// Image references that the store holds at most.
+pub const MAX_IMAGES: i64 = 10_000;
+
 type Result<T, E = StateError> = std::result::Result<T, E>;

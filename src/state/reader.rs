@@ -57,13 +57,15 @@ impl Reader {
         }
     }
 
-    /// All visible containers, newest first.
+    /// A page of the visible containers, newest first: those older than `below` (by [`Container::seq`]), or the newest.
+    /// At most `limit`, fewer when they are large; empty: there are no more.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn containers(&self) -> Result<Vec<Container>> {
-        let rows = sqlx::query(containers!("WHERE removed = 0 ORDER BY seq DESC")).fetch_all(&self.pool).await?;
-        rows.iter().map(rows::container).collect()
+    pub async fn containers(&self, below: Option<i64>, limit: u32) -> Result<Vec<Container>> {
+        let query = sqlx::query(containers!("WHERE removed = 0 AND seq < ?1 ORDER BY seq DESC LIMIT ?2"));
+        let found = query.bind(below.unwrap_or(i64::MAX)).bind(limit).fetch(&self.pool);
+        rows::page(found, rows::container, rows::LONG_COLUMNS).await
     }
 
     /// What is remembered of a container that was removed in the last 60 s, by exact id, name or unique id prefix.
@@ -74,7 +76,7 @@ impl Reader {
         tombstones::find(&self.pool, text, now).await
     }
 
-    /// All image references, newest first.
+    /// All image references, newest first; at most [`super::MAX_IMAGES`].
     ///
     /// # Errors
     /// When the store fails.
@@ -90,7 +92,8 @@ impl Reader {
         images::one(&self.pool, reference).await
     }
 
-    /// Events with a sequence number above `after`, oldest first, at most `limit`.
+    /// A page of the events with a sequence number above `after`, oldest first. At most `limit`, fewer when they are large;
+    /// empty: there are no more.
     ///
     /// # Errors
     /// When the store fails.

@@ -39,6 +39,8 @@ pub enum CreateRefused {
         /// That container.
         by: ContainerId,
     },
+    /// There are [`super::MAX_CONTAINERS`].
+    Full,
 }
 
 /// What a start did.

@@ -1,5 +1,7 @@
 //! Rows and the model: how each column is written and read.
 
+use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
@@ -9,6 +11,9 @@ use super::model::{Container, ContainerId, Spec};
 use super::writer::Tx;
 use super::{Result, StateError};
 use crate::clock::Timestamp;
+
+/// Bytes of text at which a page of rows ends, however few they are.
+const PAGE_BYTES: usize = 1 << 20;
 
 /// A query for whole containers, with what follows `FROM container`.
 macro_rules! containers {
@@ -72,6 +77,28 @@ pub(super) fn from_json<T: DeserializeOwned>(row: &SqliteRow, column: &'static s
 pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|error| StateError::Corrupt(error.to_string()))
 }
+
+/// The first of these rows: until the text in `columns` has come to [`PAGE_BYTES`], at least one.
+pub(super) async fn page<T>(
+    mut rows: BoxStream<'_, sqlx::Result<SqliteRow>>,
+    read: impl Fn(&SqliteRow) -> Result<T>,
+    columns: &[&str],
+) -> Result<Vec<T>> {
+    let (mut page, mut bytes) = (Vec::new(), 0_usize);
+    while let Some(row) = rows.try_next().await? {
+        page.push(read(&row)?);
+        for column in columns {
+            bytes = bytes.saturating_add(row.try_get::<&str, _>(*column)?.len());
+        }
+        if bytes >= PAGE_BYTES {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// The columns of [`containers`] that can be long.
+pub(super) const LONG_COLUMNS: &[&str] = &["config", "status"];
 
 /// SQLite's integers are signed; no counter comes near the difference.
 pub(super) fn number(count: u64) -> i64 {

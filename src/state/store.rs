@@ -24,6 +24,8 @@ use crate::health::Health;
 const READERS: u32 = 4;
 /// So long a read waits for its turn.
 const READ_WAIT: Duration = Duration::from_secs(30);
+/// So many rows are read before they are asked for.
+const ROWS_AHEAD: usize = 16;
 /// So long SQLite waits for another process that has the file.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// So long closing waits for reads that are under way.
@@ -179,6 +181,7 @@ fn connect_options(options: &StoreOptions) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(&options.path)
         .busy_timeout(BUSY_WAIT)
+        .row_buffer_size(ROWS_AHEAD)
         .pragma("journal_size_limit", WAL_KEPT_BYTES.to_string())
         .disable_statement_logging()
 }

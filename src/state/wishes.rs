@@ -1,12 +1,12 @@
 //! Wishes: what the API may write.
 
-use super::Result;
 use super::admit;
 use super::images::{DeleteImage, PutImage};
 use super::model::{Container, ContainerId, Spec, Status};
 use super::records::{Cancelled, ContainerEvent, CreateRefused, Image, NewContainer, Removed, Renamed, Started};
 use super::rows::{id, nanos, number, to_json};
 use super::writer::{Command, Commands, Tx};
+use super::{MAX_CONTAINERS, Result};
 use crate::clock::Timestamp;
 
 /// Writes wishes: for the API only. Each call is one durable commit, with its event.
@@ -60,11 +60,12 @@ impl Wishes {
         self.commands.run(Rename { id: *id, name: name.to_owned(), now }).await
     }
 
-    /// Records an image reference (pull, tag: `action` is the event's); keeps what is known of it.
+    /// Records an image reference (pull, tag: `action` is the event's); keeps what is known of it. `false`: there are
+    /// [`super::MAX_IMAGES`] others, and nothing is recorded.
     ///
     /// # Errors
     /// When the store fails; nothing is recorded then.
-    pub async fn put_image(&self, image: Image, action: &'static str, now: Timestamp) -> Result<()> {
+    pub async fn put_image(&self, image: Image, action: &'static str, now: Timestamp) -> Result<bool> {
         self.commands.run(PutImage { image, action, now }).await
     }
 
@@ -86,6 +87,9 @@ impl Command for Create {
         let Self(NewContainer { id, name, at, config }) = self;
         if let Some(by) = tx.owner_of(&name).await? {
             return Ok(Err(CreateRefused::NameInUse { by }));
+        }
+        if tx.holds_all_containers().await? {
+            return Ok(Err(CreateRefused::Full));
         }
         let (spec, status) = (Spec::new(config), Status::default());
         let mut container = Container { seq: 0, id, name, created_at: at, spec, status, due_at: None, revision: 0 };
@@ -188,7 +192,18 @@ impl Command for Rename {
     }
 }
 
+/// Whether there can be more than `?1` containers is told by the first and the last number alone; they are counted only
+/// then.
+const FULL: &str = "SELECT (SELECT max(seq) FROM container) - (SELECT min(seq) FROM container) + 1 >= ?1 \
+    AND (SELECT count(*) FROM container) >= ?1";
+
 impl Tx<'_> {
+    /// Whether the store holds as many containers as it may.
+    async fn holds_all_containers(&mut self) -> Result<bool> {
+        let full: Option<bool> = sqlx::query_scalar(FULL).bind(MAX_CONTAINERS).fetch_one(&mut *self.conn).await?;
+        Ok(full == Some(true))
+    }
+
     /// The visible container of this name.
     async fn owner_of(&mut self, name: &str) -> Result<Option<ContainerId>> {
         let row = sqlx::query("SELECT id FROM container WHERE name = ?1 AND removed = 0")

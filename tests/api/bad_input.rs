@@ -125,6 +125,11 @@ async fn names_and_ids() {
 async fn parameters_that_cannot_be_read() {
     let api = Api::new().await;
     api.create("ax", &plain()).await;
+    let nobody = filters(&json!({ "before": ["nobody"] }));
+    for query in [&nobody, "since=nobody", "before=nobody"] {
+        let answer = api.get(&format!("/containers/json?{query}")).await;
+        assert_eq!(answer.error(), (404, "No such container: nobody".to_owned()), "{query}");
+    }
     let unknown = filters(&json!({ "foo": ["x"] }));
     for (method, path, sentence) in [
         ("GET", format!("/containers/json?{unknown}"), "invalid filter 'foo'"),

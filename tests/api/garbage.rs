@@ -1,205 +1,6 @@
-//! Whatever is sent, the daemon answers, and what it answers is never its own failure.
+//! What is no HTTP, or too much of it.
 
-use crate::support::{Api, plain};
-
-/// Every path of the interface, with names to be filled in; the spelling comes before it.
-const PATHS: &[&str] = &[
-    "/_ping",
-    "/healthz",
-    "/readyz",
-    "/capabilities",
-    "/info",
-    "/version",
-    "/events",
-    "/system/df",
-    "/auth",
-    "/containers",
-    "/containers/create",
-    "/containers/json",
-    "/containers/prune",
-    "/containers/N",
-    "/containers/N/json",
-    "/containers/N/start",
-    "/containers/N/stop",
-    "/containers/N/kill",
-    "/containers/N/restart",
-    "/containers/N/rename",
-    "/containers/N/wait",
-    "/containers/N/logs",
-    "/containers/N/stats",
-    "/containers/N/attach",
-    "/containers/N/attach/ws",
-    "/containers/N/resize",
-    "/containers/N/exec",
-    "/containers/N/archive",
-    "/exec/N/json",
-    "/images/pull",
-    "/images/create",
-    "/images",
-    "/images/json",
-    "/images/inspect",
-    "/images/N",
-    "/images/N/json",
-    "/images/N/history",
-    "/images/tag",
-    "/images/N/tag",
-    "/images/prune",
-    "/images/load",
-    "/images/N/push",
-    "/images/search",
-    "/commit",
-    "/build",
-    "/build/prune",
-    "/distribution/N/json",
-    "/session",
-    "/networks",
-    "/networks/create",
-    "/networks/N",
-    "/networks/N/connect",
-    "/networks/prune",
-    "/volumes",
-    "/volumes/N",
-    "/volumes/prune",
-    "/plugins",
-    "/plugins/N/json",
-    "/plugins/N/enable",
-    "/swarm",
-    "/nodes",
-    "/services/N",
-];
-const SPELLINGS: &[&str] = &["", "/v1.24", "/v1.51", "/v1.52", "/internal/v1", "/internal/v2", "/v1"];
-const METHODS: &[&str] = &["GET", "POST", "POST", "PUT", "DELETE", "HEAD", "PATCH"];
-const NAMES: &[&str] =
-    &["one", "two", "%2Fone", "%00", "%ff%fe", "a%2Fb:1", "..", "%F0%9F%90%B3", "sha256:00", "{id}", "x"];
-const KEYS: &[&str] = &[
-    "name",
-    "all",
-    "limit",
-    "since",
-    "until",
-    "before",
-    "filters",
-    "tail",
-    "stdout",
-    "stderr",
-    "follow",
-    "timestamps",
-    "signal",
-    "t",
-    "condition",
-    "force",
-    "fromImage",
-    "tag",
-    "repo",
-    "logs",
-    "stream",
-    "h",
-    "platform",
-    "fromSrc",
-];
-const VALUES: &[&str] = &[
-    "",
-    "1",
-    "0",
-    "-1",
-    "true",
-    "x",
-    "9223372036854775807",
-    "-9223372036854775808",
-    "99999999999999999999",
-    "1e9",
-    "1.9999999999",
-    "%7B%22label%22%3A%5B%22a%22%5D%7D",
-    "%7B%22name%22%3A%5B%22(%22%5D%7D",
-    "%7B%22until%22%3A%5B%22x%22%5D%7D",
-    "%5B%5D",
-    "%7B",
-    "null",
-    "%00",
-    "%ff",
-    "one",
-    "a%20b",
-    "KILL",
-    "removed",
-    "next-exit",
-    "linux%2Farm64",
-    "%C3%A9",
-    "10h",
-    "alpine",
-    "2026-11-23",
-    "A:B:C",
-    "%7B%22before%22%3A%5B%22one%22%5D%2C%22exited%22%3A%5B%22-5%22%5D%7D",
-];
-const BODIES: &[&str] = &[
-    "",
-    "{",
-    "null",
-    "[]",
-    "1",
-    "\"x\"",
-    "{}",
-    "{\"Image\":\"alpine\"}",
-    "{\"Image\":null}",
-    "{\"Image\":\"\"}",
-    "{\"Image\":\"A B\"}",
-    "{\"Image\":\"a\",\"HostConfig\":{\"Memory\":-1}}",
-    "{\"Image\":\"a\",\"Cmd\":{}}",
-    "{\"Image\":\"a\",\"HostConfig\":{\"Memory\":9223372036854775807}}",
-    "{\"Image\":\"a\",\"Env\":[\"\"]}",
-    "{\"Image\":\"a\",\"HostConfig\":{\"RestartPolicy\":{\"Name\":7}}}",
-    "{\"Image\":\"a\",\"NetworkingConfig\":{\"EndpointsConfig\":1}}",
-    "{\"Image\":\"a\",\"Labels\":{\"sockerless.lambda.payload\":\"{\"}}",
-    "{\"Image\":\"a\",\"Cmd\":[\"\\u0000\"]}",
-    "{\"Image\":\"a\",\"HostConfig\":{\"Mounts\":[null,1,\"x\",{\"Type\":[]}]}}",
-    "{\"Reference\":7}",
-    "{\"Reference\":\"::\"}",
-    "{\"Image\":\"a\",\"HostConfig\":{\"Binds\":[\"\"]}}",
-    "{\"a\":[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]}",
-    "\u{feff}{}",
-];
-
-/// Numbers that look random and are the same every time.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 40).unwrap()
-    }
-
-    fn pick<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.next() % words.len()]
-    }
-
-    fn path(&mut self) -> String {
-        let (spelling, path, name) = (self.pick(SPELLINGS), self.pick(PATHS), self.pick(NAMES));
-        let mut path = format!("{spelling}{}?", path.replace('N', name));
-        for _ in 0..self.next() % 4 {
-            path.push_str(&format!("{}={}&", self.pick(KEYS), self.pick(VALUES)));
-        }
-        path
-    }
-}
-
-#[tokio::test]
-async fn nothing_that_is_sent_breaks_the_daemon() {
-    let api = Api::new().await;
-    api.ended("one", &plain(), 0).await;
-    let mut numbers = Numbers(20_261_123);
-    for round in 0..2_000 {
-        let (method, path, body) = (numbers.pick(METHODS), numbers.path(), numbers.pick(BODIES));
-        let mut connection = api.send_locally(method, &path, "", body).await;
-        let head = connection.head().await;
-        let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let is_ours = status >= 500 && status != 501 && status != 503;
-        assert!(!is_ours, "{round}: {method} {path} {body}: {head}");
-        if status == 503 {
-            let is_documented = ["/readyz", "/swarm", "/nodes", "/services"].iter().any(|known| path.contains(known));
-            assert!(is_documented, "{round}: {method} {path}: {head}");
-        }
-    }
-    assert_eq!(api.get("/_ping").await.text(), "OK");
-}
+use crate::support::Api;
 
 /// What is no HTTP costs its own connection only.
 #[tokio::test]
@@ -213,4 +14,57 @@ async fn what_is_no_http_is_no_harm() {
     let head = api.send("GET", "/_ping", &many, "").await.head().await;
     assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
     assert_eq!(api.get("/_ping").await.text(), "OK");
+}
+
+/// A head that comes in one piece is limited, too: not only one that is still on its way.
+#[tokio::test]
+async fn a_head_is_limited_however_it_comes() {
+    let api = Api::new().await;
+    let large = |bytes: usize| format!("GET /_ping HTTP/1.1\r\nHost: x\r\nX-Large: {}\r\n\r\n", "x".repeat(bytes));
+    for (bytes, status) in [(65_000, 200), (65_536, 431), (66_000, 431), (70_000, 431), (130_000, 431), (900_000, 431)]
+    {
+        let mut connection = api.send_raw(large(bytes).as_bytes()).await;
+        let head = connection.head().await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes}: {head}");
+    }
+    let path = format!("/containers/{}/json", "x".repeat(65_000));
+    let (status, message) = api.get(&path).await.error();
+    assert_eq!((status, message.len()), (404, "No such container: ".len() + 65_000));
+    for (bytes, statuses) in [(65_530, [431, 414]), (66_000, [431, 414]), (200_000, [431, 414])] {
+        let request = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(bytes));
+        let head = api.send_raw(request.as_bytes()).await.head().await;
+        assert!(statuses.iter().any(|status| head.starts_with(&format!("HTTP/1.1 {status} "))), "{bytes}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_limited_however_it_comes() {
+    let api = Api::new().await;
+    let announced = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n{}";
+    let head = api.send_raw(announced.as_bytes()).await.head().await;
+    assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
+    let piece = format!("100000\r\n{}\r\n", " ".repeat(0x10_0000));
+    let chunked = "POST /containers/create HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = api.send_raw(format!("{chunked}{}", piece.repeat(5)).as_bytes()).await.head().await;
+    assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
+    // A body that nobody wants is as little a way in.
+    let unwanted = announced.replace("/containers/create", "/build");
+    let head = api.send_raw(unwanted.as_bytes()).await.head().await;
+    assert!(head.starts_with("HTTP/1.1 501 "), "{head}");
+}
+
+/// As moby answers it.
+#[tokio::test]
+async fn the_head_of_a_ping_has_a_length() {
+    let api = Api::new().await;
+    for path in ["/_ping", "/v1.51/_ping", "/internal/v1/_ping"] {
+        let ping = api.send("HEAD", path, "", "").await.only_head().await;
+        assert_eq!((ping.status, ping.header("content-length")), (200, Some("0")), "{}", ping.head);
+        assert_eq!(ping.header("content-type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(ping.header("api-version"), Some("1.51"));
+    }
+    let refused = api.send("HEAD", "/containers/x/archive", "", "").await.only_head().await;
+    let told = api.get("/containers/x/archive").await;
+    assert_eq!((refused.status, refused.header("content-length")), (501, told.header("content-length")));
+    assert!(told.body.len() > 20);
 }

@@ -1,9 +1,16 @@
 //! The API over real sockets: raw bytes where they matter, and a real Docker client where its opinion does.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "helpers of tests fail by panicking, and are told how much to do by the environment"
+)]
 
 mod bad_input;
+mod crowd;
 mod docker;
+mod fuzz;
 mod garbage;
 mod images;
 mod lives;

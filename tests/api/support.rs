@@ -21,7 +21,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for something that must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The invocation of every run that is issued here.
 pub(crate) const REQUEST_ID: &str = "11111111-2222-3333-4444-555555555555";
 /// The log stream of every run that is issued here.
@@ -154,13 +154,26 @@ impl Api {
     /// Sends a request over TCP; the answer is still to be read.
     pub(crate) async fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Connection {
         let stream = TcpStream::connect(self.address).await.unwrap();
-        Connection::new(stream, &request(method, path, headers, body)).await
+        Connection::new(stream, request(method, path, headers, body).as_bytes()).await
     }
 
     /// As `send`, over the Unix socket.
     pub(crate) async fn send_locally(&self, method: &str, path: &str, headers: &str, body: &str) -> Connection {
         let stream = UnixStream::connect(self.socket()).await.unwrap();
-        Connection::new(stream, &request(method, path, headers, body)).await
+        Connection::new(stream, request(method, path, headers, body).as_bytes()).await
+    }
+
+    /// Bytes as they are, over the Unix socket.
+    pub(crate) async fn send_raw(&self, bytes: &[u8]) -> Connection {
+        Connection::new(UnixStream::connect(self.socket()).await.unwrap(), bytes).await
+    }
+
+    /// As `send_locally`, with a body of any bytes.
+    pub(crate) async fn send_bytes(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Connection {
+        let stream = UnixStream::connect(self.socket()).await.unwrap();
+        let length = body.len();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n");
+        Connection::new(stream, &[head.as_bytes(), body].concat()).await
     }
 
     /// A new container; gives its id.
@@ -281,10 +294,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    async fn new(io: impl Io + 'static, bytes: &str) -> Self {
+    async fn new(io: impl Io + 'static, bytes: &[u8]) -> Self {
         let mut io: Box<dyn Io> = Box::new(io);
         // A server that refuses early closes its side early: its answer counts.
-        let _ = io.write_all(bytes.as_bytes()).await;
+        let _ = io.write_all(bytes).await;
         Self { io, read: Vec::new() }
     }
 
@@ -313,6 +326,42 @@ impl Connection {
     pub(crate) async fn head(&mut self) -> String {
         let read = self.until("\r\n\r\n").await;
         read.split_once("\r\n\r\n").unwrap().0.to_owned()
+    }
+
+    /// The answer as far as its length is told; of one that comes as a stream only the head. Answers of which nothing
+    /// counts but what follows them (100) are left out.
+    pub(crate) async fn answer(&mut self) -> Answer {
+        loop {
+            let head = self.head().await;
+            let answer = Answer::parse(format!("{head}\r\n\r\n").as_bytes());
+            if answer.status == 100 {
+                self.read.drain(..head.len() + 4);
+                continue;
+            }
+            let length = answer.header("content-length").map_or(0, |length| length.parse::<usize>().unwrap());
+            let body = self.bytes(head.len() + 4, length).await;
+            return Answer { body, ..answer };
+        }
+    }
+
+    /// The answer to a HEAD request, which has no body whatever its length says.
+    pub(crate) async fn only_head(&mut self) -> Answer {
+        let head = self.head().await;
+        Answer::parse(format!("{head}\r\n\r\n").as_bytes())
+    }
+
+    /// So many bytes from this place on; fewer if the other side closes before.
+    async fn bytes(&mut self, from: usize, count: usize) -> Vec<u8> {
+        let reading = async {
+            while self.read.len() < from + count && self.io.read_buf(&mut self.read).await.unwrap_or(0) > 0 {}
+        };
+        assert!(tokio::time::timeout(PATIENCE, reading).await.is_ok(), "the body does not come");
+        self.read[from..].iter().take(count).copied().collect()
+    }
+
+    /// Sends nothing more, and goes on listening.
+    pub(crate) async fn half_close(&mut self) {
+        self.io.shutdown().await.unwrap();
     }
 
     /// Forgets what was read.
@@ -357,7 +406,7 @@ impl Answer {
         let body = &bytes[end + 4..];
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-        Self { status, head, body: if chunked { dechunk(body) } else { body.to_vec() } }
+        Self { status, head, body: if chunked && !body.is_empty() { dechunk(body) } else { body.to_vec() } }
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -396,6 +445,18 @@ fn dechunk(mut body: &[u8]) -> Vec<u8> {
         whole.extend_from_slice(&body[end + 2..end + 2 + size]);
         body = &body[end + 4 + size..];
     }
+}
+
+/// Returns when no more tasks than these are alive in this runtime.
+pub(crate) async fn until_tasks(most: usize, patience: Duration) {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let waiting = async {
+        while metrics.num_alive_tasks() > most {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let done = tokio::time::timeout(patience, waiting).await;
+    assert!(done.is_ok(), "{} tasks are left, {most} would be right", metrics.num_alive_tasks());
 }
 
 /// A body of `create` that nothing is wrong with.

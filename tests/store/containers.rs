@@ -21,7 +21,7 @@ async fn a_container_is_read_as_it_was_created() {
     assert_eq!(fixture.reader.container(&id(2)).await.unwrap(), None);
 
     fixture.create(2, "db").await;
-    let names: Vec<_> = fixture.reader.containers().await.unwrap().into_iter().map(|one| one.name).collect();
+    let names: Vec<_> = fixture.reader.containers(None, 100).await.unwrap().into_iter().map(|one| one.name).collect();
     assert_eq!(names, ["db", "web"], "newest first");
     assert_eq!(fixture.facts.wished().await.unwrap(), [id(1), id(2)]);
 }
@@ -165,10 +165,10 @@ async fn a_removed_container_is_invisible_and_remembered_for_a_minute() {
     assert_eq!(fixture.wishes.remove(&id(1), true, at(20)).await.unwrap(), Removed::Recorded);
     assert_eq!(fixture.wishes.remove(&id(1), true, at(21)).await.unwrap(), Removed::NotFound);
     assert_eq!(fixture.wishes.start(&id(1), at(21)).await.unwrap(), Started::NotFound);
-    assert!(fixture.reader.containers().await.unwrap().is_empty());
+    assert!(fixture.reader.containers(None, 100).await.unwrap().is_empty());
     let row = fixture.reader.container(&id(1)).await.unwrap().unwrap();
     assert!(row.is_removed() && row.spec.remove == Some(at(20)));
-    assert_eq!(fixture.facts.all().await.unwrap(), [row]);
+    assert_eq!(fixture.facts.containers(0, 10).await.unwrap(), [row]);
 
     let whole = id(1).to_string();
     for text in [whole.as_str(), "web", "/web", "010"] {
@@ -270,7 +270,7 @@ async fn a_closed_store_says_so() {
     assert!(matches!(wishes.create(new(1, "web")).await, Err(StateError::Closed)));
     assert!(matches!(facts.next_epoch().await, Err(StateError::Closed)));
     assert!(matches!(facts.due().await, Err(StateError::Closed)));
-    assert!(matches!(reader.containers().await, Err(StateError::Closed)));
+    assert!(matches!(reader.containers(None, 100).await, Err(StateError::Closed)));
     assert!(matches!(reader.resolve("web").await, Err(ResolveError::State(StateError::Closed))));
     assert!(matches!(watch.changed().await, Err(StateError::Closed)));
     assert!(matches!(feed.next().await, Err(StateError::Closed)));

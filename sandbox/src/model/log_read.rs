@@ -298,7 +298,7 @@ mod tests {
                 next_token,
                 ..FilterLogEvents::default()
             };
-            let Ok(Response::FilteredEvents(page)) = logs.filter_events(seen, 3, &shape, false) else { panic!() };
+            let Ok(Response::FilteredEvents(page)) = logs.filter_events(seen, 3, &shape, Page::Whole) else { panic!() };
             let lines: String = page.events.iter().map(|event| event.message.trim()).collect();
             (lines, page.next_token)
         };

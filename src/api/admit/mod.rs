@@ -32,6 +32,9 @@ pub(super) struct Admitted {
     pub(super) warnings: Vec<String>,
 }
 
+/// The label that is data for the program, and is limited as such.
+const PAYLOAD_LABEL: &str = "sockerless.lambda.payload";
+
 /// Judges the body of a create request. `platform` is the query parameter of that name.
 pub(super) fn admit(body: &Value, platform: Option<&str>, config: &Config) -> Result<Admitted, ApiError> {
     let body = body.as_object().ok_or_else(|| bad("invalid JSON: a map is needed"))?;
@@ -135,7 +138,13 @@ fn labels(given: &Map<String, Value>) -> Result<BTreeMap<String, String>, ApiErr
         Value::Null => Ok((key.clone(), String::new())),
         _ => Err(bad(format!("invalid JSON: Labels.{key}: a string is needed"))),
     };
-    map.iter().map(label).collect()
+    let labels = map.iter().map(label).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let counted = labels.iter().filter(|(key, _)| *key != PAYLOAD_LABEL);
+    let bytes: usize = counted.map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > limits::MAX_LABEL_BYTES {
+        return Err(bad(format!("Labels: {bytes} bytes are more than the {} that are kept", limits::MAX_LABEL_BYTES)));
+    }
+    Ok(labels)
 }
 
 /// What `inspect` cannot take from the other fields of [`ContainerConfig`].

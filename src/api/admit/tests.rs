@@ -190,6 +190,17 @@ fn dockers_flags_come_before_labels_and_labels_before_the_configuration() {
 }
 
 #[test]
+fn labels_are_names_and_not_data_but_for_the_payload() {
+    let with = |label: &str, bytes: usize| {
+        let body = json!({ "Image": "a", "Labels": { label: format!("\"{}\"", "x".repeat(bytes)) } });
+        admit(&body, None, &config()).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(with("note", 60_000), Ok(()));
+    assert_eq!(with("note", 65_536), Err("Labels: 65542 bytes are more than the 65536 that are kept".to_owned()));
+    assert_eq!(with("sockerless.lambda.payload", 500_000), Ok(()));
+}
+
+#[test]
 fn bad_labels_are_refused_by_name() {
     for (label, value) in [
         ("memory", "127"),

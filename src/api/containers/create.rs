@@ -9,7 +9,7 @@ use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
 use crate::api::{images, limits, names, reference};
 use crate::state::model::{ContainerConfig, ContainerId};
-use crate::state::{CreateRefused, NewContainer};
+use crate::state::{CreateRefused, MAX_CONTAINERS, NewContainer};
 
 /// Characters of a shortened image id, which may stand for the image.
 const SHORT_ID: usize = 12;
@@ -53,6 +53,11 @@ async fn record(
     Ok(match api.wishes.create(new).await? {
         Ok(container) => Ok(container.id),
         Err(CreateRefused::NameInUse { by }) => Err(by),
+        Err(CreateRefused::Full) => {
+            return Err(ApiError::Conflict(format!(
+                "there are {MAX_CONTAINERS} containers, which is the most that are kept: remove some (docker container prune)"
+            )));
+        }
     })
 }
 

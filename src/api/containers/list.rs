@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 
+use http::StatusCode;
 use serde_json::Value;
 
-use crate::api::call::Call;
+use crate::api::call::{Call, Room};
 use crate::api::error::ApiError;
-use crate::api::query::Filters;
-use crate::api::reply::{self, Reply};
-use crate::api::{images, wire};
-use crate::state::Image;
+use crate::api::query::{Filters, Patterns};
+use crate::api::reply::{self, Reply, Writer};
+use crate::api::{images, limits, wire};
+use crate::clock::Timestamp;
 use crate::state::model::Container;
 use crate::state::model::life::{Life, life};
+use crate::state::{Image, StateError};
 
 /// The filters of the list. Those about things that a function never has match what they match in Docker there.
 const FILTERS: &[&str] = &[
@@ -40,56 +42,102 @@ pub(in crate::api) async fn list(call: Call) -> Result<Reply, ApiError> {
     let filters = call.query.filters(FILTERS)?;
     let limit = call.query.number("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
     let all = call.query.flag("all") || limit.is_some();
-    let containers = api.reader.containers().await?;
     let images = api.reader.images().await?;
-    let ends = [call.query.get("before"), call.query.get("since")];
-    let wanted = Wanted::new(&filters, &containers, &images, all, ends)?;
-    let ids: HashMap<&str, &str> = images.iter().map(|image| (image.reference.as_str(), image.id.as_str())).collect();
-    let now = api.clock.now();
-    let item = |container: &Container| {
-        let reference = images::canonical(&container.spec.config.image).unwrap_or_default();
-        let image_id = ids.get(reference.as_str()).copied().unwrap_or(super::NO_IMAGE_ID);
-        wire::list_item(container, image_id, now)
-    };
-    let shown = containers.iter().filter(|container| wanted.has(container)).take(limit.unwrap_or(usize::MAX));
-    let items: Vec<Value> = shown.map(item).collect();
-    Ok(reply::ok(&Value::Array(items)))
+    let ends = Ends { before: place(&call, &filters, "before").await?, since: place(&call, &filters, "since").await? };
+    let wanted = Wanted::new(filters, &images, all, ends)?;
+    let image_ids = images.into_iter().map(|image| (image.reference, image.id)).collect();
+    let (writer, body) = reply::streamed();
+    let listing = Listing { wanted, image_ids, now: api.clock.now(), left: limit.unwrap_or(usize::MAX) };
+    // What the store refuses is still an answer with a status now; later it could only break off.
+    let first = api.reader.containers(None, limits::CONTAINER_PAGE).await?;
+    let room = call.room.clone();
+    tokio::spawn(async move {
+        if let Err(error) = listing.send(&room, first, writer).await {
+            tracing::error!(%error, "a list of containers was cut off");
+        }
+    });
+    Ok(reply::with_body(StatusCode::OK, "application/json", body))
 }
 
-/// What a list is restricted to. Pure.
-struct Wanted<'a> {
-    filters: &'a Filters,
-    all: bool,
-    exited: Vec<u8>,
-    ancestors: Vec<String>,
+/// A list on its way to a client: as much of it is held as fits into one piece, however long it is.
+struct Listing {
+    wanted: Wanted,
+    /// By reference.
+    image_ids: HashMap<String, String>,
+    now: Timestamp,
+    /// So many more are shown at most.
+    left: usize,
+}
+
+impl Listing {
+    async fn send(mut self, room: &Room, first: Vec<Container>, writer: Writer) -> Result<(), StateError> {
+        let (mut page, mut text, mut comma) = (first, "[".to_owned(), "");
+        while let Some(last) = page.last().map(|container| container.seq).filter(|_| self.left > 0) {
+            for container in page.into_iter().filter(|container| self.wanted.has(container)).take(self.left) {
+                self.left -= 1;
+                text.push_str(comma);
+                text.push_str(&self.item(&container).to_string());
+                comma = ",";
+                if text.len() >= limits::STREAM_PIECE_BYTES && writer.send(std::mem::take(&mut text)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            page = room.api.reader.containers(Some(last), limits::CONTAINER_PAGE).await?;
+        }
+        text.push_str("]\n");
+        if writer.send(text).await.is_ok() {
+            writer.finish().await;
+        }
+        Ok(())
+    }
+
+    fn item(&self, container: &Container) -> Value {
+        let reference = images::canonical(&container.spec.config.image).unwrap_or_default();
+        let image_id = self.image_ids.get(&reference).map_or(super::NO_IMAGE_ID, String::as_str);
+        wire::list_item(container, image_id, self.now)
+    }
+}
+
+/// The place in the order of containers of the one that a filter, or the old query parameter of that name, means.
+async fn place(call: &Call, filters: &Filters, name: &str) -> Result<Option<i64>, ApiError> {
+    let Some(text) = filters.values(name).chain(call.query.get(name)).last() else { return Ok(None) };
+    let reader = &call.api().reader;
+    let id = reader.resolve(text).await.map_err(|error| ApiError::resolving(text, error))?;
+    Ok(reader.container(&id).await?.map(|container| container.seq))
+}
+
+/// The places between which containers are shown.
+#[derive(Clone, Copy, Default)]
+struct Ends {
     before: Option<i64>,
     since: Option<i64>,
 }
 
-impl<'a> Wanted<'a> {
-    /// `ends`: the old query parameters `before` and `since`.
-    fn new(
-        filters: &'a Filters,
-        containers: &[Container],
-        images: &[Image],
-        all: bool,
-        ends: [Option<&str>; 2],
-    ) -> Result<Self, ApiError> {
+/// What a list is restricted to. Pure.
+struct Wanted {
+    filters: Filters,
+    names: Patterns,
+    ids: Patterns,
+    all: bool,
+    exited: Vec<u8>,
+    ancestors: Vec<String>,
+    ends: Ends,
+}
+
+impl Wanted {
+    fn new(filters: Filters, images: &[Image], all: bool, ends: Ends) -> Result<Self, ApiError> {
         let invalid = |name: &str, value: &str| ApiError::BadRequest(format!("invalid filter '{name}={value}'"));
         if let Some(state) = filters.values("status").find(|state| !STATES.contains(state)) {
             return Err(invalid("status", state));
         }
         let code = |text: &str| text.parse().map_err(|_| invalid("exited", text));
-        let [before, since] = ends;
-        let place = |name: &str, old: Option<&str>| {
-            filters.values(name).chain(old).last().map(|text| seq_of(containers, text)).transpose()
-        };
         Ok(Self {
             all: all || filters.has("status"),
             exited: filters.values("exited").map(code).collect::<Result<_, _>>()?,
             ancestors: filters.values("ancestor").flat_map(|text| ancestors(images, text)).collect(),
-            before: place("before", before)?,
-            since: place("since", since)?,
+            ends,
+            names: filters.patterns("name"),
+            ids: filters.patterns("id"),
             filters,
         })
     }
@@ -103,7 +151,7 @@ impl<'a> Wanted<'a> {
             _ => None,
         };
         let (id, name) = (container.id.to_string(), container.name.as_str());
-        let filters = self.filters;
+        let filters = &self.filters;
         let never = ["volume", "publish", "expose"].iter().any(|name| filters.has(name));
         (self.all || is_up)
             && !never
@@ -111,27 +159,18 @@ impl<'a> Wanted<'a> {
             && filters.any("health", |health| health == "none")
             && filters.any("is-task", |is_task| is_task == "false")
             && filters.any("network", |network| network == wire::network_of(config))
-            && filters.any_regex("id", &[id.as_str()])
-            && filters.any_regex("name", &[name, &format!("/{name}")])
+            && self.ids.any(&[id.as_str()])
+            && self.names.any(&[name, &format!("/{name}")])
             && filters.labels(&config.labels)
             && (self.exited.is_empty() || exit_code.is_some_and(|code| self.exited.contains(&code)))
             && (!filters.has("ancestor") || self.comes_from(&config.image))
-            && self.before.is_none_or(|seq| container.seq < seq)
-            && self.since.is_none_or(|seq| container.seq > seq)
+            && self.ends.before.is_none_or(|seq| container.seq < seq)
+            && self.ends.since.is_none_or(|seq| container.seq > seq)
     }
 
     fn comes_from(&self, image: &str) -> bool {
         images::canonical(image).is_ok_and(|reference| self.ancestors.contains(&reference))
     }
-}
-
-/// The place in the order of the container that a client names.
-fn seq_of(containers: &[Container], text: &str) -> Result<i64, ApiError> {
-    let bare = text.strip_prefix('/').unwrap_or(text);
-    let by_name = containers.iter().find(|container| container.name == bare);
-    let by_id = || containers.iter().find(|container| container.id.to_string().starts_with(text));
-    let found = by_name.or_else(by_id).map(|container| container.seq);
-    found.ok_or_else(|| ApiError::NoSuchContainer(text.to_owned()))
 }
 
 /// The references of the image that a client names by reference or id.

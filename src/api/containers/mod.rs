@@ -14,9 +14,11 @@ pub(super) use remove::{prune, remove, rename};
 pub(super) use show::{inspect, stats};
 pub(super) use wait::wait;
 
-use super::ApiContext;
+use std::ops::ControlFlow;
+
 use super::call::Call;
 use super::error::ApiError;
+use super::{ApiContext, limits};
 use crate::state::model::{Container, ContainerId};
 
 /// The id of an image that is not recorded any more.
@@ -33,6 +35,24 @@ pub(super) async fn read_named(call: &Call) -> Result<Container, ApiError> {
     let id = named(call).await?;
     let container = call.api().reader.container(&id).await?;
     container.filter(|container| !container.is_removed()).ok_or_else(|| gone(call))
+}
+
+/// Looks at every visible container, newest first, a page at a time, until `look` breaks off.
+pub(super) async fn each(
+    api: &ApiContext,
+    mut look: impl FnMut(Container) -> ControlFlow<()> + Send,
+) -> Result<(), ApiError> {
+    let mut below = None;
+    loop {
+        let page = api.reader.containers(below, limits::CONTAINER_PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        below = Some(last.seq);
+        for container in page {
+            if look(container).is_break() {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// The container went away while the request was being answered.

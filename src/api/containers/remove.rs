@@ -1,5 +1,7 @@
 //! Remove, prune and rename.
 
+use std::ops::ControlFlow;
+
 use http::StatusCode;
 use serde_json::json;
 
@@ -31,14 +33,20 @@ pub(in crate::api) async fn prune(call: Call) -> Result<Reply, ApiError> {
     let now = api.clock.now();
     let filters = call.query.filters(&["until", "label", "label!"])?;
     let until = filters.until(now)?;
-    let mut deleted = Vec::new();
-    for container in api.reader.containers().await? {
+    let mut wanted = Vec::new();
+    super::each(api, |container| {
         let is_wanted = filters.labels(&container.spec.config.labels)
             && until.is_none_or(|until| container.created_at < until)
             && !is_running(&container.spec, &container.status);
+        wanted.extend(is_wanted.then_some(container.id));
+        ControlFlow::Continue(())
+    })
+    .await?;
+    let mut deleted = Vec::new();
+    for id in wanted {
         // The store refuses a container that was started meanwhile.
-        if is_wanted && api.wishes.remove(&container.id, false, now).await? == Removed::Recorded {
-            deleted.push(container.id.to_string());
+        if api.wishes.remove(&id, false, now).await? == Removed::Recorded {
+            deleted.push(id.to_string());
         }
     }
     Ok(reply::ok(&json!({ "ContainersDeleted": deleted, "SpaceReclaimed": 0 })))

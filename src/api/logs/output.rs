@@ -69,12 +69,30 @@ pub(super) struct Output {
     writer: Writer,
     buffer: Vec<u8>,
     /// The last lines, while it is not known yet which the last ones are.
-    held: Option<VecDeque<Line>>,
+    held: Option<Held>,
+}
+
+/// The last lines so far.
+#[derive(Debug, Default)]
+struct Held {
+    lines: VecDeque<Line>,
+    bytes: usize,
+}
+
+impl Held {
+    fn push(&mut self, line: Line, most: usize) {
+        self.bytes = self.bytes.saturating_add(line.text.len());
+        self.lines.push_back(line);
+        while self.lines.len() > most || self.bytes > limits::MAX_TAIL_BYTES {
+            let Some(oldest) = self.lines.pop_front() else { return };
+            self.bytes = self.bytes.saturating_sub(oldest.text.len());
+        }
+    }
 }
 
 impl Output {
     pub(super) fn new(wanted: Wanted, writer: Writer) -> Self {
-        Self { wanted, writer, buffer: Vec::new(), held: wanted.tail.map(|_| VecDeque::new()) }
+        Self { wanted, writer, buffer: Vec::new(), held: wanted.tail.map(|_| Held::default()) }
     }
 
     /// What the client asked for.
@@ -89,10 +107,7 @@ impl Output {
         }
         match (&mut self.held, self.wanted.tail) {
             (Some(held), Some(tail)) => {
-                held.push_back(line);
-                if held.len() > tail {
-                    held.pop_front();
-                }
+                held.push(line, tail);
                 Ok(())
             }
             _ => {
@@ -112,8 +127,11 @@ impl Output {
 
     /// The last lines are known now: sends them, and everything after them at once.
     pub(super) async fn release(&mut self) -> Result<(), Gone> {
-        for line in self.held.take().into_iter().flatten() {
+        for line in self.held.take().into_iter().flat_map(|held| held.lines) {
             self.wanted.render(&line, &mut self.buffer);
+            if self.buffer.len() >= limits::STREAM_PIECE_BYTES {
+                self.flush().await?;
+            }
         }
         self.flush().await
     }
@@ -145,11 +163,14 @@ mod tests {
     async fn shown(wanted: Wanted, lines: &[Line]) -> Vec<u8> {
         let (writer, body): (Writer, Body) = reply::streamed();
         let mut output = Output::new(wanted, writer);
-        for line in lines {
-            output.push(line.clone()).await.unwrap();
-        }
-        let ((), body) = tokio::join!(output.finish(), body.collect());
-        body.unwrap().to_bytes().to_vec()
+        let giving = async {
+            for line in lines {
+                output.push(line.clone()).await.unwrap();
+            }
+            output.finish().await;
+        };
+        let ((), shown) = tokio::join!(giving, body.collect());
+        shown.unwrap().to_bytes().to_vec()
     }
 
     #[tokio::test]
@@ -165,6 +186,9 @@ mod tests {
         assert_eq!(shown(Wanted { tail: Some(0), ..both }, &lines).await, b"");
         assert_eq!(shown(Wanted { since: Some(Timestamp::from_secs(2)), ..both }, &lines).await, b"b\r\nc\r\n");
         assert_eq!(shown(Wanted { until: Some(Timestamp::from_secs(2)), ..both }, &lines).await, b"a\r\nb\r\n");
+        let long = vec![line(Stream::Stdout, 1_000, &"x".repeat(1 << 20)); 40];
+        let most = shown(Wanted { tail: Some(30), ..both }, &long).await.len();
+        assert_eq!(most, limits::MAX_TAIL_BYTES, "what is held is limited in bytes, too");
         let framed = Wanted { stderr: true, timestamps: true, details: true, ..Wanted::default() };
         assert_eq!(shown(framed, &lines).await, b"\x02\0\0\0\0\0\0\x221970-01-01T00:00:02.000000000Z  b\n");
     }

@@ -84,7 +84,8 @@ impl Reading {
         seen: &mut Seen,
     ) -> Result<Option<Vec<LogEvent>>, AwsError> {
         let mut events: Vec<LogEvent> = Vec::new();
-        while events.len() < limits::MAX_SORTED_EVENTS && self.pages_left > 0 {
+        let mut bytes = 0;
+        while events.len() < limits::MAX_SORTED_EVENTS && bytes < limits::MAX_SORTED_BYTES && self.pages_left > 0 {
             let Some(query) = self.queries.pop_front() else { break };
             let page = match logs.read(query.clone()).await {
                 Ok(page) => page,
@@ -97,7 +98,10 @@ impl Reading {
                 }
             };
             self.pages_left -= 1;
-            events.extend(page.events.into_iter().filter(|event| seen.insert(event)));
+            for event in page.events.into_iter().filter(|event| seen.insert(event)) {
+                bytes += event.message.len();
+                events.push(event);
+            }
             if page.next_token.is_some() {
                 self.turned = true;
                 self.queries.push_front(LogQuery { next_token: page.next_token, ..query });
