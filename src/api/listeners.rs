@@ -155,6 +155,17 @@ impl Listeners {
     }
 }
 
+/// Whether an address could be listened on now. A TCP address is bound for a moment; nothing is left behind.
+///
+/// # Errors
+/// As [`Listeners::bind`].
+pub async fn try_address(address: &Listen) -> Result<(), BindError> {
+    match address {
+        Listen::Unix(path) => SocketFile::try_path(path),
+        Listen::Tcp(address) => bind_tcp(*address).await.map(drop),
+    }
+}
+
 /// Binds a TCP address; the real one has the port that was chosen.
 pub(super) async fn bind_tcp(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
     let failed = |reason| BindError::Tcp { address, reason };

@@ -39,8 +39,9 @@ mod wire;
 
 use std::sync::Arc;
 
-pub use listeners::{BindError, Listeners};
+pub use listeners::{BindError, Listeners, try_address};
 pub use metrics_listener::MetricsListener;
+pub use tls::{TlsError, try_tls};
 
 use crate::aws::ReadLogs;
 use crate::clock::Clock;

@@ -15,6 +15,7 @@ mod gates;
 mod lambda;
 mod limits;
 mod logs;
+mod probe;
 mod transport;
 mod types;
 
@@ -26,6 +27,7 @@ use gates::Gates;
 #[cfg(all(test, feature = "sandbox"))]
 pub(crate) use error::kind_of_answer;
 pub use limits::Lane;
+pub use probe::FirstAnswer;
 pub use types::{
     AwsError, AwsErrorKind, FunctionDescription, FunctionPage, FunctionShape, InvokeReply, InvokeRequest, LogEvent,
     LogGroupNeeds, LogPage, LogQuery, NewFunction, ReadLogs, ReadLogsFuture,

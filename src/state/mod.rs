@@ -27,6 +27,7 @@ mod writer;
 
 pub use changes::{Watch, WishFeed};
 pub use facts::Facts;
+pub use file::{DatabaseSeen, inspect};
 pub use reader::Reader;
 pub use records::{
     Cancelled, CommitHook, CommitPoint, ContainerEvent, CreateRefused, Event, EventKind, FactWrite, Image, Instance,
