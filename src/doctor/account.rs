@@ -9,6 +9,7 @@ use super::rights::{RIGHTS, Right, Trial};
 use crate::aws::{AwsError, AwsErrorKind, Cloud, FirstAnswer, LogQuery};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
+use crate::reconciler::TAG_MANAGED_BY;
 
 /// AWS refuses signatures that are five minutes off; a clock that is kept is never a minute off.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
@@ -30,11 +31,53 @@ pub(super) async fn examine(config: &Config, cloud: &Cloud, clock: &Clock, repor
     };
     role(config, account.as_deref(), report);
     registry(config, report);
-    for right in RIGHTS {
+    let subject = match known {
+        true => Subject::find(config, cloud).await,
+        false => Subject::nobody(config),
+    };
+    for right in RIGHTS.iter().filter(|right| right.is_needed(config)) {
         match right.trial {
             Trial::WouldChange(why) => report.not_tried(right.action, why, right.todo(config)),
             Trial::Call if !known => report.not_tried(right.action, "AWS does not know us", "see above"),
-            Trial::Call => verdict(right, tried(right, config, cloud).await, config, report),
+            Trial::Call => verdict(right, tried(right, config, &subject, cloud).await, config, &subject, report),
+        }
+    }
+}
+
+/// The function that the trials name.
+struct Subject {
+    name: String,
+    /// Its own image, or one that need not exist but has the form of one.
+    image: String,
+    /// It is there, and tagged as ours. A policy that is limited by tags refuses everything else.
+    is_ours: bool,
+}
+
+impl Subject {
+    /// No container's function: instances have hexadecimal names.
+    fn nobody(config: &Config) -> Self {
+        let account = config.role_arn.split(':').nth(4).unwrap_or_default();
+        Self {
+            name: format!("{}-doctor-0", config.function_prefix),
+            image: format!("{account}.dkr.ecr.{}.amazonaws.com/doctor:latest", config.region),
+            is_ours: false,
+        }
+    }
+
+    /// One of ours among the first that AWS lists, or nobody.
+    async fn find(config: &Config, cloud: &Cloud) -> Self {
+        let listed = cloud.list_functions(None).await.unwrap_or_default();
+        let prefix = format!("{}-", config.function_prefix);
+        let Some(first) = listed.functions.into_iter().find(|function| function.name.starts_with(&prefix)) else {
+            return Self::nobody(config);
+        };
+        match cloud.get_function(&first.name).await {
+            Ok(found) if found.tags.as_ref().is_some_and(|tags| tags.contains_key(TAG_MANAGED_BY)) => Self {
+                image: found.shape.image_uri.unwrap_or_else(|| Self::nobody(config).image),
+                name: found.name,
+                is_ours: true,
+            },
+            _ => Self::nobody(config),
         }
     }
 }
@@ -154,15 +197,14 @@ fn registry(config: &Config, report: &mut Report) {
     }
 }
 
-async fn tried(right: &Right, config: &Config, cloud: &Cloud) -> Result<(), AwsError> {
-    // No container has such a name: instances have hexadecimal names.
-    let nobody = format!("{}-doctor-0", config.function_prefix);
+async fn tried(right: &Right, config: &Config, subject: &Subject, cloud: &Cloud) -> Result<(), AwsError> {
+    let name = subject.name.as_str();
     let group = config.log_group.as_str();
     match right.action {
         "lambda:ListFunctions" => cloud.list_functions(None).await.map(drop),
-        "lambda:GetFunction" => cloud.get_function(&nobody).await.map(drop),
-        "lambda:InvokeFunction" => cloud.try_invoke(&nobody).await,
-        "lambda:UpdateFunctionCode" => cloud.try_update_code(&nobody, &image(config)).await,
+        "lambda:GetFunction" => cloud.get_function(name).await.map(drop),
+        "lambda:InvokeFunction" => cloud.try_invoke(name).await,
+        "lambda:UpdateFunctionCode" => cloud.try_update_code(name, &subject.image).await,
         "logs:DescribeLogStreams" => cloud.log_streams(group, NO_STREAM).await.map(drop),
         "logs:FilterLogEvents" => {
             let query = LogQuery {
@@ -177,23 +219,19 @@ async fn tried(right: &Right, config: &Config, cloud: &Cloud) -> Result<(), AwsE
     }
 }
 
-/// An image that need not exist; its name must have the form of one.
-fn image(config: &Config) -> String {
-    let account = config.role_arn.split(':').nth(4).unwrap_or_default();
-    format!("{account}.dkr.ecr.{}.amazonaws.com/doctor:latest", config.region)
-}
-
-/// That the name is not there is what AWS says only to those who may ask.
-fn verdict(right: &Right, outcome: Result<(), AwsError>, config: &Config, report: &mut Report) {
-    match outcome {
-        Ok(()) => report.ok(right.action, "AWS allows it"),
-        Err(error) if matches!(error.kind, AwsErrorKind::NotFound | AwsErrorKind::InvalidParameter) => {
+/// That the name is not there, or is busy, is what AWS says only to those who may ask.
+fn verdict(right: &Right, outcome: Result<(), AwsError>, config: &Config, subject: &Subject, report: &mut Report) {
+    let Err(error) = outcome else { return report.ok(right.action, "AWS allows it") };
+    match error.kind {
+        AwsErrorKind::NotFound | AwsErrorKind::Conflict | AwsErrorKind::InvalidParameter => {
             report.ok(right.action, "AWS allows it");
         }
-        Err(error) if error.kind == AwsErrorKind::AccessDenied => {
-            report.wrong(right.action, error.to_string(), right.todo(config));
+        AwsErrorKind::AccessDenied if right.by_tags && !subject.is_ours => {
+            let seen = "AWS refuses it for a name that is not there, as a policy that is limited by tags does";
+            report.not_tried(right.action, seen, format!("try again when there is a function; {}", right.todo(config)));
         }
-        Err(error) => report.wrong(right.action, format!("AWS cannot say: {error}"), "try again"),
+        AwsErrorKind::AccessDenied => report.wrong(right.action, error.to_string(), right.todo(config)),
+        _ => report.wrong(right.action, format!("AWS cannot say: {error}"), "try again"),
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) enum On {
     Role,
     /// The repositories of the images.
     Repositories,
+    /// The networks, which AWS knows no resource for; only for functions in a VPC.
+    Networks,
 }
 
 /// A right.
@@ -34,22 +36,30 @@ pub struct Right {
     /// How it is tried.
     pub trial: Trial,
     pub(super) on: On,
+    /// Our policies give it only on functions with our tags.
+    pub(super) by_tags: bool,
 }
 
 const fn tried(action: &'static str, on: On) -> Right {
-    Right { action, trial: Trial::Call, on }
+    Right { action, trial: Trial::Call, on, by_tags: false }
+}
+
+const fn tried_by_tags(action: &'static str) -> Right {
+    Right { action, trial: Trial::Call, on: On::Functions, by_tags: true }
 }
 
 const fn untried(action: &'static str, on: On, why: &'static str) -> Right {
-    Right { action, trial: Trial::WouldChange(why), on }
+    Right { action, trial: Trial::WouldChange(why), on, by_tags: false }
 }
+
+const ONLY_A_FUNCTION: &str = "only a function that is made shows it";
 
 /// All of them. What is tried comes first.
 pub const RIGHTS: &[Right] = &[
     tried("lambda:ListFunctions", On::Everything),
     tried("lambda:GetFunction", On::Functions),
-    tried("lambda:InvokeFunction", On::Functions),
-    tried("lambda:UpdateFunctionCode", On::Functions),
+    tried_by_tags("lambda:InvokeFunction"),
+    tried_by_tags("lambda:UpdateFunctionCode"),
     tried("logs:DescribeLogGroups", On::Everything),
     tried("logs:DescribeLogStreams", On::LogGroup),
     tried("logs:FilterLogEvents", On::LogGroup),
@@ -63,16 +73,25 @@ pub const RIGHTS: &[Right] = &[
     untried("logs:PutRetentionPolicy", On::LogGroup, "it would change the log group"),
     untried("logs:CreateLogStream", On::LogGroup, "it would make a log stream"),
     untried("logs:DeleteLogStream", On::LogGroup, "it would delete a log stream"),
-    untried("iam:PassRole", On::Role, "only a function that is made shows it"),
-    untried("ecr:BatchGetImage", On::Repositories, "only a function that is made shows it"),
-    untried("ecr:GetDownloadUrlForLayer", On::Repositories, "only a function that is made shows it"),
+    untried("lambda:ListTags", On::Functions, "only a function's tags show it"),
+    untried("iam:PassRole", On::Role, ONLY_A_FUNCTION),
+    untried("ecr:BatchGetImage", On::Repositories, ONLY_A_FUNCTION),
+    untried("ecr:GetDownloadUrlForLayer", On::Repositories, ONLY_A_FUNCTION),
+    untried("ec2:DescribeSecurityGroups", On::Networks, ONLY_A_FUNCTION),
+    untried("ec2:DescribeSubnets", On::Networks, ONLY_A_FUNCTION),
+    untried("ec2:DescribeVpcs", On::Networks, ONLY_A_FUNCTION),
 ];
 
 impl Right {
+    /// Whether this configuration uses it.
+    pub(super) fn is_needed(&self, config: &Config) -> bool {
+        self.on != On::Networks || !config.subnet_ids.is_empty()
+    }
+
     /// What is to be done if it is missing.
     pub(super) fn todo(&self, config: &Config) -> String {
         let on = match self.on {
-            On::Everything => "*".to_owned(),
+            On::Everything | On::Networks => "*".to_owned(),
             On::Functions => format!("the functions {}-*", config.function_prefix),
             On::LogGroup => format!("the log group {}", config.log_group),
             On::Role => config.role_arn.clone(),

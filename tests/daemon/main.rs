@@ -10,6 +10,7 @@
 )]
 
 mod docker;
+mod doctor;
 mod lives;
 mod monitoring;
 mod once;
