@@ -24,4 +24,12 @@ docs:
 clients:
     tests/clients/docker-cli.sh
 
-ci: test fmt clippy lean deny docs clients
+# Unit, CloudFormation template and Kubernetes manifest by their own tools: seconds.
+deploy-lint:
+    deploy/check.sh unit template manifest
+
+# The same, and the image's build steps and the Debian package: minutes.
+deploy-check:
+    deploy/check.sh
+
+ci: test fmt clippy lean deny docs clients deploy-lint

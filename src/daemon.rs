@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ApiContext, BindError, Listeners, MetricsListener};
+use crate::api::{ApiContext, BindError, Listeners, MetricsListener, MetricsSources};
 use crate::aws::{Cloud, CloudSettings};
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
@@ -163,20 +163,14 @@ impl Daemon {
             health: health.clone(),
             config: Arc::clone(&config),
         });
-        let context = ApiContext {
-            reader: store.reader(),
-            wishes: store.wishes(),
-            logs: Arc::new(cloud),
-            clock: clock.clone(),
-            health: health.clone(),
-            config,
-        };
+        let told = MetricsSources { render, reader: store.reader(), health: health.clone(), clock: clock.clone() };
+        let context =
+            ApiContext { reader: store.reader(), wishes: store.wishes(), logs: Arc::new(cloud), clock, health, config };
         Ok(Self {
             addresses,
             drain,
             reconciler: Part::spawn("reconciler", |stop| reconciler.run(stop, drain)),
-            metrics: metrics
-                .map(|listener| Part::spawn("metrics listener", |stop| listener.serve(render, health, clock, stop))),
+            metrics: metrics.map(|listener| Part::spawn("metrics listener", |stop| listener.serve(told, stop))),
             api: Part::spawn("API", |stop| listeners.serve(context, stop, drain)),
             store,
             #[cfg(feature = "sandbox")]

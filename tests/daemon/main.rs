@@ -18,4 +18,5 @@ mod once_plan;
 mod support;
 mod sweep;
 mod tls;
+mod ui;
 mod whose;
