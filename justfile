@@ -39,4 +39,12 @@ kill9 kills="50" *seed:
 soak minutes="60" *seed:
     cargo test --quiet --test endurance -- soak {{minutes}} {{seed}}
 
-ci: test _stories-ci fmt clippy lean deny docs clients
+# Unit, CloudFormation template and Kubernetes manifest by their own tools: seconds.
+deploy-lint:
+    deploy/check.sh unit template manifest
+
+# The same, and the image's build steps and the Debian package: minutes.
+deploy-check:
+    deploy/check.sh
+
+ci: test _stories-ci fmt clippy lean deny docs clients deploy-lint

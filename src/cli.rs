@@ -62,6 +62,9 @@ pub enum Command {
     Bootstrap(BootstrapArgs),
     /// Ask the daemon of this configuration whether it is alive: exit code 0 if it is, 1 if not.
     Healthcheck,
+    /// Look, before serving, whether a daemon with this configuration would work: one line a check, with what to do.
+    /// Changes nothing. Exit code 0: nothing is wrong; 1: something is.
+    Doctor(DoctorArgs),
     /// Print the completions for a shell.
     Completions {
         /// The shell.
@@ -220,6 +223,14 @@ pub struct SandboxArgs {
     pub rendezvous: Option<PathBuf>,
 }
 
+/// `doctor`
+#[derive(Clone, Debug, Default, Args)]
+pub struct DoctorArgs {
+    /// How the findings are printed [default: text].
+    #[arg(long)]
+    pub output: Option<Output>,
+}
+
 /// `bootstrap`
 #[derive(Clone, Debug, Default, Args)]
 pub struct BootstrapArgs {
@@ -313,6 +324,9 @@ impl Cli {
     /// What is wrong with these flags together.
     #[must_use]
     pub fn contradiction(&self) -> Option<&'static str> {
+        if self.sandbox() && matches!(self.command, Some(Command::Doctor(_))) {
+            return Some("--sandbox brings an AWS of its own: there is nothing for doctor to look at");
+        }
         let is_sandboxed = self.sources(Environment::default()).place == Place::Sandbox;
         (!is_sandboxed && !self.sandbox_images().is_empty())
             .then_some("--sandbox-images means nothing without --sandbox")

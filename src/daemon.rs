@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ApiContext, BindError, Listeners, MetricsListener};
+use crate::api::{ApiContext, BindError, Listeners, MetricsListener, MetricsSources};
 use crate::aws::{Cloud, CloudSettings};
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
@@ -174,6 +174,7 @@ impl Daemon {
             health: health.clone(),
             config: Arc::clone(&config),
         });
+        let told = MetricsSources { render, reader: store.reader(), health: health.clone(), clock: clock.clone() };
         let context = ApiContext {
             reader: store.reader(),
             wishes: store.wishes(),
@@ -190,8 +191,7 @@ impl Daemon {
             watchdog: Part::spawn("watchdog", |stop| watchdog.run(stop)),
             manager,
             reconciler: Part::spawn("reconciler", |stop| reconciler.run(stop, drain)),
-            metrics: metrics
-                .map(|listener| Part::spawn("metrics listener", |stop| listener.serve(render, health, clock, stop))),
+            metrics: metrics.map(|listener| Part::spawn("metrics listener", |stop| listener.serve(told, stop))),
             api: Part::spawn("API", |stop| listeners.serve(context, stop, drain)),
             store,
             #[cfg(feature = "sandbox")]

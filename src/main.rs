@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
-use http::Method;
-use sockerless_lambda::api::client::Client;
+use sockerless_lambda::api::client::is_alive;
 use sockerless_lambda::cli::{self, Cli, Command, EXIT_USAGE};
+use sockerless_lambda::clock::Clock;
 use sockerless_lambda::config::{self, Config, ConfigError, Environment, Loaded};
 use sockerless_lambda::daemon::{Daemon, Render, StartError, make_directories};
+use sockerless_lambda::doctor;
 use sockerless_lambda::open_files;
 use sockerless_lambda::reconcile_once::{Output, reconcile_once};
 use sockerless_lambda::reconciler::{Outcome, PassOrder};
@@ -27,8 +28,6 @@ const EXIT_ERROR: u8 = 1;
 const EXIT_LEFT: u8 = 2;
 /// A daemon of `run` serves one container, which has ended when it stops.
 const RUN_DRAIN: Duration = Duration::from_secs(3);
-/// How long a daemon may take to say that it is alive.
-const HEALTH_WAIT: Duration = Duration::from_secs(5);
 const THE_DEFAULT: &str = "the default";
 
 fn main() -> ExitCode {
@@ -105,6 +104,7 @@ async fn carry_out(cli: Cli, loaded: Loaded, environment: Environment) -> u8 {
     let order = cli.serve.once.order();
     let config = match &cli.command {
         Some(Command::Run(_)) => Config { drain_timeout: RUN_DRAIN.min(loaded.config.drain_timeout), ..quiet(&loaded) },
+        Some(Command::Doctor(_)) => quiet(&loaded),
         None if order.is_some() => quiet(&loaded),
         _ => loaded.config,
     };
@@ -131,6 +131,7 @@ async fn carry_out(cli: Cli, loaded: Loaded, environment: Environment) -> u8 {
         #[cfg(feature = "sandbox")]
         Some(Command::Sandbox(args)) => sandbox(&config, args.rendezvous.as_deref(), signals).await,
         Some(Command::Healthcheck) => healthcheck(&config).await,
+        Some(Command::Doctor(args)) => examined(&config, args.output.unwrap_or_default()).await,
         // These never come here: they need neither settings nor threads.
         #[cfg(feature = "sandbox")]
         Some(Command::SandboxEnvironment) => EXIT_ERROR,
@@ -144,16 +145,21 @@ async fn carry_out(cli: Cli, loaded: Loaded, environment: Environment) -> u8 {
 
 /// Whether the daemon lives. That it is not ready is no reason to restart it.
 async fn healthcheck(config: &Config) -> u8 {
-    for address in &config.listen {
-        let client = Client::new(address.clone());
-        if let Ok(Ok(reply)) = tokio::time::timeout(HEALTH_WAIT, client.send(Method::GET, "/healthz", None)).await
-            && reply.status() == 200
-        {
-            return 0;
-        }
+    if is_alive(&config.listen).await {
+        return 0;
     }
     terminal::complain("no daemon answers on any of the addresses in `listen`");
     EXIT_ERROR
+}
+
+/// Tells what would work, and what would not.
+async fn examined(config: &Config, output: Output) -> u8 {
+    let report = doctor::examine(config, &Clock::real()).await;
+    match output {
+        Output::Text => terminal::answer(&report),
+        Output::Json => terminal::answer(report.json()),
+    }
+    if report.is_well() { 0 } else { EXIT_ERROR }
 }
 
 /// A command with an output of its own speaks of problems only, unless more was asked for.

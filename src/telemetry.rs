@@ -95,6 +95,7 @@ metrics_table! {
     AWS_SECONDS, Histogram, "sockerless_aws_request_seconds", "Time of a call of AWS, by service and operation.";
     AWS_THROTTLES, Counter, "sockerless_aws_throttles_total", "Calls that AWS refused as too many, by service and operation.";
     AWS_QUOTA_WAIT, Histogram, "sockerless_aws_quota_wait_seconds", "Time a call waited for our own share of a quota, by bucket.";
+    AWS_QUOTA_LIMIT, Gauge, "sockerless_aws_quota_calls_per_second", "Calls a second that are our own share of a quota, by bucket.";
     RUNS_TOTAL, Counter, "sockerless_runs_total", "Runs that have ended, by invocation (RequestResponse, Event) and outcome.";
     RUNS_IN_FLIGHT, Gauge, "sockerless_runs_in_flight", "Runs that were issued and have no end yet.";
     RUN_SECONDS, Histogram, "sockerless_run_seconds", "Time from a program's start to its exit.";

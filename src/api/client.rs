@@ -24,6 +24,8 @@ use crate::config::Listen;
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// How long the header of an answer may take. Answers that wait for something send their header at once.
 const HEADER_WAIT: Duration = Duration::from_secs(60);
+/// How long a daemon may take to say that it is alive.
+const ALIVE_WAIT: Duration = Duration::from_secs(5);
 /// The largest answer that is taken as a whole, in bytes.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
@@ -46,6 +48,19 @@ pub enum ClientError {
         /// What happened.
         reason: String,
     },
+}
+
+/// Whether a daemon answers on one of the addresses. That it is not ready does not matter.
+pub async fn is_alive(listen: &[Listen]) -> bool {
+    for address in listen {
+        let client = Client::new(address.clone());
+        if let Ok(Ok(reply)) = timeout(ALIVE_WAIT, client.send(Method::GET, "/healthz", None)).await
+            && reply.status() == 200
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// Sends requests to one address.

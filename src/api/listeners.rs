@@ -163,6 +163,17 @@ fn places(sharing: usize) -> usize {
     (files / sharing.max(1)).clamp(limits::MIN_CONNECTIONS, limits::MAX_CONNECTIONS)
 }
 
+/// Whether an address could be listened on now. A TCP address is bound for a moment; nothing is left behind.
+///
+/// # Errors
+/// As [`Listeners::bind`].
+pub async fn try_address(address: &Listen) -> Result<(), BindError> {
+    match address {
+        Listen::Unix(path) => SocketFile::try_path(path),
+        Listen::Tcp(address) => bind_tcp(*address).await.map(drop),
+    }
+}
+
 /// Binds a TCP address; the real one has the port that was chosen.
 pub(super) async fn bind_tcp(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
     let failed = |reason| BindError::Tcp { address, reason };

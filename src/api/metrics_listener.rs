@@ -1,4 +1,4 @@
-//! `/metrics` and the health checks on a listener of their own, which can be reached where the API must not be.
+//! `/metrics`, the health checks and the status page on a listener of their own, which can be reached where the API must not be.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::error::ApiError;
 use super::listeners::{BindError, bind_tcp, serve_connections};
 use super::reply::{self, Reply};
-use super::{health, limits};
+use super::{health, limits, ui};
 use crate::clock::Clock;
 use crate::health::Health;
+use crate::state::Reader;
 
 /// Prometheus' text format.
 const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -25,6 +26,19 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// Renders the metrics.
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// All that is told on the metrics' listener.
+#[derive(Clone)]
+pub struct MetricsSources {
+    /// Renders the metrics.
+    pub render: Render,
+    /// Reads wishes and facts.
+    pub reader: Reader,
+    /// What the daemon says of itself.
+    pub health: Health,
+    /// Tells the time.
+    pub clock: Clock,
+}
 
 /// The metrics' listener, bound but not yet served.
 #[derive(Debug)]
@@ -46,25 +60,29 @@ impl MetricsListener {
         self.address
     }
 
-    /// Serves `GET /metrics`, `/healthz` and `/readyz` until `stop`.
-    pub async fn serve(self, render: Render, health: Health, clock: Clock, stop: CancellationToken) {
+    /// Serves `GET /metrics`, `/healthz`, `/readyz`, `/ui` and `/ui/state` until `stop`.
+    pub async fn serve(self, sources: MetricsSources, stop: CancellationToken) {
+        let sources = Arc::new(sources);
         let answer = move |request: Request<Incoming>| {
-            let reply = answer(&request, &render, &health, &clock);
-            async move { Ok::<Reply, Infallible>(reply) }
+            let sources = Arc::clone(&sources);
+            async move { Ok::<Reply, Infallible>(answer(&request, &sources).await) }
         };
         let places = Arc::new(Semaphore::new(limits::MAX_METRICS_CONNECTIONS));
         serve_connections(&self.listener, answer, &places, &stop, DRAIN).await;
     }
 }
 
-fn answer(request: &Request<Incoming>, render: &Render, health: &Health, clock: &Clock) -> Reply {
+async fn answer(request: &Request<Incoming>, sources: &MetricsSources) -> Reply {
     if request.method() != Method::GET {
         return ApiError::NoSuchPage.reply();
     }
+    let MetricsSources { render, reader, health, clock } = sources;
     match request.uri().path() {
         "/metrics" => reply::text(StatusCode::OK, METRICS_TEXT, render()),
         "/healthz" => health::alive_reply(),
         "/readyz" => health::ready_reply(health, clock.now()),
+        "/ui" => ui::page(),
+        "/ui/state" => ui::state(reader, &render(), health, clock.now()).await,
         _ => ApiError::NoSuchPage.reply(),
     }
 }

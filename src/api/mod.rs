@@ -34,14 +34,16 @@ mod socket;
 mod stream;
 mod system;
 mod tls;
+mod ui;
 mod unsupported;
 mod wire;
 
 use std::sync::Arc;
 
-pub use listeners::{BindError, Listeners};
-pub use metrics_listener::MetricsListener;
+pub use listeners::{BindError, Listeners, try_address};
+pub use metrics_listener::{MetricsListener, MetricsSources};
 pub use routes::{Endpoint, endpoints};
+pub use tls::{TlsError, try_tls};
 
 use crate::aws::ReadLogs;
 use crate::clock::Clock;

@@ -28,10 +28,7 @@ impl SocketFile {
     /// Listens at `path`. A socket that nobody listens at is replaced.
     pub(super) fn bind(path: &Path) -> Result<(Self, UnixListener), BindError> {
         let failed = |reason: io::Error| BindError::Unix { path: path.to_owned(), reason };
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !directory.is_dir() {
-            return Err(BindError::NoDirectory { path: path.to_owned(), directory: directory.to_owned() });
-        }
+        directory(path)?;
         let lock = LockFile::take(path)?;
         refuse_what_is_in_use(path)?;
         // Bound beside its place and then moved there: a client never meets it with other rights.
@@ -43,6 +40,22 @@ impl SocketFile {
         let inode = fs::symlink_metadata(path).map_err(failed)?.ino();
         Ok((Self { path: path.to_owned(), inode, _lock: lock }, listener))
     }
+
+    /// Whether [`SocketFile::bind`] would succeed, as far as looking tells.
+    pub(super) fn try_path(path: &Path) -> Result<(), BindError> {
+        let directory = directory(path)?;
+        nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK)
+            .map_err(|error| BindError::Unix { path: path.to_owned(), reason: error.into() })?;
+        refuse_what_is_in_use(path)
+    }
+}
+
+fn directory(path: &Path) -> Result<&Path, BindError> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if directory.is_dir() {
+        return Ok(directory);
+    }
+    Err(BindError::NoDirectory { path: path.to_owned(), directory: directory.to_owned() })
 }
 
 impl Drop for SocketFile {

@@ -54,6 +54,14 @@ pub(super) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, TlsError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// Whether the files can be used.
+///
+/// # Errors
+/// If one cannot be read, or they do not fit together.
+pub fn try_tls(tls: &Tls) -> Result<(), TlsError> {
+    acceptor(tls).map(drop)
+}
+
 fn authorities(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::limits::{Bucket, Lane, Ticket, Turn};
 use crate::clock::{Clock, Stopwatch};
-use crate::telemetry::AWS_QUOTA_WAIT;
+use crate::telemetry::{AWS_QUOTA_LIMIT, AWS_QUOTA_WAIT};
 
 /// Control-plane calls a second, all of them together, for the whole account and region (AWS, "Lambda quotas").
 const CONTROL_PLANE_PER_S: f64 = 15.0;
@@ -77,6 +77,7 @@ pub(super) struct Gate {
 
 impl Gate {
     fn new(name: &'static str, per_second: f64, clock: &Clock) -> Self {
+        metrics::gauge!(AWS_QUOTA_LIMIT, "bucket" => name).set(per_second);
         let bucket = Mutex::new(Bucket::per_second(per_second));
         Self { name, clock: clock.clone(), since: clock.stopwatch(), bucket }
     }

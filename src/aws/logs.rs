@@ -45,7 +45,7 @@ impl Cloud {
     }
 
     /// Groups come sorted by name, so one that is called like the prefix is the first.
-    async fn log_group(&self, name: &str) -> Result<Option<LogGroup>, AwsError> {
+    pub(super) async fn log_group(&self, name: &str) -> Result<Option<LogGroup>, AwsError> {
         let describe = self.logs.describe_log_groups().log_group_name_prefix(name).limit(DESCRIBE_PAGE);
         let answer = self.call(call("describe log groups", name), describe.send()).await?;
         let mut groups = answer.log_groups.into_iter().flatten();

@@ -15,6 +15,7 @@ mod gates;
 mod lambda;
 mod limits;
 mod logs;
+mod probe;
 mod transport;
 mod types;
 
@@ -27,6 +28,7 @@ use gates::Gates;
 #[cfg(all(test, feature = "sandbox"))]
 pub(crate) use error::kind_of_answer;
 pub use limits::Lane;
+pub use probe::FirstAnswer;
 pub use types::{
     AwsError, AwsErrorKind, CallHook, CallPoint, FunctionDescription, FunctionPage, FunctionShape, HookedCall,
     InvokeReply, InvokeRequest, LogEvent, LogGroupNeeds, LogPage, LogQuery, NewFunction, ReadLogs, ReadLogsFuture,

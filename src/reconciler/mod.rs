@@ -38,6 +38,7 @@ mod tests;
 mod verdict;
 mod worker;
 
+pub(crate) use self::names::TAG_MANAGED_BY;
 pub use self::once::PassOrder;
 pub use self::summary::{LeftOver, Outcome, Step, Summary};
 

@@ -54,7 +54,10 @@ pub(super) async fn check(path: &Path) -> Result<bool> {
     if !fs::exists(path).map_err(|error| unusable(path, error))? {
         return Err(unusable(path, "it does not exist"));
     }
-    let options = SqliteConnectOptions::new().filename(path).read_only(true).disable_statement_logging();
+    // Without a write-ahead log all is in the file, and SQLite need not put its own files beside it to read it.
+    let settled = !beside(path, "-wal").exists();
+    let options =
+        SqliteConnectOptions::new().filename(path).read_only(true).immutable(settled).disable_statement_logging();
     let found = async {
         let mut connection = options.connect().await?;
         let found = schema_version(&mut connection).await?;
@@ -67,6 +70,47 @@ pub(super) async fn check(path: &Path) -> Result<bool> {
         Schema::Version(found) if found > known => Err(StateError::Newer { path: path.to_owned(), found, known }),
         Schema::Version(found) => Ok(found == known),
     }
+}
+
+/// What stands where the database is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatabaseSeen {
+    /// Nothing; a start can make it.
+    Absent,
+    /// A database of this version.
+    Current,
+    /// A database of an older version; a start will bring it up to date.
+    Older,
+}
+
+/// Whether a start could use the file, without changing anything. The lock is tried for a moment, so a daemon that
+/// starts at the same time may find it taken.
+///
+/// # Errors
+/// As opening the store: `Unusable`, `Locked`, `Newer`.
+pub async fn inspect(path: &Path) -> Result<DatabaseSeen> {
+    if path.is_dir() {
+        return Err(unusable(path, "it is a directory; name a file"));
+    }
+    let directory = path.ancestors().skip(1).find(|directory| directory.exists()).unwrap_or_else(|| Path::new("."));
+    if !directory.is_dir() {
+        return Err(unusable(path, format!("{} is no directory", directory.display())));
+    }
+    let writable = |what: &Path| {
+        nix::unistd::access(what, nix::unistd::AccessFlags::W_OK)
+            .map_err(|error| unusable(path, format!("{} cannot be written: {}", what.display(), error.desc())))
+    };
+    writable(directory)?;
+    if !fs::exists(path).map_err(|error| unusable(path, error))? {
+        return Ok(DatabaseSeen::Absent);
+    }
+    writable(path)?;
+    match File::open(beside(path, ".lock")).map(|file| file.try_lock_shared()) {
+        Ok(Err(TryLockError::WouldBlock)) => return Err(StateError::Locked { path: path.to_owned() }),
+        Ok(Err(TryLockError::Error(error))) => return Err(unusable(path, error)),
+        Ok(Ok(())) | Err(_) => {}
+    }
+    Ok(if check(path).await? { DatabaseSeen::Current } else { DatabaseSeen::Older })
 }
 
 /// Brings the schema up to date.

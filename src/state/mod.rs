@@ -29,6 +29,7 @@ mod writer;
 
 pub use changes::{Watch, WishFeed};
 pub use facts::Facts;
+pub use file::{DatabaseSeen, inspect};
 pub use pulse::Pulse;
 pub use reader::Reader;
 pub use records::{

@@ -68,6 +68,16 @@ impl Reader {
         rows::page(found, rows::container, rows::LONG_COLUMNS).await
     }
 
+    /// The newest visible containers, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn latest(&self, limit: u32) -> Result<Vec<Container>> {
+        let query = sqlx::query(containers!("WHERE removed = 0 ORDER BY seq DESC LIMIT ?1"));
+        let rows = query.bind(limit).fetch_all(&self.pool).await?;
+        rows.iter().map(rows::container).collect()
+    }
+
     /// What is remembered of a container that was removed in the last 60 s, by exact id, name or unique id prefix.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 )]
 
 mod docker;
+mod doctor;
 mod health;
 mod lives;
 mod monitoring;
@@ -18,4 +19,5 @@ mod once_plan;
 mod support;
 mod sweep;
 mod tls;
+mod ui;
 mod whose;

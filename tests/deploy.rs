@@ -1,0 +1,160 @@
+//! deploy/: what no tool checks, and where two files must say the same.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking, and say what they skip"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sockerless_lambda::doctor::RIGHTS;
+
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(file(path)).unwrap()
+}
+
+/// The template as one stack would have it, in the place that the policies of deploy/iam name.
+fn template() -> Value {
+    let filled = text("deploy/cloudformation/sockerless-backend-lambda.yaml")
+        .replace("${AWS::Partition}", "aws")
+        .replace("${AWS::Region}", "eu-west-1")
+        .replace("${AWS::AccountId}", "123456789012")
+        .replace("${FunctionPrefix}", "skls")
+        .replace("${LogGroupName}", "/sockerless/lambda")
+        .replace("${ExecutionRoleName}", "sockerless-execution");
+    plain(serde_saphyr::from_str(&filled).unwrap())
+}
+
+/// Without `Fn::Sub`, which has done its work, and with lists of one as the one.
+fn plain(value: Value) -> Value {
+    match value {
+        Value::Object(mut map) if map.len() == 1 && map.contains_key("Fn::Sub") => map.remove("Fn::Sub").unwrap(),
+        Value::Object(map) => map.into_iter().map(|(key, value)| (key, plain(value))).collect(),
+        Value::Array(list) if list.len() == 1 && list[0].is_string() => list.into_iter().next().unwrap(),
+        Value::Array(list) => list.into_iter().map(plain).collect(),
+        other => other,
+    }
+}
+
+/// `daemon-base` → `DaemonBase`
+fn resource_name(file: &str) -> String {
+    let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+    file.split('-').map(capital).collect()
+}
+
+fn actions(policy: &Value) -> BTreeSet<String> {
+    let statements = policy["Statement"].as_array().unwrap().iter().filter(|one| one["Effect"] == "Allow");
+    statements
+        .flat_map(|statement| match &statement["Action"] {
+            Value::Array(list) => list.iter().map(|action| action.as_str().unwrap().to_owned()).collect(),
+            one => vec![one.as_str().unwrap().to_owned()],
+        })
+        .collect()
+}
+
+fn daemon_policies(template: &Value) -> BTreeMap<String, Value> {
+    let resources = template["Resources"].as_object().unwrap().iter();
+    let policies = resources.filter(|(_, resource)| resource["Type"] == "AWS::IAM::ManagedPolicy");
+    policies.map(|(name, resource)| (name.clone(), resource["Properties"]["PolicyDocument"].clone())).collect()
+}
+
+#[test]
+fn the_template_gives_what_the_policies_say() {
+    let template = template();
+    let Ok(files) = std::fs::read_dir(file("deploy/iam")) else {
+        println!("SKIPPED: there is no deploy/iam to compare with");
+        return;
+    };
+    let mut expected = BTreeMap::new();
+    for path in files.map(|entry| entry.unwrap().path()) {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if name.starts_with("daemon-") && path.extension().is_some_and(|extension| extension == "json") {
+            expected.insert(resource_name(&name), read_policy(&path));
+        }
+    }
+    assert_eq!(daemon_policies(&template), expected);
+    let role = &template["Resources"]["ExecutionRole"]["Properties"];
+    let policy = |name: &str| read_policy(&file(&format!("deploy/iam/{name}.json")));
+    assert_eq!(role["AssumeRolePolicyDocument"], policy("execution-role-trust"));
+    assert_eq!(role["Policies"][0]["PolicyDocument"], policy("execution-role"));
+    assert_eq!(role["Policies"][1]["Fn::If"][1]["PolicyDocument"], policy("execution-role-vpc"));
+}
+
+fn read_policy(path: &Path) -> Value {
+    plain(serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap())
+}
+
+/// `doctor` looks at every right that the daemon is given. What Lambda does to repositories on its behalf is a choice.
+#[test]
+fn doctor_knows_every_right() {
+    let given: BTreeSet<String> = daemon_policies(&template()).values().flat_map(actions).collect();
+    let chosen = ["ecr:GetRepositoryPolicy", "ecr:SetRepositoryPolicy"].map(str::to_owned);
+    let known: BTreeSet<String> = RIGHTS.iter().map(|right| right.action.to_owned()).chain(chosen).collect();
+    assert_eq!(known, given);
+}
+
+/// One daemon, one database, probes where they are answered, nothing that is not needed.
+#[test]
+fn the_manifest_keeps_the_promises_of_the_daemon() {
+    let text = text("deploy/kubernetes/sockerless-backend-lambda.yaml");
+    let all: Vec<Value> = text.split("\n---\n").map(|one| serde_saphyr::from_str(one).unwrap()).collect();
+    let of = |kind: &str| all.iter().find(|one| one["kind"] == kind).unwrap();
+    let spec = &of("StatefulSet")["spec"];
+    assert_eq!(spec["replicas"], 1);
+    assert_eq!(spec["volumeClaimTemplates"][0]["spec"]["accessModes"][0], "ReadWriteOncePod");
+    let pod = &spec["template"]["spec"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    let container = &pod["containers"][0];
+    for (probe, path) in [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        assert_eq!(container[probe]["httpGet"]["path"], path);
+        assert_eq!(container[probe]["httpGet"]["port"], "metrics");
+    }
+    let context = &container["securityContext"];
+    assert_eq!(context["readOnlyRootFilesystem"], true);
+    assert_eq!(context["allowPrivilegeEscalation"], false);
+    assert_eq!(context["capabilities"]["drop"][0], "ALL");
+    let role = &of("ServiceAccount")["metadata"]["annotations"]["eks.amazonaws.com/role-arn"];
+    assert!(role.as_str().unwrap().starts_with("arn:aws:iam::"));
+
+    // The configuration in it is one that the daemon takes.
+    let configuration: Value =
+        serde_saphyr::from_str(of("ConfigMap")["data"]["lambda.yaml"].as_str().unwrap()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lambda.yaml");
+    std::fs::write(&path, of("ConfigMap")["data"]["lambda.yaml"].as_str().unwrap()).unwrap();
+    let mut binary = std::process::Command::new(env!("CARGO_BIN_EXE_sockerless-backend-lambda"));
+    let output = binary.env_clear().arg("--config").arg(&path).arg("--print-config").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metrics = configuration["lambda"]["metrics_listen"].as_str().unwrap();
+    let port = container["ports"].as_array().unwrap().iter().find(|port| port["name"] == "metrics").unwrap();
+    assert!(metrics.ends_with(&format!(":{}", port["containerPort"])), "{metrics}");
+}
+
+/// The image has only what the Dockerfile's script makes, and is alive when the daemon says so.
+#[test]
+fn the_image_is_made_by_the_script_that_is_checked() {
+    let dockerfile = text("deploy/container/Dockerfile");
+    assert!(dockerfile.contains("RUN deploy/container/build.sh "));
+    assert!(dockerfile.contains("\"/usr/bin/sockerless-backend-lambda\", \"healthcheck\""));
+    let stages = dockerfile.lines().filter(|line| line.starts_with("FROM ")).count();
+    assert_eq!(stages, 2);
+    assert!(dockerfile.contains("\nUSER 65532:65532\n"));
+}
+
+/// The unit restarts what can be helped by it, and says what the daemon's exit codes say.
+#[test]
+fn the_unit_fits_the_daemon() {
+    let unit = text("deploy/systemd/sockerless-backend-lambda.service");
+    for line in ["Type=notify", "Restart=on-failure", "RestartPreventExitStatus=64", "User=sockerless"] {
+        assert!(unit.lines().any(|one| one == line), "{line}");
+    }
+    assert!(unit.lines().any(|line| line.starts_with("WatchdogSec=")));
+}
