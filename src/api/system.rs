@@ -71,6 +71,7 @@ pub(super) async fn disk_usage(call: Call) -> Result<Reply, ApiError> {
             let mut item = wire::list_item(container, id_of(container), now);
             item["SizeRw"] = json!(0);
             item["SizeRootFs"] = json!(0);
+            item["Health"] = json!({ "Status": "none", "FailingStreak": 0 });
             item
         })
         .collect();
