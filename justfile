@@ -24,4 +24,17 @@ docs:
 clients:
     tests/clients/docker-cli.sh
 
-ci: test fmt clippy lean deny docs clients
+# An image that speaks Lambda's Runtime API itself: payloads in, results out.
+native:
+    tests/clients/native.sh
+
+# Requests made from the OpenAPI document, for so many minutes.
+schemathesis minutes="10":
+    tests/clients/schemathesis.sh {{minutes}}
+
+# The tests that others wrote for their Docker clients.
+suites:
+    tests/clients/bollard.sh
+    tests/clients/aiodocker.sh
+
+ci: test fmt clippy lean deny docs clients native (schemathesis "1") suites

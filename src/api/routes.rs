@@ -195,7 +195,11 @@ pub(super) const ROUTES: &[Route] = routes! {
     POST   DOCKER   "/plugins/pull"                 refuse(no::PLUGINS);
     POST   DOCKER   "/plugins/create"               refuse(no::PLUGINS);
     DELETE DOCKER   "/plugins/{name}"               refuse(no::PLUGINS);
-    POST   DOCKER   "/plugins/{name}/{verb}"        refuse(no::PLUGINS);
+    POST   DOCKER   "/plugins/{name}/enable"        refuse(no::PLUGINS);
+    POST   DOCKER   "/plugins/{name}/disable"       refuse(no::PLUGINS);
+    POST   DOCKER   "/plugins/{name}/upgrade"       refuse(no::PLUGINS);
+    POST   DOCKER   "/plugins/{name}/push"          refuse(no::PLUGINS);
+    POST   DOCKER   "/plugins/{name}/set"           refuse(no::PLUGINS);
 
     // Swarm.
     POST   BOTH     "/swarm/init"                   refuse(no::SWARM);
