@@ -47,4 +47,17 @@ deploy-lint:
 deploy-check:
     deploy/check.sh
 
-ci: test _stories-ci fmt clippy lean deny docs clients deploy-lint
+# An image that speaks Lambda's Runtime API itself: payloads in, results out.
+native:
+    tests/clients/native.sh
+
+# Requests made from the OpenAPI document, for so many minutes.
+schemathesis minutes="10":
+    tests/clients/schemathesis.sh {{minutes}}
+
+# The tests that others wrote for their Docker clients.
+suites:
+    tests/clients/bollard.sh
+    tests/clients/aiodocker.sh
+
+ci: test _stories-ci fmt clippy lean deny docs deploy-lint clients native (schemathesis "1") suites

@@ -7,6 +7,7 @@ use http::StatusCode;
 use regex::Regex;
 use serde_json::{Value, json};
 
+use super::admit::architecture_of;
 use super::call::Call;
 use super::error::ApiError;
 use super::query::{self, Filters};
@@ -102,6 +103,8 @@ pub(super) async fn create(mut call: Call) -> Result<Reply, ApiError> {
     if let Some(tag) = call.query.get("tag") {
         reference = reference.tagged(tag).map_err(bad)?;
     }
+    // Which processor a function has is told when it is made; here only what no function has is refused.
+    call.query.get("platform").map(architecture_of).transpose()?;
     answer_pull(&call, reference).await
 }
 

@@ -24,6 +24,7 @@ mod metrics_listener;
 mod names;
 mod networks;
 mod open_streams;
+mod openapi;
 mod query;
 mod reference;
 mod reply;

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::call::{Answer, Call};
 use super::unsupported::{self as no, Refusal};
-use super::{attach, containers, events, health, images, logs, networks, system};
+use super::{attach, containers, events, health, images, logs, networks, openapi, system};
 
 /// How a path was spelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) enum Action {
 /// One line of the table.
 pub(super) struct Route {
     /// The method; `None`: any.
-    method: Option<Method>,
+    pub(super) method: Option<Method>,
     /// The path, with `{names}`.
     pub(super) template: &'static str,
     /// In which spellings it is served; `None`: both.
@@ -38,6 +38,13 @@ pub(super) struct Route {
     pub(super) action: Action,
     /// Asked so often by machines that the log leaves it out.
     pub(super) quiet: bool,
+}
+
+impl Route {
+    /// Whether it is served in this spelling.
+    pub(super) fn has(&self, spelling: Spelling) -> bool {
+        self.only.is_none_or(|only| only == spelling)
+    }
 }
 
 const BOTH: Option<Spelling> = None;
@@ -92,6 +99,7 @@ pub(super) const ROUTES: &[Route] = routes! {
     GET    DOCKER   "/healthz"                      quiet(health::alive);
     GET    DOCKER   "/readyz"                       quiet(health::ready);
     GET    INTERNAL "/capabilities"                 call(system::capabilities);
+    GET    INTERNAL "/openapi.json"                 call(openapi::serve);
     GET    BOTH     "/info"                         call(system::info);
     GET    BOTH     "/version"                      call(system::version);
     GET    BOTH     "/events"                       call(events::stream);
@@ -189,7 +197,11 @@ pub(super) const ROUTES: &[Route] = routes! {
     POST   DOCKER   "/plugins/pull"                 refuse(no::PLUGINS);
     POST   DOCKER   "/plugins/create"               refuse(no::PLUGINS);
     DELETE DOCKER   "/plugins/{name}"               refuse(no::PLUGINS);
-    POST   DOCKER   "/plugins/{name}/{verb}"        refuse(no::PLUGINS);
+    POST   DOCKER   "/plugins/{name}/enable"        refuse(no::PLUGINS);
+    POST   DOCKER   "/plugins/{name}/disable"       refuse(no::PLUGINS);
+    POST   DOCKER   "/plugins/{name}/upgrade"       refuse(no::PLUGINS);
+    POST   DOCKER   "/plugins/{name}/push"          refuse(no::PLUGINS);
+    POST   DOCKER   "/plugins/{name}/set"           refuse(no::PLUGINS);
 
     // Swarm.
     POST   BOTH     "/swarm/init"                   refuse(no::SWARM);
@@ -271,7 +283,7 @@ impl Routes {
 fn router(spelling: Spelling) -> Result<matchit::Router<Vec<usize>>, matchit::InsertError> {
     let mut by_template: Vec<(&'static str, Vec<usize>)> = Vec::new();
     for (index, route) in ROUTES.iter().enumerate() {
-        if route.only.is_some_and(|only| only != spelling) {
+        if !route.has(spelling) {
             continue;
         }
         match by_template.iter_mut().find(|(template, _)| *template == route.template) {

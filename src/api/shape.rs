@@ -51,10 +51,12 @@ impl Kind {
 
 /// A field.
 pub(super) struct Field {
-    name: &'static str,
-    kind: Kind,
+    /// Its name.
+    pub(super) name: &'static str,
+    /// What it may hold.
+    pub(super) kind: Kind,
     /// What `inspect` shows without it, as JSON; `None`: nothing.
-    default: Option<&'static str>,
+    pub(super) default: Option<&'static str>,
 }
 
 const fn shown(name: &'static str, kind: Kind, default: &'static str) -> Field {

@@ -80,6 +80,7 @@ pub(super) async fn disk_usage(call: Call) -> Result<Reply, ApiError> {
         let mut item = wire::list_item(&container, id, now);
         item["SizeRw"] = json!(0);
         item["SizeRootFs"] = json!(0);
+        item["Health"] = json!({ "Status": "none", "FailingStreak": 0 });
         shown_containers.push(item);
         ControlFlow::Continue(())
     })

@@ -39,6 +39,14 @@ async fn a_pull_records_a_name() {
     {
         assert_eq!(api.ask("POST", path, body).await.error().0, 400, "{path}");
     }
+    for (platform, sentence) in [
+        ("foo", "\"foo\": unknown operating system or architecture: invalid argument"),
+        ("windows/amd64", "platform: Lambda runs linux/amd64 and linux/arm64, not \"windows/amd64\""),
+    ] {
+        let answer = api.post(&format!("/images/create?fromImage=alpine&platform={platform}")).await;
+        assert_eq!(answer.error(), (400, sentence.to_owned()));
+    }
+    assert_eq!(api.post("/images/create?fromImage=alpine&platform=linux/arm64").await.status, 200);
 }
 
 #[tokio::test]

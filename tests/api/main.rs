@@ -9,12 +9,15 @@
 
 mod bad_input;
 mod crowd;
+mod described;
 mod docker;
 mod fuzz;
 mod garbage;
 mod images;
 mod lives;
+mod openapi;
 mod output;
 mod refusals;
+mod shapes;
 mod support;
 mod system;

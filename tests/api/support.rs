@@ -20,6 +20,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::described::Described;
+
 /// How long a test waits for something that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The invocation of every run that is issued here.
@@ -101,6 +103,7 @@ pub(crate) struct Api {
     pub(crate) logs: Arc<Logs>,
     pub(crate) health: Health,
     pub(crate) address: SocketAddr,
+    docker_api: DockerApi,
     stop: CancellationToken,
 }
 
@@ -130,15 +133,27 @@ impl Api {
         };
         tokio::spawn(listeners.serve(context, stop.clone(), Duration::from_secs(1)));
         let (facts, reader, address) = (store.facts(), store.reader(), tcp.unwrap());
-        Self { directory, _store: store, facts, reader, logs, health, address, stop }
+        Self { directory, _store: store, facts, reader, logs, health, address, docker_api, stop }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("docker.sock")
     }
 
-    /// One request on a connection of its own, and its whole answer.
+    /// One request on a connection of its own, and its whole answer, which the daemon's own document must describe.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        let answer = self.ask_unjudged(method, path, body).await;
+        if self.docker_api == DockerApi::Compatible {
+            let described = match Described::known() {
+                Some(described) => described,
+                None => Described::of(&self.ask_unjudged("GET", "/internal/v1/openapi.json", "").await.body),
+            };
+            described.judge(method, path, &answer);
+        }
+        answer
+    }
+
+    async fn ask_unjudged(&self, method: &str, path: &str, body: &str) -> Answer {
         let mut connection = self.send(method, path, "Connection: close\r\n", body).await;
         connection.all().await
     }

@@ -1,11 +1,19 @@
 #!/usr/bin/env bash
 # Makes an OCI image layout with Debian's busybox-static, as `docker pull busybox` would bring it: busybox.sh DIRECTORY
 #
-# The image is called busybox:latest. Takes the installed package, or else downloads it without installing it; BUSYBOX
-# names another static busybox to take.
+# The image is called busybox:latest. With NAME[:TAG] as the second argument it is called that; further ones, PATH=FILE, are
+# programs that are put there, of which the first is the image's command instead of sh. Takes the installed package, or else
+# downloads it without installing it; BUSYBOX names another static busybox to take.
 set -euo pipefail
 
 target=$1
+name=${2:-busybox}
+tag=${name#*:}
+[ "$tag" != "$name" ] || tag=latest
+name=${name%%:*}
+command=sh
+namespace=library/
+[ "${name#*/}" = "$name" ] || namespace=
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -23,8 +31,12 @@ root="$work/root"
 mkdir -p "$root/bin" "$root/etc" "$root/home" "$root/root" "$root/tmp" "$root/usr/bin" "$root/var"
 chmod 1777 "$root/tmp"
 install -m 755 "$busybox" "$root/bin/busybox"
-for name in $("$root/bin/busybox" --list); do
-    [ "$name" = busybox ] || ln -s busybox "$root/bin/$name"
+for applet in $("$root/bin/busybox" --list); do
+    [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"
+done
+for given in "${@:3}"; do
+    [ "$command" != sh ] || command=${given%%=*}
+    install -D -m 755 "${given#*=}" "$root${given%%=*}"
 done
 ln -s ../../bin/env "$root/usr/bin/env"
 printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n' >"$root/etc/passwd"
@@ -51,7 +63,7 @@ case $(uname -m) in
 esac
 
 cat >"$work/config" <<END
-{"architecture":"$architecture","os":"linux","config":{"Cmd":["sh"],"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
+{"architecture":"$architecture","os":"linux","config":{"Cmd":["$command"],"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
 "rootfs":{"type":"layers","diff_ids":["sha256:$diff_id"]},"history":[{"created_by":"tests/images/busybox.sh"}]}
 END
 config=$(put "$work/config")
@@ -64,6 +76,6 @@ END
 manifest=$(put "$work/manifest")
 cat >"$target/index.json" <<END
 {"schemaVersion":2,"manifests":[{"mediaType":"$oci.manifest.v1+json","digest":"sha256:$manifest","size":$(stat -c %s "$work/manifest"),
-"annotations":{"io.containerd.image.name":"docker.io/library/busybox:latest","org.opencontainers.image.ref.name":"latest"}}]}
+"annotations":{"io.containerd.image.name":"docker.io/${namespace}$name:$tag","org.opencontainers.image.ref.name":"$tag"}}]}
 END
 printf '{"imageLayoutVersion":"1.0.0"}' >"$target/oci-layout"

@@ -161,7 +161,7 @@ fn memory_mb(host: &Map<String, Value>) -> Result<Option<u32>, ApiError> {
 }
 
 /// `--platform`: `linux/amd64`, `linux/arm64/v8`, `arm64`, …
-fn architecture_of(platform: &str) -> Result<Architecture, ApiError> {
+pub(in crate::api) fn architecture_of(platform: &str) -> Result<Architecture, ApiError> {
     let words: Vec<&str> = platform.split('/').collect();
     let found = match words.as_slice() {
         ["linux"] => Some(Architecture::default()),
@@ -169,7 +169,12 @@ fn architecture_of(platform: &str) -> Result<Architecture, ApiError> {
         [processor] => architecture(processor).ok(),
         _ => None,
     };
-    found.ok_or_else(|| bad(format!("platform: Lambda runs linux/amd64 and linux/arm64, not {platform:?}")))
+    let refusal = || match words.as_slice() {
+        // As moby words what is neither a system nor a processor.
+        [word] => format!("{word:?}: unknown operating system or architecture: invalid argument"),
+        _ => format!("platform: Lambda runs linux/amd64 and linux/arm64, not {platform:?}"),
+    };
+    found.ok_or_else(|| bad(refusal()))
 }
 
 /// What Lambda's `ImageConfig` takes.

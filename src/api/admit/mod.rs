@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use sockerless_bootstrap::protocol::{Envelope, Order, VERSION};
 
+pub(super) use function::architecture_of;
+
 use super::error::ApiError;
 use super::limits;
 use super::reference::Reference;

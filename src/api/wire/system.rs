@@ -144,7 +144,13 @@ pub(in crate::api) fn info(
         "NEventsListener": 0,
         "OSVersion": "",
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": { "InsecureRegistryCIDRs": [], "IndexConfigs": {}, "Mirrors": [] },
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": [],
+            "IndexConfigs": {
+                "docker.io": { "Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true },
+            },
+            "Mirrors": [],
+        },
         "GenericResources": [],
         "DockerRootDir": config.database.parent().map(|path| path.display().to_string()).unwrap_or_default(),
         "HttpProxy": "",

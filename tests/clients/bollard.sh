@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# The tests of the crate bollard, as its source package has them, against the daemon on its sandbox. The package is the one
+# that Cargo.lock names. Only two addresses are changed: the daemon is where DOCKER_HOST says. What is skipped is listed below
+# with the reason; a name below that the package does not have is an error.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+skips='
+container integration_test_image_push            registry: nothing is pushed, no image data is here
+container integration_test_restart_container     a running invocation cannot be stopped, so not restarted: 409
+container integration_test_kill_container        a running invocation cannot be stopped, so not removed right after: 409
+container integration_test_top_processes         top: 501
+container integration_test_container_changes     changes: 501
+container integration_test_update_container      update: 501
+container integration_test_pause_container       pause: 501
+container integration_test_archive_containers    archive: 501
+container integration_test_mount_volume_containers  volumes: 501
+container integration_test_attach_container      stdin: nothing can be typed into a function
+container integration_test_resize_container_tty  stdin: needs a shell that waits for its input
+container integration_test_export_container      export: 501
+image     integration_test_search_images         registry: nothing is searched
+image     integration_test_create_image_wasm     import: 501
+image     integration_test_commit_container      commit: 501
+image     integration_test_build_image           build: 501
+image     integration_test_export_image          save: 501
+image     integration_test_export_images         save: 501
+image     integration_test_issue_55              build: 501
+image     integration_test_import_image          load: 501
+image     integration_test_import_image_stream   load: 501
+network   integration_test_create_network        networks: 501
+network   integration_test_list_networks         networks: 501 (it makes one first)
+network   integration_test_connect_network       networks: 501
+network   integration_test_prune_networks        networks: 501 (it makes one first)
+volume    integration_test_list_volumes          volumes: 501 (it makes one first)
+volume    integration_test_create_volume         volumes: 501
+volume    integration_test_prune_volumes         volumes: 501 (it makes one first)
+'
+
+cargo build --quiet
+suites="$PWD/target/suites"
+mkdir -p "$suites"
+package=$(cargo metadata --format-version 1 --locked | python3 -c '
+import json, os, sys
+found = [p for p in json.load(sys.stdin)["packages"] if p["name"] == "bollard"]
+print(os.path.dirname(found[0]["manifest_path"]))')
+rm -rf "$suites/bollard"
+cp -r "$package" "$suites/bollard"
+chmod -R u+w "$suites/bollard"
+printf '\n[workspace]\n' >>"$suites/bollard/Cargo.toml"
+sed -i 's/connect_with_unix_defaults()/connect_with_defaults()/' "$suites"/bollard/tests/*.rs "$suites"/bollard/tests/common/*.rs
+sed -i 's#"unix:///var/run/docker.sock"#\&std::env::var("DOCKER_HOST").unwrap()#' "$suites/bollard/tests/version_test.rs"
+
+state=$(mktemp -d)
+pid=
+cleanup() {
+    [ -z "$pid" ] || kill "$pid" 2>/dev/null || true
+    wait 2>/dev/null || true
+    rm -rf "$state"
+}
+trap cleanup EXIT
+
+# The images that the tests name. The web server runs as long as a test looks at it: it cannot be stopped.
+mkdir "$state/images"
+printf '#!/bin/sh\nprintf "\\nHello from Docker!\\n"\n' >"$state/hello"
+printf '#!/bin/sh\nexec sleep 3\n' >"$state/run_uhttpd"
+tests/images/busybox.sh "$state/images/hello" hello-world:linux /hello="$state/hello"
+tests/images/busybox.sh "$state/images/alpine" alpine
+tests/images/busybox.sh "$state/images/uhttpd" fussybeaver/uhttpd /usr/sbin/run_uhttpd="$state/run_uhttpd"
+
+mkfifo "$state/says"
+XDG_STATE_HOME="$state" target/debug/sockerless-backend-lambda --sandbox --sandbox-images "$state/images" \
+    >"$state/says" 2>"$state/log" &
+pid=$!
+read -r line <"$state/says"
+eval "$line"
+
+export DISABLE_REGISTRY=1 CARGO_TARGET_DIR="$suites/cargo"
+run() { cargo test --quiet --manifest-path "$suites/bollard/Cargo.toml" --no-default-features --features http,pipe,time "$@"; }
+total=0
+for suite in version system container image network volume; do
+    names=$(run --test "${suite}_test" -- --list 2>/dev/null | sed -n 's/: test$//p')
+    arguments=()
+    while read -r of name reason; do
+        [ "$of" = "$suite" ] || continue
+        grep -qx "$name" <<<"$names" || { echo "there is no test $name in $suite"; exit 1; }
+        arguments+=(--skip "$name")
+        echo "skipped $suite $name: $reason"
+    done <<<"$skips"
+    skipped=$((${#arguments[@]} / 2))
+    count=$(($(wc -l <<<"$names") - skipped))
+    [ "$count" -gt 0 ] || continue
+    run --test "${suite}_test" -- --exact --test-threads 1 "${arguments[@]}" || { tail -20 "$state/log"; exit 1; }
+    total=$((total + count))
+done
+echo "bollard: $total passed, 0 failed, $(grep -c . <<<"$skips") skipped"

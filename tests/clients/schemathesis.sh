@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# schemathesis against the daemon on its sandbox: requests made from the OpenAPI document, good and bad ones, for so many
+# minutes. No server error that is not a documented refusal, and no answer that the document does not describe.
+# Usage: schemathesis.sh [MINUTES]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+minutes=${1:-10}
+venv="$PWD/target/venv/schemathesis"
+if [ ! -x "$venv/bin/schemathesis" ]; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet schemathesis==4.32.5 jsonschema==4.26.0 openapi-spec-validator==0.9.0
+fi
+
+cargo build --quiet
+state=$(mktemp -d)
+mkfifo "$state/says"
+XDG_STATE_HOME="$state" target/debug/sockerless-backend-lambda --sandbox --listen tcp://127.0.0.1:0 \
+    >"$state/says" 2>"$state/log" &
+pid=$!
+cleanup() {
+    kill "$pid" 2>/dev/null || true
+    wait 2>/dev/null || true
+    rm -rf "$state"
+}
+trap cleanup EXIT
+read -r line <"$state/says"
+eval "$line"
+export DAEMON="http://${DOCKER_HOST#tcp://}"
+
+curl --silent --show-error "$DAEMON/internal/v1/openapi.json" >"$state/openapi.json"
+"$venv/bin/openapi-spec-validator" "$state/openapi.json"
+
+checks=status_code_conformance,content_type_conformance,response_schema_conformance
+checks=$checks,only_documented_server_errors,every_line_fits
+SCHEMATHESIS_HOOKS=schemathesis_hooks PYTHONPATH="$PWD/tests/clients" PYTHONDONTWRITEBYTECODE=1 \
+    "$venv/bin/schemathesis" run "$state/openapi.json" --url "$DAEMON" --max-time $((minutes * 60)) --checks "$checks" \
+    --request-timeout 30 --workers 2 --warnings off --suppress-health-check all
+if grep -q 'a request failed\|panicked' "$state/log"; then
+    grep 'a request failed\|panicked' "$state/log" | head
+    exit 1
+fi
