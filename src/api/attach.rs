@@ -8,9 +8,10 @@ use http::{HeaderValue, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _, Interest, Ready};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_rustls::server::TlsStream;
 
 use super::call::{Call, Room};
 use super::containers;
@@ -111,7 +112,10 @@ async fn hand_over(room: &Room, upgrade: OnUpgrade, pieces: mpsc::Receiver<Piece
         Ok(parts) => carry(room, parts.io.into_inner(), pieces).await,
         Err(upgraded) => match upgraded.downcast::<TokioIo<TcpStream>>() {
             Ok(parts) => carry(room, parts.io.into_inner(), pieces).await,
-            Err(_) => tracing::error!("a connection is neither of a Unix socket nor of TCP"),
+            Err(upgraded) => match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
+                Ok(parts) => carry_encrypted(room, parts.io.into_inner(), pieces).await,
+                Err(_) => tracing::error!("a connection is neither of a Unix socket nor of TCP"),
+            },
         },
     }
 }
@@ -157,6 +161,36 @@ async fn carry(room: &Room, mut connection: impl Taken, mut pieces: mpsc::Receiv
     }
     // Nobody is left to whom a failure of the farewell could matter.
     let _ = connection.shutdown().await;
+}
+
+/// The same through TLS. A client that has ended its input and then vanishes is found out by the next write only: TLS
+/// has one end of input, and it says nothing of the connection below.
+async fn carry_encrypted(room: &Room, connection: TlsStream<TcpStream>, mut pieces: mpsc::Receiver<Piece>) {
+    let (mut input, mut output) = tokio::io::split(connection);
+    let carrying = async {
+        while let Some(Piece::Data(bytes)) = pieces.recv().await {
+            if output.write_all(&bytes).await.is_err() || output.flush().await.is_err() {
+                return;
+            }
+        }
+    };
+    let hung_up = async {
+        let mut dropped = vec![0; INPUT_BYTES];
+        loop {
+            match input.read(&mut dropped).await {
+                Ok(0) => std::future::pending().await,
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    };
+    tokio::select! {
+        () = hung_up => {}
+        () = room.stop.cancelled() => {}
+        () = carrying => {}
+    }
+    // Nobody is left to whom a failure of the farewell could matter.
+    let _ = output.shutdown().await;
 }
 
 async fn send(connection: &impl Taken, mut bytes: &[u8]) -> io::Result<()> {

@@ -112,7 +112,7 @@ impl Life {
 /// A copy of a database's files, as a killed process leaves them.
 pub(crate) fn copy_of(from: &Path) -> TempDir {
     let to = directory();
-    for suffix in ["", "-wal"] {
+    for suffix in ["", "-wal", ".mark"] {
         let name = format!("{DATABASE}{suffix}");
         let path = from.join(&name);
         if path.exists() {

@@ -249,7 +249,7 @@ fn lock(environments: &Environments) -> MutexGuard<'_, HashMap<u64, Handle>> {
 /// Names follow from a sandbox's seed, and several sandboxes may be in one process: files of theirs must not meet.
 fn unique(name: &str) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    format!("{}-{name}", COUNT.fetch_add(1, Ordering::Relaxed))
+    format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Whether the kernel has refused namespaces, or the mounts in them.

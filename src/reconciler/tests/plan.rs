@@ -138,8 +138,8 @@ fn what_cannot_be_run_again_still_has_an_unknown_outcome() {
     no_end_is_seen(&mut story);
     story.pass(60);
     story.decide();
-    let denied = Outcome::Terminal(error(AwsErrorKind::AccessDenied));
-    story.absorb(&Action::Invoke { run_no: 2 }, &denied);
+    let refused = Outcome::Terminal(error(AwsErrorKind::TooLarge));
+    story.absorb(&Action::Invoke { run_no: 2 }, &refused);
     story.decide();
     let refused = exited(&story);
     assert_eq!((refused.code, refused.cause), (125, Cause::NeverRan));
