@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_rustls::server::TlsStream;
 
-use super::call::{Call, Room};
+use super::call::Call;
 use super::containers;
 use super::error::ApiError;
 use super::logs::{self, History, Session, Wanted};
@@ -41,9 +41,8 @@ pub(super) async fn attach(mut call: Call) -> Result<Reply, ApiError> {
     let body = begin(&call, container, wanted).await?;
     match (upgrade, body) {
         (Some((upgrade, place)), Body::Stream(pieces)) => {
-            let room = call.room.clone();
             tokio::spawn(async move {
-                hand_over(&room, upgrade, pieces).await;
+                hand_over(upgrade, pieces).await;
                 drop(place);
             });
             Ok(switching(logs::content_type(&call, tty)))
@@ -99,8 +98,8 @@ fn switching(content_type: &'static str) -> Reply {
     reply
 }
 
-/// Takes the connection over.
-async fn hand_over(room: &Room, upgrade: OnUpgrade, pieces: mpsc::Receiver<Piece>) {
+/// Takes the connection over. The session ends the output, as it does when the daemon is being stopped.
+async fn hand_over(upgrade: OnUpgrade, pieces: mpsc::Receiver<Piece>) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -109,11 +108,11 @@ async fn hand_over(room: &Room, upgrade: OnUpgrade, pieces: mpsc::Receiver<Piece
         }
     };
     match upgraded.downcast::<TokioIo<UnixStream>>() {
-        Ok(parts) => carry(room, parts.io.into_inner(), pieces).await,
+        Ok(parts) => carry(parts.io.into_inner(), pieces).await,
         Err(upgraded) => match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => carry(room, parts.io.into_inner(), pieces).await,
+            Ok(parts) => carry(parts.io.into_inner(), pieces).await,
             Err(upgraded) => match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
-                Ok(parts) => carry_encrypted(room, parts.io.into_inner(), pieces).await,
+                Ok(parts) => carry_encrypted(parts.io.into_inner(), pieces).await,
                 Err(_) => tracing::error!("a connection is neither of a Unix socket nor of TCP"),
             },
         },
@@ -146,7 +145,7 @@ taken!(UnixStream);
 taken!(TcpStream);
 
 /// Carries the output to the client until it ends or nobody listens any more.
-async fn carry(room: &Room, mut connection: impl Taken, mut pieces: mpsc::Receiver<Piece>) {
+async fn carry(mut connection: impl Taken, mut pieces: mpsc::Receiver<Piece>) {
     let carrying = async {
         while let Some(Piece::Data(bytes)) = pieces.recv().await {
             if send(&connection, &bytes).await.is_err() {
@@ -156,7 +155,6 @@ async fn carry(room: &Room, mut connection: impl Taken, mut pieces: mpsc::Receiv
     };
     tokio::select! {
         () = hung_up(&connection) => {}
-        () = room.stop.cancelled() => {}
         () = carrying => {}
     }
     // Nobody is left to whom a failure of the farewell could matter.
@@ -165,7 +163,7 @@ async fn carry(room: &Room, mut connection: impl Taken, mut pieces: mpsc::Receiv
 
 /// The same through TLS. A client that has ended its input and then vanishes is found out by the next write only: TLS
 /// has one end of input, and it says nothing of the connection below.
-async fn carry_encrypted(room: &Room, connection: TlsStream<TcpStream>, mut pieces: mpsc::Receiver<Piece>) {
+async fn carry_encrypted(connection: TlsStream<TcpStream>, mut pieces: mpsc::Receiver<Piece>) {
     let (mut input, mut output) = tokio::io::split(connection);
     let carrying = async {
         while let Some(Piece::Data(bytes)) = pieces.recv().await {
@@ -186,7 +184,6 @@ async fn carry_encrypted(room: &Room, connection: TlsStream<TcpStream>, mut piec
     };
     tokio::select! {
         () = hung_up => {}
-        () = room.stop.cancelled() => {}
         () = carrying => {}
     }
     // Nobody is left to whom a failure of the farewell could matter.
