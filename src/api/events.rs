@@ -70,7 +70,9 @@ async fn stream_events(room: &Arc<Room>, wanted: &Wanted, mut after: i64, writer
     loop {
         news.mark_unchanged();
         loop {
+            let turn = room.turn().await;
             let events = reader.events(after, limits::EVENT_PAGE).await?;
+            drop(turn);
             let Some(last) = events.last() else { break };
             after = last.seq;
             if send_page(&events, wanted, writer).await.is_err() {
