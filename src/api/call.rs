@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::ApiContext;
@@ -34,6 +34,8 @@ pub(super) struct Room {
     pub(super) large_bodies: Arc<Semaphore>,
     /// Places for connections that are taken over.
     pub(super) taken_over: Arc<Semaphore>,
+    /// Turns of those that wait for news to read the store.
+    turns: Semaphore,
 }
 
 impl Room {
@@ -41,7 +43,15 @@ impl Room {
     pub(super) fn new(api: ApiContext, stop: CancellationToken, taken_over: usize) -> Self {
         let large_bodies = Arc::new(Semaphore::new(limits::MAX_LARGE_BODIES));
         let taken_over = Arc::new(Semaphore::new(taken_over));
-        Self { api, stop, streams: OpenStreams::default(), large_bodies, taken_over }
+        let turns = Semaphore::new(limits::STREAM_READERS);
+        Self { api, stop, streams: OpenStreams::default(), large_bodies, taken_over, turns }
+    }
+
+    /// The turn to read the store for one that waits for news, to be given back at once. One commit can wake thousands:
+    /// they read one after another, however long that takes, and leave readers to requests.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.turns.acquire().await.ok()
     }
 }
 

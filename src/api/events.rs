@@ -74,7 +74,9 @@ async fn stream_events(room: &Arc<Room>, wanted: &Wanted, mut after: i64, writer
     loop {
         news.mark_unchanged();
         loop {
+            let turn = room.turn().await;
             let events = reader.events(after, limits::EVENT_PAGE).await?;
+            drop(turn);
             let Some(last) = events.last() else { break };
             after = last.seq;
             let mut now = Vec::new();

@@ -37,6 +37,8 @@ pub(super) const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const BODY_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long `accept` rests after it failed (no file descriptors, for instance).
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Streams that read the store at the same time: fewer than the store has readers.
+pub(super) const STREAM_READERS: usize = 2;
 /// Pieces of a streamed answer that wait for a slow client.
 pub(super) const STREAM_QUEUE: usize = 4;
 /// Bytes at which a piece of a streamed answer is sent.

@@ -23,7 +23,7 @@ use crate::health::Health;
 /// So many reads go on at once; more wait.
 const READERS: u32 = 4;
 /// So long a read waits for its turn.
-const READ_WAIT: Duration = Duration::from_secs(30);
+const READ_WAIT: Duration = Duration::from_secs(120);
 /// So many rows are read before they are asked for.
 const ROWS_AHEAD: usize = 16;
 /// So long SQLite waits for another process that has the file.

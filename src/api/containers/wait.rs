@@ -136,6 +136,7 @@ impl Waiting {
 
     async fn judge(&mut self, room: &Room) -> Result<Option<Verdict>, StateError> {
         let id = self.last.id;
+        let _turn = room.turn().await;
         let found = room.api.reader.container(&id).await?;
         let is_gone = found.as_ref().is_none_or(Container::is_removed);
         if let Some(found) = found {

@@ -351,7 +351,10 @@ impl Session {
 
     /// Reads the container again; what is gone stays as it was last seen.
     async fn refresh(&mut self) -> Result<(), Stop> {
-        match self.room.api.reader.container(&self.container.id).await? {
+        let turn = self.room.turn().await;
+        let found = self.room.api.reader.container(&self.container.id).await?;
+        drop(turn);
+        match found {
             Some(container) => {
                 self.is_gone = container.is_removed();
                 self.container = container;
