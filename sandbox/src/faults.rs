@@ -26,6 +26,18 @@ pub struct Faults {
     pub log_delay_for_ms: Option<i64>,
     /// The probability, 0 to 1, that an Event is delivered twice.
     pub duplicate_events: f64,
+    /// The caller has no right to read tags (lambda:ListTags): GetFunction keeps them back.
+    pub hidden_tags: Option<HiddenTags>,
+}
+
+/// How GetFunction keeps tags back. AWS's documents leave both open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HiddenTags {
+    /// As if there were none.
+    Silently,
+    /// With a TagsError.
+    WithAnError,
 }
 
 /// Which calls, and what happens to them.

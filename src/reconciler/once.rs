@@ -109,7 +109,7 @@ impl Reconciler {
         let looking = tokio::spawn(shared.clone().look_around(instance.epoch, tell, Arc::clone(&control.poke)));
         let alarm = tokio::spawn(alarm(shared.clone(), deadline, stop.clone(), Arc::clone(&control.poke)));
         let ended = control.converge(told, deadline, stop).await;
-        control.note_undone(&mut *summary).await?;
+        let noted = control.note_undone(&mut *summary).await;
         control.drain(shared.config.drain_timeout).await;
         for helper in [looking, alarm] {
             helper.abort();
@@ -118,28 +118,8 @@ impl Reconciler {
         }
         summary.count(shared.tally.done());
         summary.running = shared.slots.held();
-        match ended {
-            Ended::Converged(look) | Ended::Late(Some(look)) => {
-                summary.errors.extend(look.errors);
-                summary.orphans_waiting = look.orphans.waiting;
-                summary.orphans_kept = look.orphans.kept;
-                if look.orphans.left > 0 {
-                    let because = format!("{} more orphaned functions than one pass deletes", look.orphans.left);
-                    summary.leave(None, because);
-                }
-                if look.claim_lost {
-                    let why = "another daemon has claimed it since";
-                    return Err(PassError::ClaimLost(claim::lost(why)));
-                }
-                Ok(())
-            }
-            Ended::Late(None) => {
-                summary.leave(None, "the deadline came before the logs were read and the functions listed");
-                Ok(())
-            }
-            Ended::Interrupted => Err(PassError::Interrupted),
-            Ended::Closed => Err(StateError::Closed.into()),
-        }
+        noted?;
+        ended.tell(summary)
     }
 }
 
@@ -155,12 +135,41 @@ enum Ended {
     Closed,
 }
 
+impl Ended {
+    fn tell(self, summary: &mut Summary) -> Result<(), PassError> {
+        match self {
+            Self::Converged(look) | Self::Late(Some(look)) => look.tell(summary),
+            Self::Late(None) => {
+                summary.leave(None, "the deadline came before the logs were read and the functions listed");
+                Ok(())
+            }
+            Self::Interrupted => Err(PassError::Interrupted),
+            Self::Closed => Err(StateError::Closed.into()),
+        }
+    }
+}
+
 /// What the one look at AWS came to.
 #[derive(Debug, Default)]
 struct Look {
     orphans: Orphans,
     claim_lost: bool,
     errors: Vec<String>,
+}
+
+impl Look {
+    fn tell(self, summary: &mut Summary) -> Result<(), PassError> {
+        summary.errors.extend(self.errors);
+        summary.orphans_waiting = self.orphans.waiting;
+        summary.orphans_kept = self.orphans.kept;
+        if self.orphans.left > 0 {
+            summary.leave(None, format!("{} more orphaned functions than one pass deletes", self.orphans.left));
+        }
+        match self.claim_lost {
+            true => Err(PassError::ClaimLost(claim::lost("another daemon has claimed it since"))),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Loop {

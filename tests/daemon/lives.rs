@@ -2,6 +2,7 @@
 
 use bollard::query_parameters::{InspectContainerOptions, StartContainerOptions, StopContainerOptions};
 use futures_util::StreamExt as _;
+use serde_json::json;
 
 use crate::docker::{code, create, create_that_fails, inspect, logs, remove, start, wait, wait_for_removal};
 use crate::support::{Home, lines, until};
@@ -154,6 +155,9 @@ async fn a_container_that_cannot_run_and_removes_itself_is_gone() {
     let daemon = home.serve();
     let docker = daemon.docker();
     for late in [false, true] {
+        // The start comes first only if the refusal takes its time.
+        let delay = json!({"operation": "CreateFunction", "kind": {"type": "delay", "ms": 2_000}});
+        home.set_faults(&if late { json!({}) } else { json!({ "rules": [delay] }) });
         let id = create_that_fails(&docker).await;
         let mut removed = wait_for_removal(&docker, &id);
         if late {

@@ -231,6 +231,29 @@ async fn orphans_are_deleted_by_a_later_pass() {
     assert_eq!(left, expected);
 }
 
+/// One sweep deletes only so many, and those that are kept do not count.
+#[tokio::test]
+async fn orphans_that_are_kept_do_not_stand_in_the_way() {
+    let home = Home::new();
+    let aws = Aws::start(&home);
+    wishes(&home, async |docker| {
+        create(docker, "job", "true", &[]).await;
+    })
+    .await;
+    pass(&home, &aws, &[]);
+    let instance = aws.functions()[0].split('-').nth(1).unwrap().to_owned();
+    for n in 0..51 {
+        aws.create_function(&format!("skls-{instance}-{n:024x}"), "").await;
+    }
+    let digits = "ff".repeat(32);
+    let tags =
+        format!(r#""sockerless.instance":"{instance}","sockerless.container":"{digits}","sockerless.created":"1""#);
+    aws.create_function(&format!("skls-{instance}-{}", &digits[..24]), &tags).await;
+    assert_eq!(numbers(&pass(&home, &aws, &["--gc-grace", "0s"]).1), json!({"orphans_waiting": 52}));
+    let (status, summary) = pass(&home, &aws, &["--gc-grace", "0s"]);
+    assert_eq!((status, numbers(&summary)), (0, json!({"deleted": 1, "orphans_kept": 51})));
+}
+
 #[tokio::test]
 async fn a_refused_call_is_tried_again() {
     let home = Home::new();

@@ -90,9 +90,18 @@ impl Home {
 
     /// What the sandbox that belongs to the database says of itself.
     pub(crate) fn sandbox(&self) -> Value {
+        sandbox_state(&self.sandbox_endpoint())
+    }
+
+    /// Makes calls of the sandbox that belongs to the database fail, or lets all succeed again.
+    pub(crate) fn set_faults(&self, faults: &Value) {
+        set_faults(&self.sandbox_endpoint(), faults);
+    }
+
+    fn sandbox_endpoint(&self) -> String {
         let text = std::fs::read_to_string(self.database().with_extension("db.sandbox")).unwrap();
         let rendezvous: Value = serde_json::from_str(&text).unwrap();
-        sandbox_state(rendezvous["endpoint"].as_str().unwrap())
+        rendezvous["endpoint"].as_str().unwrap().to_owned()
     }
 }
 
@@ -112,6 +121,11 @@ pub(crate) fn sandbox_state(endpoint: &str) -> Value {
     let (status, body) = http(endpoint, "GET", "/_sandbox/state", "").unwrap();
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()
+}
+
+fn set_faults(endpoint: &str, faults: &Value) {
+    let (status, body) = http(endpoint, "POST", "/_sandbox/faults", &faults.to_string()).unwrap();
+    assert_eq!(status, 200, "{body}");
 }
 
 /// One HTTP exchange on a connection of its own.
@@ -229,8 +243,7 @@ impl Aws {
 
     /// Makes calls fail, or lets all succeed again.
     pub(crate) fn set_faults(&self, faults: &Value) {
-        let (status, body) = http(&self.endpoint, "POST", "/_sandbox/faults", &faults.to_string()).unwrap();
-        assert_eq!(status, 200, "{body}");
+        set_faults(&self.endpoint, faults);
     }
 
     /// How many calls there were, by operation.

@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use serde_json::json;
+
 use crate::docker::{create, start, wait};
 use crate::support::{Account, Aws, Home, free_address, until};
 
@@ -94,6 +96,47 @@ async fn wrong_credentials_are_told_and_nothing_is_lost() {
     account.until_ready().await;
     start(&account.docker(), "job").await;
     assert_eq!(wait(&account.docker(), "job").await, 5);
+    account.stop();
+}
+
+/// Without lambda:ListTags GetFunction tells no tags. What was just made is not taken for somebody else's and made again.
+#[tokio::test]
+async fn without_the_right_to_read_tags_nothing_is_made_twice() {
+    for hidden in ["silently", "with_an_error"] {
+        let home = Home::new();
+        let aws = Aws::start(&home);
+        aws.set_faults(&json!({ "hidden_tags": hidden }));
+        let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
+        account.until_ready().await;
+        create(&account.docker(), "job", "exit 5", &[]).await;
+        until("it was looked at a few times", async || {
+            aws.calls().get("GetFunction").is_some_and(|looks| *looks >= 3).then_some(())
+        })
+        .await;
+        assert_eq!((aws.functions().len(), aws.calls()["CreateFunction"]), (1, 1), "{hidden}");
+        aws.set_faults(&json!({}));
+        start(&account.docker(), "job").await;
+        assert_eq!(wait(&account.docker(), "job").await, 5, "{hidden}");
+        assert_eq!(aws.calls()["CreateFunction"], 1, "{hidden}");
+        account.stop();
+    }
+}
+
+/// A right that is limited to functions with our tags is denied for one that is gone: so a denial leads to a look first.
+#[tokio::test]
+async fn a_denied_invocation_looks_before_it_gives_up() {
+    let home = Home::new();
+    let aws = Aws::start(&home);
+    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
+    account.until_ready().await;
+    for (denials, code) in [(1, 5), (2, 125)] {
+        let rule = json!({"operation": "Invoke", "to": denials, "kind": {"type": "access_denied"}});
+        aws.set_faults(&json!({ "rules": [rule] }));
+        let name = format!("job-{denials}");
+        create(&account.docker(), &name, "exit 5", &[]).await;
+        start(&account.docker(), &name).await;
+        assert_eq!(wait(&account.docker(), &name).await, code, "{denials} denials");
+    }
     account.stop();
 }
 

@@ -8,9 +8,10 @@ use super::api::{ApiError, Response};
 use super::lambda_api::{
     CreateFunction, Environment, EphemeralStorage, FunctionCodeLocation, FunctionConfiguration, FunctionName,
     GetFunctionResponse, ImageConfig, ImageConfigResponse, ListFunctions, ListFunctionsResponse, ListTagsResponse,
-    LoggingConfig, SnapStart, TracingConfig, VpcConfig,
+    LoggingConfig, SnapStart, TagsError, TracingConfig, VpcConfig,
 };
 use super::validate;
+use crate::faults::HiddenTags;
 use crate::images::OwnImage;
 use crate::settings::{Settings, StateReason};
 
@@ -312,6 +313,7 @@ impl Model {
             Some((before, tag)) if !tag.contains('/') => before,
             _ => repository,
         };
+        let hidden = self.faults.faults().hidden_tags;
         Ok(Response::Function(Box::new(GetFunctionResponse {
             configuration: function.described(&self.settings, seen),
             code: FunctionCodeLocation {
@@ -319,7 +321,11 @@ impl Model {
                 image_uri: image.uri.clone(),
                 resolved_image_uri: format!("{untagged}@sha256:{}", image.digest),
             },
-            tags: function.tags.clone(),
+            tags: if hidden.is_some() { BTreeMap::new() } else { function.tags.clone() },
+            tags_error: (hidden == Some(HiddenTags::WithAnError)).then(|| TagsError {
+                error_code: "AccessDeniedException",
+                message: "User is not authorized to perform: lambda:ListTags".to_owned(),
+            }),
         })))
     }
 

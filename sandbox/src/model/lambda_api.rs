@@ -392,6 +392,19 @@ pub struct GetFunctionResponse {
     /// Absent when there are none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
+    /// Why the tags are not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags_error: Option<TagsError>,
+}
+
+/// Why tags are not told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TagsError {
+    /// AWS's code.
+    pub error_code: &'static str,
+    /// A sentence.
+    pub message: String,
 }
 
 /// Where a function's code is.

@@ -3,7 +3,7 @@
 use aws_sdk_lambda::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
-use sockerless_sandbox::faults::{FaultKind, FaultRule, Faults};
+use sockerless_sandbox::faults::{FaultKind, FaultRule, Faults, HiddenTags};
 use sockerless_sandbox::model::Operation;
 use sockerless_sandbox::settings::{Quotas, Settings};
 use sockerless_sandbox::{Options, Programs};
@@ -155,5 +155,19 @@ async fn only_one_key_is_accepted() {
     assert_eq!(logs.code(), Some("UnrecognizedClientException"));
     let (lambda, _) = crate::clients(&aws.sandbox.endpoint(), "AKIAGOOD");
     lambda.list_functions().send().await.unwrap();
+    aws.sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn tags_can_be_kept_back() {
+    let aws = with(Vec::new()).await;
+    aws.create("f").tags("owner", "me").send().await.unwrap();
+    for (hidden, told, error) in
+        [(None, true, false), (Some(HiddenTags::Silently), false, false), (Some(HiddenTags::WithAnError), false, true)]
+    {
+        aws.sandbox.set_faults(Faults { hidden_tags: hidden, ..Faults::default() });
+        let answer = aws.lambda.get_function().function_name("f").send().await.unwrap();
+        assert_eq!((answer.tags.is_some(), answer.tags_error.is_some()), (told, error), "{hidden:?}");
+    }
     aws.sandbox.stop().await;
 }
