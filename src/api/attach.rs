@@ -1,8 +1,6 @@
 //! `docker attach`: the container's output over a connection that is taken over. Nothing goes in: what a client types
 //! is read and dropped.
 
-use std::sync::Arc;
-
 use http::{HeaderValue, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -10,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, WriteHalf};
 use tokio::sync::mpsc;
 
-use super::call::{Call, Room};
+use super::call::Call;
 use super::containers;
 use super::error::ApiError;
 use super::logs::{self, History, Session, Wanted};
@@ -34,7 +32,7 @@ pub(super) async fn attach(mut call: Call) -> Result<Reply, ApiError> {
     let body = begin(&call, container, wanted).await?;
     match (call.upgrade.take(), body) {
         (Some(upgrade), Body::Stream(pieces)) => {
-            tokio::spawn(hand_over(call.room.clone(), upgrade, pieces));
+            tokio::spawn(hand_over(upgrade, pieces));
             Ok(switching(logs::content_type(&call, tty)))
         }
         (_, body) => {
@@ -83,8 +81,8 @@ fn switching(content_type: &'static str) -> Reply {
     reply
 }
 
-/// Carries the output to the client. The end of a client's input is not its end: it half-closes at once.
-async fn hand_over(room: Arc<Room>, upgrade: OnUpgrade, pieces: mpsc::Receiver<Piece>) {
+/// Carries the output to the client until the session ends it, as it does when the daemon is being stopped. The end of a client's input is not its end: it half-closes at once.
+async fn hand_over(upgrade: OnUpgrade, pieces: mpsc::Receiver<Piece>) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => TokioIo::new(upgraded),
         Err(error) => {
@@ -104,8 +102,7 @@ async fn hand_over(room: Arc<Room>, upgrade: OnUpgrade, pieces: mpsc::Receiver<P
         }
     };
     tokio::select! {
-        () = dropping => {}
-        () = room.stop.cancelled() => {}
+                () = dropping => {}
         () = carry(output, pieces) => {}
     }
 }

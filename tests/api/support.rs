@@ -85,6 +85,7 @@ fn config(docker_api: DockerApi) -> Config {
         gc_grace: Duration::from_secs(60),
         drain_timeout: Duration::from_secs(1),
         sandbox: true,
+        sandbox_images: Vec::new(),
         adopt: false,
     }
 }

@@ -161,23 +161,15 @@ impl Session {
 
     /// Stays until the run has ended and its log is complete.
     pub(in crate::api) async fn follow(mut self) {
-        let stop = self.room.stop.clone();
-        let given = tokio::select! {
-            given = self.follow_to_the_end(0) => given,
-            () = stop.cancelled() => Err(Stop::Nobody),
-        };
+        let given = self.follow_to_the_end(0).await;
         self.end(given).await;
     }
 
     /// As `follow`; a container that is not running is waited for until its next run has ended.
     pub(in crate::api) async fn attach(mut self) {
-        let stop = self.room.stop.clone();
         let running = is_running(&self.container.spec, &self.container.status);
         let more = u64::from(!running);
-        let given = tokio::select! {
-            given = self.follow_to_the_end(more) => given,
-            () = stop.cancelled() => Err(Stop::Nobody),
-        };
+        let given = self.follow_to_the_end(more).await;
         self.end(given).await;
     }
 
@@ -195,7 +187,8 @@ impl Session {
         }
     }
 
-    /// `more`: how many starts must still be wished before the end can come.
+    /// `more`: how many starts must still be wished before the end can come. When the daemon is being stopped, a run that
+    /// has ended is still told to its end: its container may be gone for the next daemon.
     async fn follow_to_the_end(&mut self, more: u64) -> Result<(), Stop> {
         self.read_first().await?;
         self.output.release().await?;
@@ -203,6 +196,9 @@ impl Session {
         let mut failures = 0;
         self.refresh().await?;
         while !self.has_ended(more) {
+            if self.room.stop.is_cancelled() {
+                return Err(Stop::Nobody);
+            }
             // A container that is not running writes nothing: then only a change is waited for.
             let running = is_running(&self.container.spec, &self.container.status);
             let changed = self.pause(if running { interval } else { Duration::MAX }).await?;
@@ -210,6 +206,7 @@ impl Session {
             if self.has_ended(more) {
                 break;
             }
+
             match self.read_news().await {
                 Ok(News { any, .. }) => {
                     failures = 0;
@@ -234,12 +231,14 @@ impl Session {
         self.is_gone || (self.has_started(more) && !is_running(&self.container.spec, &self.container.status))
     }
 
-    /// Waits for a change of the container (`true`), but not longer than this (`false`).
+    /// Waits for a change of the container (`true`), but not longer than this (`false`), nor for the daemon's end.
     async fn pause(&mut self, longest: Duration) -> Result<bool, Stop> {
+        let is_stopping = self.room.stop.is_cancelled();
         tokio::select! {
             changed = self.watch.changed() => changed.map(|()| true).map_err(Stop::from),
             () = self.output.gone() => Err(Stop::Nobody),
-            () = tokio::time::sleep(longest) => Ok(false),
+                        () = tokio::time::sleep(longest) => Ok(false),
+            () = self.room.stop.cancelled(), if !is_stopping => Ok(false),
         }
     }
 
