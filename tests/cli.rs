@@ -63,6 +63,15 @@ fn settings_count_before_and_after_the_command() {
 }
 
 #[test]
+fn directories_of_images_are_the_sandboxs() {
+    let arguments = ["run", "--sandbox", "--sandbox-images", "/a", "--sandbox-images=b", "host"];
+    let sources = parse(&arguments).sources(Environment::default());
+    assert_eq!(sources.sandbox_images, [Path::new("/a").to_owned(), std::path::absolute("b").unwrap()]);
+    assert_eq!(parse(&["sandbox", "--sandbox-images", "/a"]).contradiction(), None);
+    assert!(parse(&["--sandbox-images", "/a"]).contradiction().is_some());
+}
+
+#[test]
 fn all_behind_the_image_is_the_command() {
     let args = run(&["run", "host", "sh", "-c", "exit 3", "--sandbox", "--timeout", "5", "--help"]);
     assert_eq!(args.image, "host");
@@ -159,6 +168,7 @@ fn mistakes_end_with_64_and_a_reason() {
         ),
         (&["--sandbox", "--log-level", "inof"], "log_level: \"inof\" is no level (from the flag --log-level)"),
         (&["run", "--sandbox", "--config", "/does/not/exist.yaml", "host"], "/does/not/exist.yaml"),
+        (&["run", "--sandbox-images", "/x", "host"], "--sandbox-images means nothing without --sandbox"),
     ];
     for (arguments, reason) in cases {
         let output = binary(directory.path()).args(*arguments).output().unwrap();

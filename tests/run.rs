@@ -132,9 +132,16 @@ fn the_result_follows_the_output() {
 }
 
 #[test]
-fn a_program_that_does_not_exist_fails_like_in_a_shell() {
+fn a_program_that_cannot_be_started_fails_like_in_a_shell_and_says_why() {
     let home = Home::new();
-    assert_run(&home.run(&["host", "/does/not/exist"]), 127, "");
+    for (program, code, reason) in [
+        ("/does/not/exist", 127, "exec: \"/does/not/exist\": no such file or directory"),
+        ("/etc/passwd", 126, "exec: \"/etc/passwd\": permission denied"),
+    ] {
+        let output = home.run(&["host", program]);
+        assert_run(&output, code, "");
+        assert_eq!(texts(&output).1, format!("sockerless: {reason}\n"));
+    }
 }
 
 #[test]
@@ -159,6 +166,59 @@ fn a_daemon_that_runs_already_is_used() {
     let (daemon, line) = home.serve();
     assert_eq!(line, format!("export DOCKER_HOST=unix://{}\n", home.state().join("docker.sock").display()));
     assert_run(&home.run(&["host", "echo", "over the socket"]), 0, "over the socket\n");
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// A layout with an image that has no file at all: enough to be found.
+fn layout(directory: &Path, name: &str) {
+    let oci = "application/vnd.oci.image";
+    let config =
+        r#"{"architecture":"amd64","os":"linux","config":{"Cmd":["x"]},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let config_digest = "eafab66ddebcaa70f00a09f5cfeabe7bed81fa6828246b53ee2ef7ab484ae753";
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{oci}.manifest.v1+json","config":{{"mediaType":"{oci}.config.v1+json","digest":"sha256:{config_digest}","size":101}},"layers":[]}}"#
+    );
+    let digest = "3f80856ef009becbeb138b5d1969e5025b318ed413aeb4cb5f149a82a76b88f7";
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{oci}.manifest.v1+json","digest":"sha256:{digest}","size":{},"annotations":{{"io.containerd.image.name":"docker.io/library/{name}"}}}}]}}"#,
+        manifest.len()
+    );
+    std::fs::create_dir_all(directory.join("blobs/sha256")).unwrap();
+    for (path, text) in [
+        ("oci-layout".to_owned(), "{}"),
+        ("index.json".to_owned(), &index),
+        (format!("blobs/sha256/{config_digest}"), config),
+        (format!("blobs/sha256/{digest}"), &manifest),
+    ] {
+        std::fs::write(directory.join(path), text).unwrap();
+    }
+}
+
+#[test]
+fn an_image_that_the_sandbox_does_not_have_is_told_with_those_that_it_has() {
+    let home = Home::new();
+    let images = tempfile::tempdir().unwrap();
+    layout(&images.path().join("one"), "one:1");
+    let output = home.run(&["--sandbox-images", images.path().to_str().unwrap(), "nope", "true"]);
+    assert_run(&output, 125, "");
+    let known =
+        "Source image nope:latest does not exist. Provide a valid source image. The sandbox has: host:latest, one:1.";
+    assert!(texts(&output).1.contains(known), "{}", texts(&output).1);
+}
+
+#[test]
+fn a_daemon_that_runs_already_hears_of_the_images() {
+    let home = Home::new();
+    let (daemon, _) = home.serve();
+    let images = tempfile::tempdir().unwrap();
+    layout(images.path(), "one:1");
+    let output = home.run(&["--sandbox-images", images.path().to_str().unwrap(), "nope", "true"]);
+    assert!(texts(&output).1.contains("The sandbox has: host:latest, one:1."), "{}", texts(&output).1);
+    let missing = home.run(&["--sandbox-images", "/does/not/exist", "host", "true"]);
+    assert_run(&missing, 125, "");
+    assert!(texts(&missing).1.contains("/does/not/exist is neither a directory nor a file"), "{}", texts(&missing).1);
+    let found = home.run(&["--sandbox-images", images.path().to_str().unwrap(), "one:1", "x"]);
+    assert!(!texts(&found).1.contains("does not exist"), "{}", texts(&found).1);
     assert_eq!(daemon.stop(), Some(0));
 }
 

@@ -145,6 +145,44 @@ async fn the_lines_of_an_earlier_run_are_waited_for() {
     assert_eq!(logs.all().await.body, [frame(1, "first\n"), frame(1, "third\n"), frame(1, "earlier\n")].concat());
 }
 
+#[tokio::test]
+async fn a_daemon_that_stops_tells_what_has_ended_to_its_end_and_leaves_what_runs() {
+    let api = Api::new().await;
+    let ended = api.running("ended", &plain()).await;
+    let running = api.running("running", &plain()).await;
+    let mut streams = Vec::new();
+    for id in [&ended, &running] {
+        let path = format!("/containers/{id}/attach?stream=1&stdout=1&stderr=1");
+        let mut attach = api.send("POST", &path, "", "").await;
+        attach.head().await;
+        attach.forget();
+        streams.push(attach);
+    }
+    api.exit_before_its_log(&ended, 0).await;
+    assert!(streams[0].is_silent().await && streams[1].is_silent().await);
+    print_a_run(&api);
+    api.stop();
+    let told = streams[0].rest().await;
+    for text in ["first\n", "second\n", "third\n"] {
+        assert!(told.windows(text.len()).any(|window| window == text.as_bytes()), "{}", String::from_utf8_lossy(&told));
+    }
+    assert_eq!(streams[1].rest().await, b"", "broken off, without the end of a whole answer");
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_come_as_they_were_written() {
+    let api = Api::new().await;
+    let id = api.ended("one", &plain(), 0).await;
+    let now = Clock::real().now().as_millis();
+    for line in ["[stdout%] caf%E9 100%25", "[stderr+%] %00%FF", "[stdout+] 100%41"] {
+        api.logs.put(now, line);
+    }
+    let answer = api.get(&format!("/containers/{id}/logs?stdout=1&stderr=1")).await;
+    let expected =
+        [&b"\x01\0\0\0\0\0\0\x0acaf\xe9 100%\n"[..], b"\x02\0\0\0\0\0\0\x02\0\xff", &frame(1, "100%41")].concat();
+    assert_eq!(answer.body, expected);
+}
+
 /// The bytes that take the connection over, then the output.
 #[tokio::test]
 async fn attach_takes_the_connection_over() {

@@ -136,6 +136,11 @@ impl Api {
         Self { directory, _store: store, facts, reader, logs, health, address, docker_api, stop }
     }
 
+    /// As when the daemon is being stopped.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("docker.sock")
     }
