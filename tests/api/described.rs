@@ -113,7 +113,7 @@ impl Described {
                     }
                 }
                 "enum" if !rule.as_array().unwrap().contains(value) => {
-                    wrong.push(format!("{at}: {value} is none of {rule}"))
+                    wrong.push(format!("{at}: {value} is none of {rule}"));
                 }
                 "anyOf" => {
                     let fits = |one: &Value| {

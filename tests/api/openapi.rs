@@ -11,6 +11,11 @@ use crate::support::{Api, plain};
 const ELSEWHERE: &[(&str, &str)] = &[("ContainerAttach", "101")];
 
 async fn walk_docker(api: &Api) {
+    read_docker(api).await;
+    change_docker(api).await;
+}
+
+async fn read_docker(api: &Api) {
     let now = Clock::real().now();
     api.ended("one", &plain(), 3).await;
     api.running("two", &plain()).await;
@@ -48,6 +53,9 @@ async fn walk_docker(api: &Api) {
     api.health.beat(Clock::real().now());
     api.get("/readyz").await;
     api.ask("HEAD", "/_ping", "").await;
+}
+
+async fn change_docker(api: &Api) {
     for path in [
         "/containers/two/start",
         "/containers/three/start",

@@ -43,12 +43,16 @@ package=$(cargo metadata --format-version 1 --locked | python3 -c '
 import json, os, sys
 found = [p for p in json.load(sys.stdin)["packages"] if p["name"] == "bollard"]
 print(os.path.dirname(found[0]["manifest_path"]))')
-rm -rf "$suites/bollard"
-cp -r "$package" "$suites/bollard"
-chmod -R u+w "$suites/bollard"
-printf '\n[workspace]\n' >>"$suites/bollard/Cargo.toml"
-sed -i 's/connect_with_unix_defaults()/connect_with_defaults()/' "$suites"/bollard/tests/*.rs "$suites"/bollard/tests/common/*.rs
-sed -i 's#"unix:///var/run/docker.sock"#\&std::env::var("DOCKER_HOST").unwrap()#' "$suites/bollard/tests/version_test.rs"
+source="$suites/$(basename "$package")"
+# Kept, so that a second run has nothing to build.
+if [ ! -d "$source" ]; then
+    cp -r "$package" "$source.new"
+    chmod -R u+w "$source.new"
+    printf '\n[workspace]\n' >>"$source.new/Cargo.toml"
+    sed -i 's/connect_with_unix_defaults()/connect_with_defaults()/' "$source.new"/tests/*.rs "$source.new"/tests/common/*.rs
+    sed -i 's#"unix:///var/run/docker.sock"#\&std::env::var("DOCKER_HOST").unwrap()#' "$source.new/tests/version_test.rs"
+    mv "$source.new" "$source"
+fi
 
 state=$(mktemp -d)
 pid=
@@ -75,7 +79,7 @@ read -r line <"$state/says"
 eval "$line"
 
 export DISABLE_REGISTRY=1 CARGO_TARGET_DIR="$suites/cargo"
-run() { cargo test --quiet --manifest-path "$suites/bollard/Cargo.toml" --no-default-features --features http,pipe,time "$@"; }
+run() { cargo test --quiet --manifest-path "$source/Cargo.toml" --no-default-features --features http,pipe,time "$@"; }
 total=0
 for suite in version system container image network volume; do
     names=$(run --test "${suite}_test" -- --list 2>/dev/null | sed -n 's/: test$//p')

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# schemathesis against the daemon on its sandbox: requests made from the OpenAPI document, good and bad ones, for so many
-# minutes. No server error that is not a documented refusal, and no answer that the document does not describe.
+# The OpenAPI document in other people's hands, against the daemon on its sandbox: a validator reads it, a generator makes a
+# client of it that runs a container, and schemathesis makes requests of it, good and bad ones, for so many minutes. No server
+# error that is not a documented refusal, and no answer that the document does not describe.
 # Usage: schemathesis.sh [MINUTES]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -9,7 +10,8 @@ minutes=${1:-10}
 venv="$PWD/target/venv/schemathesis"
 if [ ! -x "$venv/bin/schemathesis" ]; then
     python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet schemathesis==4.32.5 jsonschema==4.26.0 openapi-spec-validator==0.9.0
+    "$venv/bin/pip" install --quiet schemathesis==4.32.5 jsonschema==4.26.0 openapi-spec-validator==0.9.0 \
+        openapi-python-client==0.29.1
 fi
 
 cargo build --quiet
@@ -30,6 +32,15 @@ export DAEMON="http://${DOCKER_HOST#tcp://}"
 
 curl --silent --show-error "$DAEMON/internal/v1/openapi.json" >"$state/openapi.json"
 "$venv/bin/openapi-spec-validator" "$state/openapi.json"
+
+# Streams of bytes are left out by the generator, which says so.
+"$venv/bin/openapi-python-client" generate --path "$state/openapi.json" --meta none --output-path "$state/generated" \
+    >"$state/generating" 2>&1
+if grep -q 'Unable to process schema' "$state/generating"; then
+    cat "$state/generating"
+    exit 1
+fi
+PYTHONPATH="$state" PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" tests/clients/generated_client.py "$DAEMON"
 
 checks=status_code_conformance,content_type_conformance,response_schema_conformance
 checks=$checks,only_documented_server_errors,every_line_fits

@@ -75,7 +75,7 @@ fn of_kind(kind: Kind) -> Value {
         Kind::Int => json!({ "type": "integer", "format": "int64" }),
         Kind::Words => words,
         Kind::WordOrWords => json!({ "anyOf": [{ "type": "string" }, words] }),
-        Kind::List => json!({ "type": "array" }),
+        Kind::List => json!({ "type": "array", "items": {} }),
         Kind::Map => json!({ "type": "object" }),
     }
 }

@@ -144,13 +144,7 @@ pub(in crate::api) fn info(
         "NEventsListener": 0,
         "OSVersion": "",
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {
-            "InsecureRegistryCIDRs": [],
-            "IndexConfigs": {
-                "docker.io": { "Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true },
-            },
-            "Mirrors": [],
-        },
+        "RegistryConfig": registry_config(),
         "GenericResources": [],
         "DockerRootDir": config.database.parent().map(|path| path.display().to_string()).unwrap_or_default(),
         "HttpProxy": "",
@@ -182,6 +176,15 @@ pub(in crate::api) fn info(
         all.extend(common);
     }
     info
+}
+
+/// Where a short image name leads, as older clients look it up.
+fn registry_config() -> Value {
+    json!({
+        "InsecureRegistryCIDRs": [],
+        "IndexConfigs": { "docker.io": { "Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true } },
+        "Mirrors": [],
+    })
 }
 
 /// What a frontend may ask of this backend. The flags stand twice: two readings of their place exist.
