@@ -341,7 +341,7 @@ mod tests {
             image_uri: Some("app:1".to_owned()),
             ..UpdateFunctionCode::default()
         };
-        model.call(10, &Request::UpdateFunctionCode(update));
+        model.call(10, &Request::UpdateFunctionCode(Box::new(update)));
         assert!(model.advance(10).iter().any(|effect| matches!(effect, Effect::Prepare(_))));
         model.advance(500);
         assert!(model.settled(&model.functions.live["f"]).is_err(), "in progress");
