@@ -39,19 +39,21 @@ check_image() {
     local root=$work/root
     rm -rf "$root"
     CARGO_PROFILE=dev deploy/container/build.sh "$root"
-    # In nothing but what the image has, and glibc as its base image has it.
+    # In nothing but what the image has, and glibc and libgcc as its base image has them.
     local libraries
     libraries=$(ldd "$root/usr/bin/sockerless-backend-lambda" | grep -o '/[^ ]*')
     for library in $libraries; do
-        install -D "$library" "$root$library"
+        case $(basename "$library") in
+            ld-linux-*.so.* | libc.so.6 | libm.so.6 | libgcc_s.so.1) install -D "$library" "$root$library" ;;
+            *) fail "the base image has no $library" ;;
+        esac
     done
     local said
     said=$(chroot --userspec=65532:65532 "$root" /usr/bin/sockerless-backend-lambda --version)
     [[ $said == sockerless-backend-lambda* ]] || fail "the image's program says: $said"
     chroot --userspec=65532:65532 "$root" /usr/bin/sockerless-backend-lambda healthcheck \
         --region eu-west-1 --role-arn arn:aws:iam::123456789012:role/x 2>/dev/null && fail "nobody serves, and it is healthy"
-    note "image: $said, $(echo "$libraries" | wc -l) libraries, all of glibc's"
-    [[ $libraries != *libssl* && $libraries != *sqlite* ]] || fail "the base image has no $libraries"
+    note "image: $said runs without root in a root of $(du -sh "$root" | cut -f1)"
 }
 
 check_template() {

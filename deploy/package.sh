@@ -16,4 +16,7 @@ mkdir -p target/deploy
 sed -e 's#unix:///var/run/sockerless-backend.sock#unix:///run/sockerless/docker.sock#' \
     -e 's#log_format: text#log_format: json#' deploy/config.example.yaml >target/deploy/lambda.yaml
 grep -q unix:///run/sockerless/docker.sock target/deploy/lambda.yaml
-cargo deb --no-build --no-strip --profile "$profile"
+case $profile in
+    dev) cargo deb --no-build --strip --fast --profile dev ;;
+    *) cargo deb --no-build --no-strip --profile "$profile" ;;
+esac

@@ -21,8 +21,11 @@ struct Saved {
     layers: Option<Vec<String>>,
 }
 
+/// An image with its names.
+type Named = (Vec<String>, OwnImage);
+
 /// The images of an archive with their names.
-pub(super) fn images(holder: &Holder) -> Result<(Vec<(Vec<String>, OwnImage)>, Vec<Problem>), Problem> {
+pub(super) fn images(holder: &Holder) -> Result<(Vec<Named>, Vec<Problem>), Problem> {
     let all: Vec<Saved> = manifest::parse(holder, MANIFEST)?;
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for saved in all {
