@@ -35,7 +35,8 @@ pub(super) struct Turn {
     pub(super) next: Next,
     /// An action failed in this turn.
     pub(super) failed: bool,
-    /// The container's state when the turn began its last step; `None`: it is gone.
+    /// The container's state when the turn began its last step; `None`: it is gone. Whoever counts containers forgets it
+    /// then, as no turn follows.
     pub(super) state: Option<&'static str>,
 }
 
@@ -69,6 +70,7 @@ impl Shared {
             news = None;
             match step {
                 Step::Done(next) => return Ok(Turn { next, failed, state }),
+                Step::Gone => return Ok(Turn { next: Next::Idle, failed, state: None }),
                 Step::Again => {}
                 Step::Act(container, action) if stop.is_cancelled() => {
                     // The intent is committed and due: the next start goes on from here.
@@ -109,7 +111,7 @@ impl Shared {
         if decision.status != stored.status || !keeps_due {
             match self.facts.write(write).await? {
                 Written::Stale => return Ok(None),
-                Written::Gone => return Ok(Some(Step::Done(Next::Idle))),
+                Written::Gone => return Ok(Some(Step::Gone)),
                 Written::At(_) => observe_change(&stored.status, &decision.status),
             }
             self.after_commit(stored, &decision).await?;
@@ -128,7 +130,7 @@ impl Shared {
             Action::Forget => {
                 self.facts.forget(&container.id).await?;
                 self.give_slot_back(&container.id).await;
-                Step::Done(Next::Idle)
+                Step::Gone
             }
             action => Step::Act(Box::new(container), action),
         }))
@@ -244,6 +246,8 @@ fn new_digest<'a>(before: &Status, after: &'a Status) -> Option<&'a str> {
 enum Step {
     /// Nothing now.
     Done(Next),
+    /// The container has no row any more.
+    Gone,
     /// Plan again with the new facts.
     Again,
     /// Carry out the action.

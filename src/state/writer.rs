@@ -20,6 +20,7 @@ use tokio::time::sleep;
 
 use super::changes::{Changes, Hub};
 use super::file::words;
+use super::instance::Written;
 use super::mark::Mark;
 use super::records::{CommitHook, CommitPoint};
 use super::{Result, StateError, instance};
@@ -116,6 +117,7 @@ pub(super) struct Writer {
     options: SqliteConnectOptions,
     /// `None`: the last commit failed, and a fresh connection is needed.
     connection: Option<SqliteConnection>,
+    written: Written,
     mark: Mark,
     hub: Arc<Hub>,
     hook: Option<CommitHook>,
@@ -140,15 +142,9 @@ impl Writer {
     ) -> (Self, Commands, Reporting) {
         let (sender, commands) = mpsc::channel(QUEUE_LIMIT);
         let reporting = Reporting::default();
-        let writer = Self {
-            options,
-            connection: Some(connection),
-            mark,
-            hub,
-            hook,
-            commands,
-            reporting: Arc::clone(&reporting),
-        };
+        let (connection, written) = (Some(connection), Written::default());
+        let writer =
+            Self { options, connection, written, mark, hub, hook, commands, reporting: Arc::clone(&reporting) };
         (writer, Commands { queue: Some(sender) }, reporting)
     }
 
@@ -208,12 +204,14 @@ impl Writer {
     async fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> StdResult<Transacted, sqlx::Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(self.options.connect().await?),
+            none => {
+                self.written = Written::default();
+                none.insert(self.options.connect().await?)
+            }
         };
         let mut changes = Changes::default();
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let before = instance::written(&mut transaction).await?;
-        let is_probe = batch.is_empty();
+        let mut written = if batch.is_empty() { Written::default() } else { self.written };
         for job in batch {
             let mut savepoint = transaction.begin().await?;
             let mut tx = Tx { conn: &mut savepoint, changes: Changes::default() };
@@ -224,13 +222,11 @@ impl Writer {
                 savepoint.rollback().await?;
             }
         }
-        let number = match is_probe || instance::written(&mut transaction).await? > before {
-            true => Some(instance::count_one(&mut transaction).await?),
-            false => None,
-        };
+        let number = instance::count_commit(&mut transaction, &mut written).await?;
         self.hook.iter().for_each(|hook| hook(CommitPoint::Before));
         transaction.commit().await?;
         self.hook.iter().for_each(|hook| hook(CommitPoint::After));
+        self.written = written;
         Ok(Transacted { changes, number })
     }
 }

@@ -8,6 +8,7 @@
     reason = "helpers of tests fail by panicking, and wait on this machine's clock"
 )]
 
+mod counts;
 mod docker;
 mod lives;
 mod support;
