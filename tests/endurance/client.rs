@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 /// Between two tries while nobody answers.
-const AGAIN: Duration = Duration::from_millis(15);
+const AGAIN: Duration = Duration::from_millis(25);
 
 /// What came of a request.
 #[derive(Clone, Debug)]

@@ -145,6 +145,7 @@ const GAUGES: &[&str] = &["sockerless_containers", "sockerless_runs_in_flight", 
 const AGING: &[&str] = &[
     "$.create_sent_at",
     "$.missing_since",
+    "$.function.is.seen_at",
     "$.retry.since",
     "$.retry.not_before",
     "$.run.issued.at",
