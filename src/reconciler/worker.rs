@@ -96,6 +96,7 @@ impl Shared {
             news = None;
             match step {
                 Step::Done(next) => return Ok(Turn { next, failed, counted, left }),
+                Step::Gone => return Ok(Turn { next: Next::Idle, failed, counted: None, left: None }),
                 Step::Again => {}
                 Step::Act(container, action) if stop.is_cancelled() => {
                     // The intent is committed and due: the next start goes on from here.
@@ -157,7 +158,7 @@ impl Shared {
             Action::Forget => {
                 self.facts.forget(&container.id).await?;
                 self.give_slot_back(&container.id).await;
-                Step::Done(Next::Idle)
+                Step::Gone
             }
             action => Step::Act(Box::new(container), action),
         }))
@@ -274,6 +275,8 @@ fn new_digest<'a>(before: &Status, after: &'a Status) -> Option<&'a str> {
 enum Step {
     /// Nothing now.
     Done(Next),
+    /// The container has no row any more.
+    Gone,
     /// Plan again with the new facts.
     Again,
     /// Carry out the action.

@@ -45,16 +45,32 @@ pub(super) async fn take_up(connection: &mut SqliteConnection, doubt: Option<&st
     count(&row, "commits")
 }
 
-/// Rows that this connection has written so far.
-pub(super) async fn written(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT total_changes()").fetch_one(connection).await
+/// What a connection had written when it last counted a commit; the default is before everything.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written(i64);
+
+impl Default for Written {
+    fn default() -> Self {
+        Self(-1)
+    }
 }
 
-/// One more commit. Gives its number.
-pub(super) async fn count_one(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
-    let count: i64 =
-        sqlx::query_scalar("UPDATE instance SET commits = commits + 1 RETURNING commits").fetch_one(connection).await?;
-    Ok(u64::try_from(count).unwrap_or(0))
+/// Counts one more commit if the connection has written anything since. Gives its number.
+pub(super) async fn count_commit(
+    connection: &mut SqliteConnection,
+    since: &mut Written,
+) -> Result<Option<u64>, sqlx::Error> {
+    let row = sqlx::query(
+        "UPDATE instance SET commits = commits + 1 WHERE total_changes() > ?1 RETURNING commits, total_changes()",
+    )
+    .bind(since.0)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    // The total does not have this statement in it yet.
+    let (number, total): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    *since = Written(total.saturating_add(1));
+    Ok(u64::try_from(number).ok())
 }
 
 /// Nothing more will be written. Gives the number of this commit.

@@ -21,6 +21,7 @@ use tokio::time::sleep;
 
 use super::changes::{Changes, Hub};
 use super::file::words;
+use super::instance::Written;
 use super::mark::Mark;
 use super::pulse::Work;
 use super::records::{CommitHook, CommitPoint};
@@ -141,6 +142,7 @@ pub(super) struct Writer {
     options: SqliteConnectOptions,
     /// `None`: the last commit failed, and a fresh connection is needed.
     connection: Option<SqliteConnection>,
+    written: Written,
     mark: Mark,
     hub: Arc<Hub>,
     hook: Option<CommitHook>,
@@ -167,9 +169,11 @@ impl Writer {
     ) -> (Self, Commands, Reporting) {
         let (sender, commands) = mpsc::channel(QUEUE_LIMIT);
         let reporting = Reporting::default();
+        let (connection, written) = (Some(connection), Written::default());
         let writer = Self {
             options,
-            connection: Some(connection),
+            connection,
+            written,
             mark,
             hub,
             hook,
@@ -238,12 +242,14 @@ impl Writer {
     async fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> StdResult<Transacted, sqlx::Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(self.options.connect().await?),
+            none => {
+                self.written = Written::default();
+                none.insert(self.options.connect().await?)
+            }
         };
         let mut changes = Changes::default();
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let before = instance::written(&mut transaction).await?;
-        let is_probe = batch.is_empty();
+        let mut written = if batch.is_empty() { Written::default() } else { self.written };
         for job in batch {
             let mut savepoint = transaction.begin().await?;
             let mut tx = Tx { conn: &mut savepoint, changes: Changes::default() };
@@ -254,10 +260,7 @@ impl Writer {
                 savepoint.rollback().await?;
             }
         }
-        let number = match is_probe || instance::written(&mut transaction).await? > before {
-            true => Some(instance::count_one(&mut transaction).await?),
-            false => None,
-        };
+        let number = instance::count_commit(&mut transaction, &mut written).await?;
         if let Some(hook) = &self.hook {
             hook(CommitPoint::Before).await;
         }
@@ -265,6 +268,7 @@ impl Writer {
         if let Some(hook) = &self.hook {
             hook(CommitPoint::After).await;
         }
+        self.written = written;
         Ok(Transacted { changes, number })
     }
 }

@@ -9,6 +9,7 @@
     reason = "helpers of tests fail by panicking, wait on this machine's clock, and say what they skip"
 )]
 
+mod counts;
 mod docker;
 mod doctor;
 mod health;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 /// Between two tries while nobody answers.
-const AGAIN: Duration = Duration::from_millis(15);
+const AGAIN: Duration = Duration::from_millis(25);
 
 /// What came of a request.
 #[derive(Clone, Debug)]
@@ -44,16 +46,39 @@ pub(crate) struct Client {
     wishes: watch::Sender<u64>,
     /// How many of them were starts.
     starts: watch::Sender<u64>,
+    /// Connections that are open on this side.
+    open: Arc<AtomicU64>,
+}
+
+/// Counts a connection as open until it is dropped.
+struct Open(Arc<AtomicU64>);
+
+impl Open {
+    fn new(count: &Arc<AtomicU64>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Client {
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket, wishes: watch::Sender::new(0), starts: watch::Sender::new(0) }
+        Self { socket, wishes: watch::Sender::new(0), starts: watch::Sender::new(0), open: Arc::default() }
     }
 
     /// The number of acknowledged wishes.
     pub(crate) fn wishes(&self) -> watch::Receiver<u64> {
         self.wishes.subscribe()
+    }
+
+    /// Connections that this client holds open now.
+    pub(crate) fn open_connections(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// The number of acknowledged starts.
@@ -93,6 +118,7 @@ impl Client {
 
     async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Option<Reply> {
         let stream = UnixStream::connect(&self.socket).await.ok()?;
+        let _open = Open::new(&self.open);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
         tokio::spawn(connection);
         let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));

@@ -13,7 +13,7 @@ use crate::client::{Client, Reply};
 use crate::story::{Plan, Story};
 
 /// Between two looks.
-const LOOK: Duration = Duration::from_millis(40);
+const LOOK: Duration = Duration::from_millis(100);
 /// So long a user waits for a function before starting its container all the same.
 const READY_LIMIT: Duration = Duration::from_secs(5);
 

@@ -10,7 +10,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::client::Client;
-use crate::support::{Aws, Home, http};
+use crate::support::{Aws, Home, free_address, http};
 
 /// How long a daemon may take to serve.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -21,6 +21,7 @@ pub(crate) struct Machine {
     home: Home,
     endpoint: String,
     process: Option<Child>,
+    metrics: String,
     pub(crate) client: Client,
 }
 
@@ -29,7 +30,7 @@ impl Machine {
         let home = Home::new();
         std::fs::create_dir_all(home.directory()).unwrap();
         let client = Client::new(home.socket());
-        Self { home, endpoint: aws.endpoint.clone(), process: None, client }
+        Self { home, endpoint: aws.endpoint.clone(), process: None, metrics: free_address(), client }
     }
 
     pub(crate) fn database(&self) -> PathBuf {
@@ -52,7 +53,7 @@ impl Machine {
             .home
             .command(&["--region", "us-east-1", "--role-arn", "arn:aws:iam::000000000000:role/job"])
             .args(["--image-registry", "000000000000.dkr.ecr.us-east-1.amazonaws.com", "--event-age", "60"])
-            .args(["--endpoint-url", &self.endpoint, "--database"])
+            .args(["--endpoint-url", &self.endpoint, "--metrics-listen", &self.metrics, "--database"])
             .arg(self.home.database())
             .arg("--listen")
             .arg(format!("unix://{}", self.home.socket().display()))
@@ -105,6 +106,13 @@ impl Machine {
         log.lines().filter(is_alarm).map(str::to_owned).collect()
     }
 
+    /// Gauges of what is under way that are not back at zero when nothing is.
+    pub(crate) fn gauges_left(&self) -> Vec<String> {
+        let text = http(&self.metrics, "GET", "/metrics", "").unwrap().1;
+        let is_left = |line: &&str| GAUGES.iter().any(|gauge| line.starts_with(gauge)) && !line.ends_with(" 0");
+        text.lines().filter(is_left).map(|line| format!("after the end: {line}")).collect()
+    }
+
     /// Containers in the database, those that are being removed too.
     pub(crate) async fn rows(&self) -> Vec<Row> {
         let mut connection = SqliteConnectOptions::new().filename(self.database()).connect().await.unwrap();
@@ -130,10 +138,14 @@ impl Machine {
     }
 }
 
+/// What counts things that come to an end.
+const GAUGES: &[&str] = &["sockerless_containers", "sockerless_runs_in_flight", "workqueue_depth"];
+
 /// The times in a container's facts that something is waited for by.
 const AGING: &[&str] = &[
     "$.create_sent_at",
     "$.missing_since",
+    "$.function.is.seen_at",
     "$.retry.since",
     "$.retry.not_before",
     "$.run.issued.at",

@@ -11,7 +11,7 @@ const KIB_PER_MIB: u64 = 1_024;
 pub(crate) enum Quantity {
     /// Resident memory, in KiB.
     Memory,
-    /// Open file descriptors.
+    /// Open file descriptors, but for connections of clients that are still there.
     Descriptors,
     /// Those of them that are sockets.
     Connections,
@@ -24,6 +24,18 @@ pub(crate) const QUANTITIES: [Quantity; 4] =
     [Quantity::Memory, Quantity::Descriptors, Quantity::Connections, Quantity::Wal];
 
 impl Quantity {
+    /// What stands for a third of the time. Bursts come and go, and a leak lifts what is left between them; memory goes
+    /// back late or never.
+    fn of_a_third(self, values: &[u64]) -> u64 {
+        let mut sorted = values.to_vec();
+        sorted.sort_unstable();
+        let place = match self {
+            Self::Memory | Self::Wal => sorted.len() / 2,
+            Self::Descriptors | Self::Connections => sorted.len() / 10,
+        };
+        sorted.get(place).copied().unwrap_or(0)
+    }
+
     /// By how much the last third may be above the middle one: a part in a hundred, and an amount.
     fn slack(self) -> (u64, u64) {
         match self {
@@ -63,9 +75,10 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Looks at a process and its database.
-    pub(crate) fn take(at: Duration, pid: u32, database: &Path, ended: usize) -> Self {
-        let (descriptors, connections) = descriptors(pid);
+    /// Looks at a process and its database. `clients`: connections that clients hold open.
+    pub(crate) fn take(at: Duration, pid: u32, database: &Path, clients: u64, ended: usize) -> Self {
+        let counts = descriptors(pid);
+        let [descriptors, connections] = [counts.0, counts.1].map(|count| count.saturating_sub(clients));
         Self { at, values: [memory_kib(pid), descriptors, connections, wal_kib(database)], ended }
     }
 }
@@ -94,7 +107,7 @@ fn wal_kib(database: &Path) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Course {
     pub(crate) quantity: Quantity,
-    /// The medians of the three thirds.
+    /// What stands for each third.
     thirds: [u64; 3],
     most: u64,
     /// The least growth in a minute that would be noticed.
@@ -106,8 +119,9 @@ impl Course {
     pub(crate) fn of(samples: &[Sample], index: usize) -> Self {
         let values: Vec<u64> = samples.iter().map(|sample| sample.values[index]).collect();
         let third = values.len() / 3;
-        let thirds = [&values[..third], &values[third..2 * third], &values[2 * third..]].map(median);
         let quantity = QUANTITIES[index];
+        let thirds = [&values[..third], &values[third..2 * third], &values[2 * third..]];
+        let thirds = thirds.map(|values| quantity.of_a_third(values));
         let minutes = (samples.last().unwrap().at.as_secs() / 180).max(1);
         let (percent, amount) = quantity.slack();
         let noticed = (thirds[1] * percent / 100 + amount) / minutes;
@@ -133,10 +147,4 @@ impl fmt::Display for Course {
             self.most, self.noticed
         )
     }
-}
-
-fn median(values: &[u64]) -> u64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable();
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }

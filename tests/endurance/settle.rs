@@ -18,10 +18,10 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Nothing that is waited for takes longer in all.
 const REAL_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Without any progress for so long, only what takes minutes is left.
-const QUIET: Duration = Duration::from_secs(5);
+const QUIET: Duration = Duration::from_secs(6);
 const AWAY: Duration = Duration::from_secs(10 * 60);
 /// How often a short series makes things older. Each time, everything that is left goes on by one step at least.
-const MAX_TIMES: u32 = 6;
+const MAX_TIMES: u32 = 10;
 
 /// How the long waits are spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

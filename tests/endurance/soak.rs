@@ -64,6 +64,7 @@ pub(crate) async fn run(series: Series) -> bool {
     for party in &parties {
         sum.violations.extend(party.workload.broken());
         sum.violations.extend(party.machine.alarms());
+        sum.violations.extend(party.machine.gauges_left());
     }
     let left = left(&parties, &aws).await;
     report(series, &samples, &sum, kills, left)
@@ -86,7 +87,8 @@ async fn measure(steady: &Party, aws: &Aws, series: Series) -> Vec<Sample> {
         tokio::time::sleep_until((begin + series.length * number / SAMPLES).into()).await;
         let machine = &steady.machine;
         let ended = steady.workload.ended();
-        samples.push(Sample::take(begin.elapsed(), machine.pid(), &machine.database(), ended));
+        let clients = machine.client.open_connections();
+        samples.push(Sample::take(begin.elapsed(), machine.pid(), &machine.database(), clients, ended));
         if begin.elapsed() >= change_at {
             set_faults(aws, &weather::draw(&mut rng));
             change_at = begin.elapsed() + rng.millis(5_000, 30_000);
@@ -154,7 +156,7 @@ fn table(samples: &[Sample]) {
 
 fn report(series: Series, samples: &[Sample], sum: &Sum, kills: u64, left: usize) -> bool {
     println!("{sum}");
-    println!("medians of the thirds of the time, and the most:");
+    println!("the three thirds of the time (memory and WAL: median; the others: lowest tenth), and the most:");
     let courses: Vec<Course> = (0..QUANTITIES.len()).map(|index| Course::of(samples, index)).collect();
     courses.iter().for_each(|course| println!("{course}"));
     for violation in &sum.violations {

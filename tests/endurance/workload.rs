@@ -17,8 +17,8 @@ use crate::story::Plan;
 
 /// A container that takes longer does not keep its user any more.
 const ATTENTION: Duration = Duration::from_secs(5);
-/// Containers under way, at most, those that take long included.
-const MOST: usize = 500;
+/// Containers under way for each user, at most, those that take long included: a slow machine must not be swamped.
+const MOST: usize = 4;
 
 /// How many there are, and how busy.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +45,7 @@ struct Book {
 impl Workload {
     pub(crate) fn start(machine: &Machine, seed: u64, pace: Pace) -> Self {
         let (stop, book, lives) = (CancellationToken::new(), Arc::<Book>::default(), TaskTracker::new());
-        let most = Arc::new(Semaphore::new(MOST));
+        let most = Arc::new(Semaphore::new(MOST * pace.users));
         for user in 0..pace.users {
             let (client, shared) = (machine.client.clone(), machine.shared());
             let (stop, book, tracker, most) = (stop.clone(), Arc::clone(&book), lives.clone(), Arc::clone(&most));

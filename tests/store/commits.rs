@@ -5,8 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use sockerless_lambda::health::{Check, Health};
 use sockerless_lambda::state::{CommitHook, CommitPoint, Renamed, Started, StateError, Store};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -184,4 +186,44 @@ async fn closing_commits_what_waits() {
     assert!(waiting.await.into_iter().all(|answer| answer.unwrap().is_ok()));
     let store = Store::open(&options(&directory)).await.unwrap();
     assert_eq!(store.reader().containers(None, 100).await.unwrap().len(), 9);
+}
+
+/// A refusal writes nothing, so it costs no commit of its own.
+#[tokio::test]
+async fn only_what_writes_is_a_commit() {
+    let fixture = Fixture::new().await;
+    let commits = async || -> i64 {
+        let mut connection = SqliteConnectOptions::new().filename(path(&fixture.directory)).connect().await.unwrap();
+        sqlx::query_scalar("SELECT commits FROM instance").fetch_one(&mut connection).await.unwrap()
+    };
+    fixture.create(1, "web").await;
+    let before = commits().await;
+    assert!(fixture.wishes.create(new(2, "web")).await.unwrap().is_err(), "the name is taken");
+    assert_eq!(commits().await, before);
+    fixture.create(3, "db").await;
+    fixture.wishes.start(&id(3), at(9)).await.unwrap();
+    assert_eq!(commits().await, before + 2);
+}
+
+/// Whether it can write is known without a request that needs it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_cannot_write_says_so_until_it_can() {
+    let fixture = Fixture::new().await;
+    fixture.create(1, "a").await;
+    let health = Health::default();
+    fixture.store.report_to(&health);
+    let mut other = SqliteConnectOptions::new().filename(path(&fixture.directory)).connect().await.unwrap();
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON event BEGIN SELECT RAISE(ROLLBACK, 'the disk is full'); END";
+    sqlx::query(broken).execute(&mut other).await.unwrap();
+    let refused = fixture.wishes.create(new(2, "b")).await.unwrap_err();
+    assert!(refused.to_string().contains("the disk is full"), "{refused}");
+    assert!(health.problems().contains_key(&Check::Store));
+    // Nobody writes: the store itself finds out.
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while !health.problems().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
 }
