@@ -5,7 +5,7 @@
 //! AWS by creating the log stream `INSTANCE/EPOCH`, which only one can do. Who finds its epoch taken, or a higher one,
 //! serves reads and changes nothing until it is told to adopt.
 
-use crate::aws::{AwsError, Cloud};
+use crate::aws::{AwsError, AwsErrorKind, Cloud};
 use crate::clock::Timestamp;
 use crate::state::{Facts, Instance, StateError};
 
@@ -39,8 +39,10 @@ pub(crate) struct Claimant<'a> {
     pub(crate) facts: &'a Facts,
     /// AWS.
     pub(crate) cloud: &'a Cloud,
-    /// The log group with the claims.
+    /// The log group with the claims; made if it is missing.
     pub(crate) log_group: &'a str,
+    /// How long the group's events are kept.
+    pub(crate) log_retention_days: Option<u32>,
     /// Takes the database into use even if the claim was lost.
     pub(crate) adopt: bool,
 }
@@ -48,16 +50,22 @@ pub(crate) struct Claimant<'a> {
 impl Claimant<'_> {
     /// Takes the next epoch and claims it. After an error the epoch is given up, because its stream may exist.
     ///
-    /// A claim that is lost leaves the database's epoch below the winner's: however often the daemon is started again,
-    /// it stays lost until it is told to adopt.
+    /// Nothing is changed in AWS before it is known that the claim was not lost before, and a claim that is lost leaves the
+    /// database's epoch below the winner's: however often the daemon is started again, it stays lost until it is told to
+    /// adopt.
     pub(crate) async fn claim(&self, now: Timestamp) -> Result<Claim, ClaimError> {
         let known = self.facts.instance().await?;
-        let highest = highest(self.cloud, self.log_group, &known.id).await?;
-        let instance = match highest > known.epoch {
-            true if !self.adopt => return Ok(Claim::Lost { highest }),
-            true => self.facts.adopt(highest, now).await?,
-            false => self.facts.next_epoch().await?,
+        let highest = match highest(self.cloud, self.log_group, &known.id).await {
+            // Without the group there are no claims.
+            Err(error) if error.kind == AwsErrorKind::NotFound => 0,
+            highest => highest?,
         };
+        let lost = highest > known.epoch;
+        if lost && !self.adopt {
+            return Ok(Claim::Lost { highest });
+        }
+        self.cloud.ensure_log_group(self.log_group, self.log_retention_days).await?;
+        let instance = if lost { self.facts.adopt(highest, now).await? } else { self.facts.next_epoch().await? };
         let stream = stream(&instance.id, instance.epoch);
         if !self.cloud.create_log_stream(self.log_group, &stream).await? {
             self.facts.give_epoch_back().await?;

@@ -160,17 +160,14 @@ impl Reconciler {
             facts: &parts.facts,
             cloud: &parts.cloud,
             log_group: &parts.config.log_group,
+            log_retention_days: parts.config.log_retention_days,
             adopt: parts.config.adopt,
         };
         let mut failures = 0;
         loop {
-            let attempt = async {
-                parts.cloud.ensure_log_group(&parts.config.log_group, parts.config.log_retention_days).await?;
-                claimant.claim(parts.clock.now()).await
-            };
             let result = tokio::select! {
                 () = stop.cancelled() => return None,
-                result = attempt => result,
+                result = claimant.claim(parts.clock.now()) => result,
             };
             match result {
                 Ok(Claim::Held(instance)) => {
