@@ -27,6 +27,18 @@ stories count="1000000":
 _stories-ci:
     SOCKERLESS_STORIES=20000 cargo test --lib stories -- --nocapture
 
+# Every crash point and every fault of every scenario, optimised; the last line is `plans: N, failed: N`. A text in
+# SOCKERLESS_CRASH_PLANS chooses the plans with it in their names.
+crash-plans:
+    #!/usr/bin/env bash
+    set -uo pipefail
+    told=$(mktemp)
+    trap 'rm -f "$told"' EXIT
+    cargo test --release --test crash -- --nocapture | tee "$told"
+    status=$?
+    grep '^plans: ' "$told" || status=1
+    exit $status
+
 # Clients that others wrote against the daemon on its sandbox: the docker CLI, compose, docker-py, dockerode.
 clients:
     tests/clients/run.sh

@@ -8,7 +8,7 @@
 //! The epoch cannot tell what was lost since it was taken. The store counts its own commits for that; a doubt of it
 //! weighs as much as a lost epoch.
 
-use crate::aws::{AwsError, Cloud};
+use crate::aws::{AwsError, AwsErrorKind, Cloud};
 use crate::clock::Timestamp;
 use crate::state::{Facts, Instance, StateError};
 
@@ -42,8 +42,10 @@ pub(crate) struct Claimant<'a> {
     pub(crate) facts: &'a Facts,
     /// AWS.
     pub(crate) cloud: &'a Cloud,
-    /// The log group with the claims.
+    /// The log group with the claims; made if it is missing.
     pub(crate) log_group: &'a str,
+    /// How long the group's events are kept.
+    pub(crate) log_retention_days: Option<u32>,
     /// Takes the database into use even if the claim was lost.
     pub(crate) adopt: bool,
 }
@@ -51,17 +53,25 @@ pub(crate) struct Claimant<'a> {
 impl Claimant<'_> {
     /// Takes the next epoch and claims it. After an error the epoch is given up, because its stream may exist.
     ///
-    /// A claim that is lost leaves the database's epoch below the winner's: however often the daemon is started again,
-    /// it stays lost until it is told to adopt.
+    /// Nothing is changed in AWS before it is known that the claim was not lost before, and a claim that is lost leaves the
+    /// database's epoch below the winner's: however often the daemon is started again, it stays lost until it is told to
+    /// adopt.
     pub(crate) async fn claim(&self, now: Timestamp) -> Result<Claim, ClaimError> {
         let known = self.facts.instance().await?;
-        let highest = highest(self.cloud, self.log_group, &known.id).await?;
-        let instance = match reason_against(&known, highest) {
-            Some(why) if !self.adopt => return Ok(Claim::Lost { why }),
-            Some(why) => {
-                tracing::warn!(why, "the database is adopted");
-                self.facts.adopt(highest, now).await?
-            }
+        let highest = match highest(self.cloud, self.log_group, &known.id).await {
+            // Without the group there are no claims.
+            Err(error) if error.kind == AwsErrorKind::NotFound => 0,
+            highest => highest?,
+        };
+        let reason = reason_against(&known, highest);
+        match &reason {
+            Some(why) if !self.adopt => return Ok(Claim::Lost { why: why.clone() }),
+            Some(why) => tracing::warn!(why, "the database is adopted"),
+            None => {}
+        }
+        self.cloud.ensure_log_group(self.log_group, self.log_retention_days).await?;
+        let instance = match reason {
+            Some(_) => self.facts.adopt(highest, now).await?,
             None => self.facts.next_epoch().await?,
         };
         let stream = stream(&instance.id, instance.epoch);

@@ -84,6 +84,7 @@ fn learn_function(now: Timestamp, status: &mut Status, seen: &Function) {
         function.resolved_image = function.resolved_image.or_else(|| before.resolved_image.clone());
     }
     status.missing_since = None;
+    status.function_seen = true;
     if let FunctionState::Failed { code, reason } = &function.state {
         status.retry.failure = Some(Failure {
             kind: FailureKind::InvalidParameter,
@@ -97,12 +98,16 @@ fn learn_function(now: Timestamp, status: &mut Status, seen: &Function) {
     status.function = Known::Is(function);
 }
 
-/// One "not found" may be stale; two are knowledge, once a create can no longer be under way.
+/// One "not found" may be stale; two are knowledge, once a create can no longer be under way. A create whose function was
+/// never seen has had no effect then: it counts as not sent.
 fn learn_absence(now: Timestamp, status: &mut Status) {
     let settled = status.create_sent_at.is_none_or(|sent| now >= sent.after(CREATE_SETTLE));
     let seen_before = status.missing_since.is_some_and(|first| first < now);
     status.function = if status.create_sent_at.is_none() || (settled && seen_before) {
         status.missing_since = None;
+        if !status.function_seen {
+            status.create_sent_at = None;
+        }
         Known::Absent
     } else {
         status.missing_since.get_or_insert(now);

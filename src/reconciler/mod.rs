@@ -205,8 +205,13 @@ impl Reconciler {
 
     async fn try_claim(&self) -> Result<Claim, ClaimError> {
         let ReconcilerParts { facts, cloud, clock, config, .. } = &self.parts;
-        cloud.ensure_log_group(&config.log_group, config.log_retention_days).await?;
-        let claimant = Claimant { facts, cloud, log_group: &config.log_group, adopt: config.adopt };
+        let claimant = Claimant {
+            facts,
+            cloud,
+            log_group: &config.log_group,
+            log_retention_days: config.log_retention_days,
+            adopt: config.adopt,
+        };
         claimant.claim(clock.now()).await
     }
 

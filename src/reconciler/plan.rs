@@ -399,6 +399,7 @@ impl Planner<'_> {
         }
         status.function = Known::Maybe;
         status.create_sent_at = Some(self.moment.now);
+        status.function_seen = false;
         status.missing_since = None;
         let action = Action::CreateFunction { name: self.observed.function_name.clone() };
         act("the container has no function", status, action)

@@ -170,17 +170,8 @@ impl Writer {
         let (sender, commands) = mpsc::channel(QUEUE_LIMIT);
         let reporting = Reporting::default();
         let (connection, written) = (Some(connection), Written::default());
-        let writer = Self {
-            options,
-            connection,
-            written,
-            mark,
-            hub,
-            hook,
-            commands,
-            reporting: Arc::clone(&reporting),
-            work,
-        };
+        let writer =
+            Self { options, connection, written, mark, hub, hook, commands, reporting: Arc::clone(&reporting), work };
         (writer, Commands { queue: Some(sender), waiting: Arc::default() }, reporting)
     }
 

@@ -159,6 +159,9 @@ fn disturbances_of(operation: Operation, invocation: InvocationKind) -> Vec<Name
         (Operation::Invoke, InvocationKind::Event) => Some(("delivered-twice", FaultKind::DuplicateDelivery)),
         // A second one would be ours: nothing else repeats an invocation.
         (Operation::Invoke, InvocationKind::RequestResponse) => None,
+        // To a daemon whose claim is made twice, the first one is another daemon's: it changes nothing until it is told
+        // to adopt.
+        (Operation::CreateLogStream, _) => None,
         _ => operation.mutates().then_some(("processed-twice", FaultKind::Twice)),
     });
     if !operation.mutates() {

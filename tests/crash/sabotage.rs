@@ -74,9 +74,9 @@ impl Sabotage {
 /// What the harness says to a run whose daemon dies while its program runs, with and without sabotage.
 fn told_of(sabotage: Option<Sabotage>) -> Result<Outcome, Broken> {
     let files = unused_database();
-    let scenarios = scenarios::all();
-    let scenario: &Scenario = scenarios.iter().find(|scenario| scenario.name == "run-to-failure").unwrap();
     let invocation = InvocationKind::RequestResponse;
+    let scenarios = scenarios::all(invocation);
+    let scenario: &Scenario = scenarios.iter().find(|scenario| scenario.name == "run-to-failure").unwrap();
     let undisturbed = Piece { scenario, invocation, plan: None, told: None, sabotage: None };
     let Outcome::Played(told, _) = perform(undisturbed, life::copy_of(files.path())).unwrap() else {
         panic!("without a plan there is no point to reach")

@@ -267,6 +267,21 @@ fn a_create_without_an_answer_is_not_forgotten_before_two_not_founds() {
 }
 
 #[test]
+fn a_create_that_surely_had_no_effect_is_sent_again() {
+    let mut story = Story::created();
+    let create = Action::CreateFunction { name: name() };
+    assert_eq!(story.decide().action, create);
+    story.absorb(&create, &Outcome::Unknown(error(AwsErrorKind::ServiceError)));
+    story.pass(1);
+    story.decide();
+    story.learn(&Evidence::NoFunction);
+    story.pass(60);
+    story.decide();
+    story.learn(&Evidence::NoFunction);
+    assert_eq!(story.decide().action, create, "nothing was ever made, so it is not somebody's wish that it is gone");
+}
+
+#[test]
 fn a_create_that_was_carried_out_after_all_is_cleaned_up() {
     let mut story = Story::created();
     story.decide();

@@ -16,6 +16,9 @@ pub struct Status {
     pub function: Known<Function>,
     /// When the last CreateFunction was sent: until a minute later "not found" proves nothing.
     pub create_sent_at: Option<Timestamp>,
+    /// The function was seen since that create was sent.
+    #[serde(default)]
+    pub function_seen: bool,
     /// When the function was first not found since it was last seen.
     pub missing_since: Option<Timestamp>,
     /// The function must be replaced by one of a new name before the next run.
