@@ -338,3 +338,33 @@ pub enum CommitPoint {
 
 /// Called by the writer around each commit, which waits for it: a test can end the daemon there.
 pub type CommitHook = Arc<dyn Fn(CommitPoint) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+#[cfg(test)]
+mod tests {
+    use std::marker::PhantomData;
+
+    use super::InvokePermit;
+
+    struct Probe<T>(PhantomData<T>);
+
+    /// Found first, for what can be copied.
+    impl<T: Clone> Probe<T> {
+        fn can_be_copied(&self) -> bool {
+            true
+        }
+    }
+
+    trait Otherwise {
+        fn can_be_copied(&self) -> bool {
+            false
+        }
+    }
+
+    impl<T> Otherwise for Probe<T> {}
+
+    #[test]
+    fn a_permit_cannot_be_copied() {
+        assert!(Probe::<u8>(PhantomData).can_be_copied(), "the probe works");
+        assert!(!Probe::<InvokePermit>(PhantomData).can_be_copied());
+    }
+}

@@ -65,6 +65,31 @@ async fn a_copied_database_changes_nothing_until_it_is_adopted() {
 }
 
 #[tokio::test]
+async fn a_database_that_was_adopted_elsewhere_is_given_up() {
+    let (home, copy) = (Home::new(), Home::new());
+    let aws = Aws::start(&home);
+    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
+    account.until_ready().await;
+    create(&account.docker(), "job", "exit 5", &[]).await;
+    until("the function is there", async || (functions(&aws) == 1).then_some(())).await;
+    account.stop();
+    std::fs::create_dir_all(copy.directory()).unwrap();
+    std::fs::copy(home.database(), copy.database()).unwrap();
+    let account = Account::start(&home, &aws.endpoint, "sandbox", &["--gc-interval", "1s"]);
+    account.until_ready().await;
+
+    let adopted = Account::start(&copy, &aws.endpoint, "sandbox", &["--adopt"]);
+    adopted.until_ready().await;
+    let reason = account.until_problem("ownership").await;
+    assert!(reason.contains("has claimed it since"), "{reason}");
+    start(&account.docker(), "job").await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(aws.calls().get("Invoke"), None, "who has lost it invokes nothing");
+    account.stop();
+    adopted.stop();
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_down_at_the_start_is_waited_for() {
     let home = Home::new();
     let address = free_address();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sockerless_lambda::state::model::{RunPhase, Status};
+use sockerless_lambda::state::model::{Failure, FailureKind, Retry, RunPhase, Status};
 use sockerless_lambda::state::{ContainerEvent, FactWrite, Issue, Sighting, StateError, Wished, Written};
 
 use crate::support::{Fixture, at, ended, id, run, status, write};
@@ -39,6 +39,28 @@ async fn facts_say_when_to_look_again() {
     assert!(fixture.facts.watched().await.unwrap().is_empty());
     fixture.wishes.start(&id(3), at(9)).await.unwrap();
     assert_eq!(fixture.facts.wished().await.unwrap(), [id(3)]);
+}
+
+#[tokio::test]
+async fn failures_and_the_next_try_survive_a_restart() {
+    let fixture = Fixture::new().await;
+    fixture.create(1, "web").await;
+    let failure = Failure {
+        kind: FailureKind::Throttled,
+        action: "CreateFunction".to_owned(),
+        message: "slow down".to_owned(),
+        request_id: None,
+        at: at(20),
+        terminal_for: None,
+    };
+    let retry = Retry { attempts: 7, since: Some(at(10)), not_before: Some(at(90)), failure: Some(failure) };
+    let facts = Status { retry, ..status(1, None) };
+    let write = FactWrite { due_at: Some(at(90)), ..write(id(1), 0, facts.clone()) };
+    fixture.facts.write(write).await.unwrap();
+    let fixture = fixture.crash().await;
+    let container = fixture.reader.container(&id(1)).await.unwrap().unwrap();
+    assert_eq!(container.status, facts);
+    assert_eq!(fixture.facts.due().await.unwrap(), [(id(1), at(90))]);
 }
 
 #[tokio::test]

@@ -175,6 +175,39 @@ fn an_end_that_the_log_told_first_is_not_overwritten_by_the_answer() {
     assert_eq!(story.exit_code(), Some(5));
 }
 
+/// The answer of an event that ran may be a refusal all the same: an earlier attempt below Lambda's front was taken.
+#[test]
+fn what_the_log_told_first_is_not_undone_by_a_refusal() {
+    let refused = Outcome::Refused(error(AwsErrorKind::Throttled));
+    let mut story = Story::running(InvocationKind::Event, Protocol::Bootstrap);
+    let token = story.token();
+    story.line(&format!("@sockerless:start {token} {REQUEST}"));
+    story.absorb(&Action::Invoke { run_no: 1 }, &refused);
+    assert_eq!(story.phase(), &RunPhase::Running { since: t(0) });
+    story.line(&format!("@sockerless:exit {token} 5 exited"));
+    story.absorb(&Action::Invoke { run_no: 1 }, &refused);
+    assert_eq!(story.exit_code(), Some(5));
+}
+
+#[test]
+fn only_what_was_just_seen_to_be_ours_is_changed() {
+    let name = || NAME.to_owned();
+    let delete = Action::DeleteFunction { name: name() };
+    let release = Action::ReleaseFunction { name: name(), arn: "arn".into() };
+    let update = Action::UpdateFunction { name: name(), code: false };
+    let ours = Evidence::Function(function(FunctionState::Active));
+    for action in [&delete, &release, &update] {
+        assert_eq!(action.changes(), Some(NAME), "it is looked at before: {action:?}");
+        for seen in [Evidence::NoFunction, Evidence::ForeignFunction { name: name() }] {
+            assert!(!execute::may_change(action, &seen), "{action:?} {seen:?}");
+        }
+        assert_eq!(execute::may_change(action, &ours), *action != update, "nothing differs any more: {action:?}");
+    }
+    let mut changed = function(FunctionState::Active);
+    changed.drift = vec!["MemorySize".into()];
+    assert!(execute::may_change(&update, &Evidence::Function(changed)));
+}
+
 /// A right that is limited by tags is denied for a function that is gone, too.
 #[test]
 fn a_denied_action_looks_at_its_function_before_it_gives_up() {

@@ -1,10 +1,13 @@
 //! Tables for the pure files, and what they need.
 
 mod absorb;
+mod claim;
 mod learn;
+mod observe;
 mod plan;
 #[cfg(feature = "sandbox")]
 mod stories;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

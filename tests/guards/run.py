@@ -1,0 +1,269 @@
+#!/usr/bin/env python3
+"""Takes one guard away after the other, in a copy of the tree, and demands that its test fails.
+
+    tests/guards/run.py [NAME...]      all guards of guards.txt, or these
+    tests/guards/run.py --table        the table for docs/reliability.md
+
+A guard whose test passes without it has SURVIVED: it is held by nothing. A mutation that does not compile, a text that is
+not found exactly once, or a test that fails with all guards in place is an error of the table. The last line is the verdict.
+
+Building takes minutes and a test milliseconds. So most replacements have the word OFF in them, which stands for "this guard
+is switched off": many of them are built together, and a variable of the environment says which one is off. Only what
+cannot be switched, such as a derived trait, is built for itself.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = ROOT / "tests/guards/guards.txt"
+SCRATCH = ROOT / "target/guards"
+TREE = SCRATCH / "tree"
+# The variable that names the guard that is off, and what OFF becomes.
+SWITCH = "SOCKERLESS_GUARD_OFF"
+OFF = '(std::env::var_os("%s").is_some_and(|name| name == "%s"))'
+# A test that a mutation keeps from ending has failed.
+TEST_SECONDS = 240
+BUILD_SECONDS = 3600
+
+
+class TableError(Exception):
+    """The table is wrong, not the code."""
+
+
+@dataclass
+class Guard:
+    name: str
+    protects: str
+    file: str
+    environment: dict
+    arguments: list
+    test: str
+    find: str
+    replacement: str
+
+    def can_be_switched(self):
+        return re.search(r"\bOFF\b", self.replacement) is not None
+
+    def key(self):
+        """The test with all that it is started with."""
+        return (tuple(self.arguments), tuple(sorted(self.environment.items())), self.test)
+
+
+def field(lines, word, name):
+    values = [line[len(word) + 2 :] for line in lines if line.startswith(f"{word}: ")]
+    if len(values) != 1:
+        raise TableError(f"{name}: there must be one line `{word}: ...`")
+    return values[0]
+
+
+def parse(text):
+    guards = []
+    for block in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        lines = block.splitlines()
+        name = lines[0]
+        words = field(lines, "held by", name).split()
+        settings = [word for word in words if re.match(r"[A-Z_]+=", word)]
+        words = words[len(settings) :]
+        guards.append(
+            Guard(
+                name=name,
+                protects=field(lines, "protects from", name),
+                file=field(lines, "file", name),
+                environment=dict(setting.split("=", 1) for setting in settings),
+                arguments=words[:-1],
+                test=words[-1],
+                find="".join(line[1:] + "\n" for line in lines if line.startswith("-")),
+                replacement="".join(line[1:] + "\n" for line in lines if line.startswith("+")),
+            )
+        )
+    return guards
+
+
+def chosen(guards, names):
+    unknown = set(names) - {guard.name for guard in guards}
+    if unknown:
+        raise TableError(f"no such guard: {', '.join(sorted(unknown))}")
+    return [guard for guard in guards if not names or guard.name in names]
+
+
+def mirror():
+    """Makes the copy equal to the tree. What is equal already keeps its time, so that it is not built again."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout
+    names = {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
+    for path in [path for path in TREE.rglob("*") if not path.is_dir()]:
+        if str(path.relative_to(TREE)) not in names:
+            path.unlink()
+    for name in names:
+        source, copy = ROOT / name, TREE / name
+        content = source.read_bytes()
+        if not copy.is_file() or copy.read_bytes() != content:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(content)
+            copy.chmod(source.stat().st_mode & 0o777)
+
+
+def cargo(guard, arguments, seconds, off=None):
+    """Gives the exit code and what was said; the code is None when it did not end in time."""
+    environment = {
+        **os.environ,
+        "CARGO_TARGET_DIR": str(SCRATCH / "build"),
+        "CARGO_INCREMENTAL": "1",
+        # Nobody looks at a backtrace, and linking is most of the work.
+        "CARGO_PROFILE_DEV_DEBUG": "0",
+        **guard.environment,
+        **({SWITCH: off} if off else {}),
+    }
+    process = subprocess.Popen(
+        ["cargo", "test", *guard.arguments, *arguments],
+        cwd=TREE, env=environment, text=True, errors="replace",
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        said, _ = process.communicate()
+        return None, said
+    return process.returncode, said
+
+
+def build(guard):
+    code, said = cargo(guard, ["--no-run"], BUILD_SECONDS)
+    if code != 0:
+        raise TableError(f"{guard.name}: it does not compile\n{said}")
+
+
+def passes(guard, off=None):
+    """Whether the guard's test passes; an error if it cannot be told."""
+    code, said = cargo(guard, ["--", "--exact", guard.test], TEST_SECONDS, off)
+    if code is None:
+        return False
+    if code == 0 and re.search(rf"^test {re.escape(guard.test)} .*\bok$", said, re.MULTILINE):
+        return True
+    if code != 0 and f"\ntest {guard.test} " in said and f"\n    {guard.test}\n" in said:
+        return False
+    raise TableError(f"{guard.name}: {guard.test} has neither passed nor failed\n{said}")
+
+
+def place(guard):
+    """Where the guard's text is in its file."""
+    text = (ROOT / guard.file).read_text()
+    if not guard.find or text.count(guard.find) != 1:
+        raise TableError(f"{guard.name}: its text occurs {text.count(guard.find)} times in {guard.file}")
+    begin = text.index(guard.find)
+    return begin, begin + len(guard.find)
+
+
+def batches(guards):
+    """What can be built together: guards that can be switched and do not share lines."""
+    together, alone = [], []
+    for guard in guards:
+        begin, end = place(guard)
+        if not guard.can_be_switched():
+            alone.append([guard])
+            continue
+        for batch in together:
+            others = [place(other) for other in batch if other.file == guard.file]
+            if all(end <= from_ or to <= begin for from_, to in others):
+                batch.append(guard)
+                break
+        else:
+            together.append([guard])
+    return together + alone
+
+
+def mutate(batch):
+    """Puts the replacements of a batch into the copy."""
+    for name in {guard.file for guard in batch}:
+        text = (ROOT / name).read_text()
+        for guard in sorted((g for g in batch if g.file == name), key=place, reverse=True):
+            begin, end = place(guard)
+            replacement = re.sub(r"\bOFF\b", lambda _: OFF % (SWITCH, guard.name), guard.replacement)
+            text = text[:begin] + replacement + text[end:]
+        (TREE / name).write_text(text)
+
+
+def restore(batch):
+    for name in {guard.file for guard in batch}:
+        (TREE / name).write_bytes((ROOT / name).read_bytes())
+
+
+def demand_sound(guard, sound):
+    """With all guards in place the test must pass; each is tried once."""
+    if guard.key() not in sound:
+        sound[guard.key()] = passes(guard)
+    if not sound[guard.key()]:
+        raise TableError(f"{guard.name}: {guard.test} fails with all guards in place")
+
+
+def prepare(batch, sound):
+    """Builds all that a batch needs, and tries the tests with all guards in place."""
+    if not batch[0].can_be_switched():
+        build(batch[0])
+        demand_sound(batch[0], sound)
+    mutate(batch)
+    for guard in {tuple(guard.arguments): guard for guard in batch}.values():
+        build(guard)
+
+
+def try_batch(batch, sound):
+    """Gives how many survived, and how many could not be tried."""
+    survived = wrong = 0
+    try:
+        prepare(batch, sound)
+        for guard in batch:
+            try:
+                demand_sound(guard, sound)
+                alive = passes(guard, guard.name)
+            except TableError as error:
+                wrong += 1
+                print(f"ERROR {error}", flush=True)
+                continue
+            survived += alive
+            print(f"{guard.name}: {'SURVIVED' if alive else f'killed by {guard.test}'}", flush=True)
+    except TableError as error:
+        wrong += len(batch)
+        print(f"ERROR {error}", flush=True)
+    finally:
+        restore(batch)
+    return survived, wrong
+
+
+def table(guards):
+    print("| guard | protects from | held by |\n|---|---|---|")
+    for guard in guards:
+        print(f"| `{guard.name}` | {guard.protects} | `{guard.test}` |")
+
+
+def main(arguments):
+    guards = parse(TABLE.read_text())
+    if arguments == ["--table"]:
+        table(guards)
+        return 0
+    begun, survived, wrong, sound = time.monotonic(), 0, 0, {}
+    try:
+        guards = chosen(guards, arguments)
+        mirror()
+        for batch in batches(guards):
+            alive, untried = try_batch(batch, sound)
+            survived, wrong = survived + alive, wrong + untried
+    except TableError as error:
+        wrong += 1
+        print(f"ERROR {error}")
+    print(f"seconds: {time.monotonic() - begun:.0f}, errors of the table: {wrong}")
+    print(f"guards: {len(guards)}, survived: {survived}")
+    return 1 if survived or wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
