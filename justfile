@@ -51,6 +51,10 @@ kill9 kills="50" *seed:
 soak minutes="60" *seed:
     cargo test --quiet --test endurance -- soak {{minutes}} {{seed}}
 
+# Each guard taken away in a copy of the tree: its test must fail. The last line is `guards: N, survived: N`; names choose some.
+guards *names:
+    tests/guards/run.py {{names}}
+
 # Unit, CloudFormation template and Kubernetes manifest by their own tools: seconds.
 deploy-lint:
     deploy/check.sh unit template manifest

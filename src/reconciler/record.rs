@@ -220,6 +220,18 @@ mod tests {
     }
 
     #[test]
+    fn an_end_is_told_once() {
+        let mut story = Story::running(InvocationKind::RequestResponse, Protocol::Bootstrap);
+        let before = story.container.status.clone();
+        story.exit_answer(3);
+        let ended = story.container.status.clone();
+        let told = events_between(&before, &ended, t(1));
+        assert_eq!(told.iter().map(|event| event.action).collect::<Vec<_>>(), ["die"]);
+        let later = Status { logs_missing: true, ..ended.clone() };
+        assert_eq!(events_between(&ended, &later, t(2)), []);
+    }
+
+    #[test]
     fn every_outcome_is_counted_from_zero() {
         let causes = [
             Cause::Exited,

@@ -239,17 +239,6 @@ fn owned() -> Vec<Scenario> {
         ),
         Scenario::new("name-taken", then(vec![Act::ByHand(ByHand::TakeName("job"))], run(job(Plot::Exit(0))))),
         Scenario::new(
-            "taken-over",
-            vec![
-                Act::Create(job(Plot::Exit(0))),
-                Act::Await(Until::Settled),
-                Act::ByHand(ByHand::Delete("job")),
-                Act::ByHand(ByHand::TakeName("job")),
-                Act::Remove { name: "job", force: false },
-                Act::Await(Until::Gone("job")),
-            ],
-        ),
-        Scenario::new(
             "orphan",
             vec![Act::ByHand(ByHand::ImitateUs), Act::ByHand(ByHand::MakeOrphan), Act::Await(Until::OrphanGone)],
         ),

@@ -1,76 +1,40 @@
-//! Two daemons that claim the same epoch: the claim that comes second.
+//! Two daemons and one database: the claim that comes second, and the one that is lost later.
 
-use std::sync::{Arc, Mutex};
-
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-
+use super::stand_in::{Answers, aws, shared, store};
 use super::*;
-use crate::aws::{Cloud, CloudSettings};
 use crate::reconciler::claim::{Claim, Claimant};
-use crate::state::{Store, StoreOptions};
+use crate::reconciler::sweep::Swept;
 
 /// CloudWatch Logs as who comes second sees it: no claim when it looks, and then the stream exists.
-const ANSWERS: [(&str, &str, &str); 3] = [
+const TAKEN: Answers = &[
     ("DescribeLogStreams", "200 OK", r#"{"logStreams":[]}"#),
     ("DescribeLogGroups", "200 OK", r#"{"logGroups":[{"logGroupName":"/claims"}]}"#),
     ("CreateLogStream", "400 Bad Request", r#"{"__type":"ResourceAlreadyExistsException","message":"it exists"}"#),
 ];
 
-/// Answers one request, and tells which operation it was.
-async fn answer(stream: TcpStream) -> Option<String> {
-    let mut stream = BufReader::new(stream);
-    let (mut operation, mut length) = (String::new(), 0);
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line).await.ok()? <= 2 {
-            break;
-        }
-        match line.trim_end().to_ascii_lowercase().split_once(": ") {
-            Some(("content-length", bytes)) => length = bytes.parse().ok()?,
-            Some(("x-amz-target", _)) => operation = line.trim_end().rsplit('.').next()?.to_owned(),
-            _ => {}
-        }
-    }
-    stream.read_exact(&mut vec![0; length]).await.ok()?;
-    let known = ANSWERS.iter().find(|(name, ..)| *name == operation);
-    let (_, status, body) = known.unwrap_or(&("", "400 Bad Request", "{}"));
-    let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    stream.write_all(head.as_bytes()).await.ok()?;
-    Some(operation)
-}
-
-/// CloudWatch Logs, and what it was asked.
-async fn logs() -> (Cloud, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let asking = Arc::clone(&asked);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let operation = answer(stream).await;
-            asking.lock().unwrap().extend(operation);
-        }
-    });
-    let settings = CloudSettings {
-        region: "eu-west-1".to_owned(),
-        endpoint_url: Some(url),
-        static_credentials: Some(("id".to_owned(), "secret".to_owned())),
-        api_share: 1.0,
-    };
-    (Cloud::connect(&settings).await, asked)
-}
-
 #[tokio::test]
 async fn who_comes_second_has_lost_and_keeps_its_epoch_below() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("state.db");
-    let store = Store::open(&StoreOptions { path, read_only: false }).await.unwrap();
-    let (facts, (cloud, asked)) = (store.facts(), logs().await);
+    let ((_directory, store), (cloud, asked)) = (store().await, aws(TAKEN, None).await);
+    let facts = store.facts();
     let claimant =
         Claimant { facts: &facts, cloud: &cloud, log_group: "/claims", log_retention_days: None, adopt: false };
     let claim = claimant.claim(t(0)).await.unwrap();
     assert!(matches!(&claim, Claim::Lost { why } if why.contains("epoch 1")), "{claim:?}");
     assert_eq!(facts.instance().await.unwrap().epoch, 0, "the winner's epoch stays above, also for the next start");
     assert_eq!(asked.lock().unwrap().last().unwrap(), "CreateLogStream", "nothing is asked or changed after that");
+}
+
+/// Epoch 7 is claimed.
+const CLAIMED: Answers = &[
+    ("DescribeLogStreams", "200 OK", r#"{"logStreams":[{"logStreamName":"0123456789/7"}]}"#),
+    ("GET /2015-03-31/functions", "200 OK", r#"{"Functions":[]}"#),
+];
+
+#[tokio::test]
+async fn each_sweep_looks_first_whose_database_it_is() {
+    let ((_directory, store), (cloud, asked)) = (store().await, aws(CLAIMED, None).await);
+    let shared = shared(&store, cloud).await;
+    assert_eq!(shared.sweep(6).await.unwrap(), Swept::ClaimLost);
+    assert_eq!(*asked.lock().unwrap(), ["DescribeLogStreams"]);
+    assert!(matches!(shared.sweep(7).await.unwrap(), Swept::Done(_)), "the claim is ours");
 }

@@ -5,9 +5,11 @@ mod claim;
 mod learn;
 mod observe;
 mod plan;
+mod stand_in;
 #[cfg(feature = "sandbox")]
 mod stories;
 mod sweep;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

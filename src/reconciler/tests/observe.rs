@@ -38,7 +38,7 @@ fn a_page_is_learned_in_the_order_of_its_times() {
         ingestion_ms: at.as_millis(),
         message: format!("@sockerless:exit {token} {code} exited"),
     };
-    let page = vec![event(&STREAM.replace("01234", "99999"), t(9), 8), event(STREAM, t(5), 4)];
+    let page = vec![event(&STREAM.replace("[$LATEST]0", "[$LATEST]9"), t(9), 8), event(STREAM, t(5), 4)];
     let news = page_news(&owners(std::slice::from_ref(&story.container)), page);
     let status = news[&story.container.id].fold(t(10), &story.container);
     let RunPhase::Exited(exit) = status.run.unwrap().phase else { panic!("it has ended") };

@@ -1,0 +1,136 @@
+//! A stand-in for AWS that gives canned answers, and what the real tasks need to run against it.
+
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::aws::{CallHook, Cloud, CloudSeams, CloudSettings};
+use crate::clock::Clock;
+use crate::config::{Config, DockerApi, LogFormat};
+use crate::health::Health;
+use crate::reconciler::shared::Shared;
+use crate::reconciler::{Reconciler, ReconcilerParts};
+use crate::state::{Instance, Store, StoreOptions};
+
+/// The instance that all names of these tests are of.
+pub(super) const INSTANCE: &str = "0123456789";
+
+/// What is answered to requests that begin like this: the operation of CloudWatch Logs, or Lambda's method and path.
+pub(super) type Answers = &'static [(&'static str, &'static str, &'static str)];
+
+/// What was asked so far.
+pub(super) type Asked = Arc<Mutex<Vec<String>>>;
+
+/// Answers one request, and tells what it was.
+async fn answer(stream: TcpStream, answers: Answers) -> Option<String> {
+    let mut stream = BufReader::new(stream);
+    let (mut asked, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.ok()? <= 2 {
+            break;
+        }
+        let line = line.trim_end();
+        match line.to_ascii_lowercase().split_once(": ") {
+            Some(("content-length", bytes)) => length = bytes.parse().ok()?,
+            Some(("x-amz-target", _)) => asked = line.rsplit('.').next()?.to_owned(),
+            _ if asked.is_empty() => asked = line.to_owned(),
+            _ => {}
+        }
+    }
+    stream.read_exact(&mut vec![0; length]).await.ok()?;
+    let known = answers.iter().find(|(beginning, ..)| asked.starts_with(beginning));
+    let (_, status, body) = known.unwrap_or(&("", "500 Unexpected", "{}"));
+    let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(head.as_bytes()).await.ok()?;
+    Some(asked)
+}
+
+/// AWS, as far as it is needed, and what it was asked.
+pub(super) async fn aws(answers: Answers, hook: Option<CallHook>) -> (Cloud, Asked) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Asked::default();
+    let asking = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let told = answer(stream, answers).await;
+            asking.lock().unwrap().extend(told);
+        }
+    });
+    let settings = CloudSettings {
+        region: "eu-west-1".to_owned(),
+        endpoint_url: Some(url),
+        static_credentials: Some(("id".to_owned(), "secret".to_owned())),
+        api_share: 1.0,
+    };
+    (Cloud::connect_with(&settings, CloudSeams { hook, ..CloudSeams::default() }).await, asked)
+}
+
+/// A store on a file of its own.
+pub(super) async fn store() -> (TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    let store = Store::open(&StoreOptions { path, read_only: false }).await.unwrap();
+    (directory, store)
+}
+
+/// What the tasks of a daemon share that has just claimed its database.
+pub(super) async fn shared(store: &Store, cloud: Cloud) -> Shared {
+    let parts = ReconcilerParts {
+        facts: store.facts(),
+        reader: store.reader(),
+        cloud,
+        clock: Clock::default(),
+        health: Health::default(),
+        config: Arc::new(daemon_config()),
+    };
+    let instance = Instance { id: INSTANCE.into(), epoch: 6, adopted_at: None, horizon: None, doubt: None };
+    // Nobody listens to kicks; there is room for those of a test.
+    let (kicks, kicked) = mpsc::channel(100);
+    std::mem::forget(kicked);
+    Reconciler::new(parts).shared(&instance, kicks).await.unwrap()
+}
+
+fn daemon_config() -> Config {
+    let FunctionSettings { role_arn, log_group, architecture, invocation, protocol, unknown_outcome, .. } = settings();
+    Config {
+        region: "eu-west-1".into(),
+        role_arn,
+        log_group,
+        log_retention_days: None,
+        memory_size: 128,
+        timeout: 10,
+        subnet_ids: Vec::new(),
+        security_group_ids: Vec::new(),
+        architecture,
+        ephemeral_storage: 512,
+        invocation_type: invocation,
+        event_age: 60,
+        protocol,
+        unknown_outcome,
+        image_registry: None,
+        max_running: 1,
+        api_share: 1.0,
+        function_prefix: "skls".into(),
+        endpoint_url: None,
+        docker_api: DockerApi::Compatible,
+        listen: Vec::new(),
+        tls: None,
+        sandbox_images: Vec::new(),
+        database: "state.db".into(),
+        metrics_listen: None,
+        log_level: "info".into(),
+        log_format: LogFormat::Text,
+        resync_interval: Duration::from_secs(60),
+        gc_interval: Duration::from_secs(60),
+        gc_grace: Duration::from_secs(60),
+        drain_timeout: Duration::ZERO,
+        sandbox: true,
+        adopt: false,
+    }
+}
