@@ -19,14 +19,16 @@ use crate::state::{Instance, Store, StoreOptions};
 /// The instance that all names of these tests are of.
 pub(super) const INSTANCE: &str = "0123456789";
 
-/// What is answered to requests that begin like this: the operation of CloudWatch Logs, or Lambda's method and path.
+/// What is answered to requests that begin like this: the operation of CloudWatch Logs, or Lambda's method and path. Of
+/// several answers to the same the next one is given each time, and the last one from then on. `INSTANCE` stands for the
+/// instance's id.
 pub(super) type Answers = &'static [(&'static str, &'static str, &'static str)];
 
 /// What was asked so far.
 pub(super) type Asked = Arc<Mutex<Vec<String>>>;
 
-/// Answers one request, and tells what it was.
-async fn answer(stream: TcpStream, answers: Answers) -> Option<String> {
+/// Answers one request, and notes what it was.
+async fn answer(stream: TcpStream, answers: Answers, instance: &str, before: &Asked) -> Option<()> {
     let mut stream = BufReader::new(stream);
     let (mut asked, mut length) = (String::new(), 0);
     loop {
@@ -43,23 +45,25 @@ async fn answer(stream: TcpStream, answers: Answers) -> Option<String> {
         }
     }
     stream.read_exact(&mut vec![0; length]).await.ok()?;
-    let known = answers.iter().find(|(beginning, ..)| asked.starts_with(beginning));
-    let (_, status, body) = known.unwrap_or(&("", "500 Unexpected", "{}"));
+    let known: Vec<_> = answers.iter().filter(|(beginning, ..)| asked.starts_with(beginning)).collect();
+    let times = before.lock().unwrap().iter().filter(|other| **other == asked).count();
+    before.lock().unwrap().push(asked);
+    let (_, status, body) = known.get(times).or(known.last()).unwrap_or(&&("", "500 Unexpected", "{}"));
+    let body = body.replace("INSTANCE", instance);
     let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    stream.write_all(head.as_bytes()).await.ok()?;
-    Some(asked)
+    stream.write_all(head.as_bytes()).await.ok()
 }
 
 /// AWS, as far as it is needed, and what it was asked.
-pub(super) async fn aws(answers: Answers, hook: Option<CallHook>) -> (Cloud, Asked) {
+pub(super) async fn aws(answers: Answers, instance: &str, hook: Option<CallHook>) -> (Cloud, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let asked = Asked::default();
-    let asking = Arc::clone(&asked);
+    let (asking, instance) = (Arc::clone(&asked), instance.to_owned());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let told = answer(stream, answers).await;
-            asking.lock().unwrap().extend(told);
+            // Who hangs up in the middle has asked nothing.
+            let _ = answer(stream, answers, &instance, &asking).await;
         }
     });
     let settings = CloudSettings {

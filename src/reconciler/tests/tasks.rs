@@ -4,12 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::stand_in::{Answers, aws, shared, store};
+use super::stand_in::{Answers, INSTANCE, aws, shared, store};
 use super::*;
 use crate::aws::{CallHook, CallPoint, HookedCall};
+use crate::reconciler::Loop;
+use crate::reconciler::plan::DELIVERY_SLACK;
 use crate::reconciler::record::fact_write;
+use crate::reconciler::worker::due_at;
 use crate::state::{Issue, NewContainer, Store};
 
 const NOTHING: Answers = &[];
@@ -46,12 +50,51 @@ async fn an_intent_is_on_the_disk_before_its_call() {
             *seeing.lock().unwrap() = reader.container(&id()).await.unwrap().map(|row| row.status);
         }
     });
-    let (cloud, _) = aws(NOTHING, Some(hook)).await;
+    let (cloud, _) = aws(NOTHING, INSTANCE, Some(hook)).await;
     let shared = shared(&store, cloud).await;
     shared.reconcile(id(), &CancellationToken::new()).await.unwrap();
     let status = seen.lock().unwrap().take().expect("it was called");
     assert_eq!(status.function, Known::Maybe);
     assert!(status.create_sent_at.is_some());
+}
+
+/// Who dies before the answer leaves nothing but this time for the next start to come back to the run.
+#[test]
+fn an_issued_run_is_due_again_when_it_is_overdue() {
+    let mut story = Story::ready();
+    story.start();
+    let decision = story.decide();
+    assert_eq!(decision.action, Action::Invoke { run_no: 1 });
+    let deadline = decision.status.run.as_ref().and_then(|run| run.issued.as_ref()).unwrap().deadline;
+    assert_eq!(due_at(&decision, story.now), Some(deadline.after(DELIVERY_SLACK)));
+}
+
+#[tokio::test]
+async fn a_start_takes_up_what_is_due_and_what_is_wished() {
+    let (_directory, store) = store().await;
+    create(&store).await;
+    let shared = shared(&store, aws(NOTHING, INSTANCE, None).await.0).await;
+    let taken_up = async || {
+        let mut fresh = Loop::new(shared.clone(), mpsc::channel(1).1);
+        fresh.resync().await.unwrap();
+        fresh.queue.pop(shared.clock.now()).map(|(id, ..)| id)
+    };
+    assert_eq!(taken_up().await, Some(id()), "nobody has planned for the wish");
+    let stored = store.reader().container(&id()).await.unwrap().unwrap();
+    let planned = Status { observed_generation: stored.spec.generation, ..Status::default() };
+    store.facts().write(fact_write(&stored, &planned, Some(t(1)), t(0))).await.unwrap();
+    assert_eq!(taken_up().await, Some(id()), "it is due");
+    let stored = store.reader().container(&id()).await.unwrap().unwrap();
+    store.facts().write(fact_write(&stored, &planned, None, t(0))).await.unwrap();
+    assert_eq!(taken_up().await, None, "nothing is to be done");
+}
+
+#[test]
+fn the_log_is_asked_for_each_run_without_an_end() {
+    let story = Story::running(InvocationKind::RequestResponse, Protocol::Bootstrap);
+    let watched = |status: &Status| fact_write(&story.container, status, None, t(1)).watched;
+    assert!(watched(&story.container.status));
+    assert!(!watched(&Status::default()));
 }
 
 /// As a function that is made, with its row, while AWS is listed: a list that is older than the rows makes it no orphan.
@@ -74,7 +117,7 @@ async fn a_sweep_lists_aws_before_it_reads_the_rows() {
             wishes.create(new).await.unwrap().unwrap();
         }
     });
-    let (cloud, _) = aws(LISTED, Some(hook)).await;
+    let (cloud, _) = aws(LISTED, INSTANCE, Some(hook)).await;
     let view = shared(&store, cloud).await.survey(6).await.unwrap().expect("the claim is ours");
     assert_eq!(view.rows.len(), 1);
     assert!(view.findings.orphans.is_empty(), "{:?}", view.findings);
@@ -89,7 +132,7 @@ async fn runs_that_are_found_at_the_start_hold_their_slots() {
     let status = Story::running(InvocationKind::Event, Protocol::Bootstrap).container.status;
     let issued = store.facts().issue(fact_write(&stored, &status, None, t(2)), stored.spec.generation).await;
     assert!(matches!(issued, Ok(Issue::Granted(..))), "{issued:?}");
-    let shared = shared(&store, aws(NOTHING, None).await.0).await;
+    let shared = shared(&store, aws(NOTHING, INSTANCE, None).await.0).await;
     assert_eq!(shared.slots.held(), 1);
     assert!(!shared.slots.is_free_for(&ContainerId::from_bytes([0xbb; 32])));
 }
@@ -98,7 +141,7 @@ async fn runs_that_are_found_at_the_start_hold_their_slots() {
 async fn news_are_folded_again_when_somebody_else_wrote_first() {
     let (_directory, store) = store().await;
     create(&store).await;
-    let shared = shared(&store, aws(NOTHING, None).await.0).await;
+    let shared = shared(&store, aws(NOTHING, INSTANCE, None).await.0).await;
     let (facts, rival) = (store.facts(), AtomicBool::new(true));
     let fold = |container: &Container| {
         if rival.swap(false, Ordering::SeqCst) {
