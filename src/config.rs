@@ -98,6 +98,28 @@ pub struct Config {
     pub adopt: bool,
 }
 
+impl Config {
+    /// This region, this role, and the defaults: no file, no environment, no flag.
+    ///
+    /// # Errors
+    ///
+    /// When the region or the role breaks its rule.
+    pub fn new(region: &str, role_arn: &str) -> Result<Self, ConfigError> {
+        let flags =
+            [(keys::REGION.name(), vec![region.to_owned()]), (keys::ROLE_ARN.name(), vec![role_arn.to_owned()])];
+        let sources = Sources {
+            file: None,
+            system_file: PathBuf::new(),
+            environment: Environment::default(),
+            flags: Flags::from(flags),
+            place: Place::System,
+            sandbox_images: Vec::new(),
+            adopt: false,
+        };
+        load(&sources).map(|loaded| loaded.config)
+    }
+}
+
 /// The files of TLS, all in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {

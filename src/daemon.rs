@@ -184,7 +184,7 @@ impl Daemon {
             config,
         };
         let manager = ServiceManager::default();
-        let watchdog = Watchdog::new(health.clone(), store.pulse(), clock.clone(), manager.clone());
+        let watchdog = Watchdog::new(health, store.pulse(), clock, manager.clone());
         Ok(Self {
             addresses,
             drain,

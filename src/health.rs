@@ -14,10 +14,8 @@ pub const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// The things that can be wrong. Each is set and cleared by one room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {
-    /// The store serves the reconcile loop.
-    Store,
     /// The store can be written, and its writer makes progress.
-    Writer,
+    Store,
     /// AWS answers and knows us.
     Aws,
     /// The reconcile loop makes progress.
@@ -32,7 +30,6 @@ impl Check {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Store => "store",
-            Self::Writer => "writer",
             Self::Aws => "aws",
             Self::Reconciler => "reconciler",
             Self::Ownership => "ownership",

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Timestamp};
 use crate::health::{Check, Health, STALL_LIMIT};
 use crate::service_manager::ServiceManager;
-use crate::state::{Pulse, StateError};
+use crate::state::Pulse;
 use crate::telemetry;
 
 /// The parts are looked at so often.
@@ -75,7 +75,8 @@ impl Watchdog {
                     let pulse = self.pulse.clone();
                     probing.spawn(async move { pulse.probe().await });
                 }
-                Some(Ok(probed)) = probing.join_next() => self.probed(probed),
+                // The writer itself reports what came of it.
+                Some(_) = probing.join_next() => {}
             }
         }
     }
@@ -92,7 +93,7 @@ impl Watchdog {
         self.note(Part::Reconciler, silent > self.limit, silent);
         self.note(Part::Writer, busy > self.limit, busy);
         if self.stalled.contains(&Part::Writer) {
-            self.health.fail(Check::Writer, format!("one commit has been going on for {} s", busy.as_secs()));
+            self.health.fail(Check::Store, format!("one commit has been going on for {} s", busy.as_secs()));
         }
         self.manager.status(&self.health.problems_at(now));
     }
@@ -107,18 +108,6 @@ impl Watchdog {
         } else if known && !stalled {
             tracing::warn!(part = part.name(), "progress is made again");
             self.stalled.retain(|other| *other != part);
-        }
-    }
-
-    fn probed(&self, probed: Result<(), StateError>) {
-        match probed {
-            Ok(()) => self.health.pass(Check::Writer),
-            Err(error) => {
-                if !self.health.problems().contains_key(&Check::Writer) {
-                    tracing::error!(%error, "the store cannot be written");
-                }
-                self.health.fail(Check::Writer, error.to_string());
-            }
         }
     }
 }
@@ -166,16 +155,6 @@ mod tests {
         assert_eq!(watchdog.stalled, [Part::Reconciler]);
     }
 
-    #[tokio::test]
-    async fn a_probe_tells_whether_the_store_can_be_written() {
-        let Fixture { watchdog, health, _store, _directory, .. } = fixture().await;
-        watchdog.probed(Err(StateError::ReadOnly));
-        assert_eq!(health.problems()[&Check::Writer], "the database is open for reading only");
-        watchdog.probed(watchdog.pulse.probe().await);
-        assert_eq!(health.problems().len(), 0);
-        assert_eq!(watchdog.stalled, [], "no stall: a new start would not help");
-    }
-
     #[tokio::test(flavor = "multi_thread")]
     async fn a_commit_that_does_not_end_is_a_stall_and_a_problem() {
         let directory = tempfile::tempdir().unwrap();
@@ -192,6 +171,7 @@ mod tests {
         });
         let store = Store::open_with(&options, Some(hook)).await.unwrap();
         let (health, clock, pulse) = (Health::default(), Clock::real(), store.pulse());
+        store.report_to(&health);
         let mut watchdog = Watchdog::new(health.clone(), pulse.clone(), clock, ServiceManager::default());
         watchdog.limit = Duration::ZERO;
         health.beat(Timestamp::from_nanos(i64::MAX));
@@ -203,9 +183,9 @@ mod tests {
             watchdog.look();
         }
         assert_eq!(watchdog.stalled, [Part::Writer]);
-        assert_eq!(health.problems()[&Check::Writer], "one commit has been going on for 0 s");
+        assert_eq!(health.problems()[&Check::Store], "one commit has been going on for 0 s");
         gate.add_permits(1);
-        watchdog.probed(probe.await.unwrap());
+        probe.await.unwrap().unwrap();
         watchdog.look();
         assert_eq!((watchdog.stalled.len(), health.problems().len()), (0, 0));
     }

@@ -36,7 +36,9 @@ pub struct Call {
 
 /// Somebody who is told of each stage of each call, while the sandbox waits.
 #[derive(Clone)]
-pub struct Witness(Arc<dyn Fn(&Call, Stage) + Send + Sync>);
+pub struct Witness(Arc<Tell>);
+
+type Tell = dyn Fn(&Call, Stage) + Send + Sync;
 
 impl Witness {
     /// Somebody who is told.

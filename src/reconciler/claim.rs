@@ -79,16 +79,22 @@ impl Claimant<'_> {
             self.facts.give_epoch_back().await?;
             return Ok(Claim::Lost { why: claimed(instance.epoch) });
         }
-        self.forget_older(&instance).await;
+        // The list before may have been an old one, and the streams of epochs between are deleted: whoever makes one of
+        // those again sees now that others have gone on.
+        let streams = self.cloud.log_streams(self.log_group, &prefix(&instance.id)).await?;
+        let highest = highest_in(&streams, &instance.id);
+        if highest > instance.epoch {
+            return Ok(Claim::Lost { why: claimed(highest) });
+        }
+        self.forget_older(&instance, &streams).await;
         Ok(Claim::Held(instance))
     }
 
     /// The claims before ours mean nothing any more. Leaving one behind is harmless.
-    async fn forget_older(&self, instance: &Instance) {
-        let streams = self.cloud.log_streams(self.log_group, &prefix(&instance.id)).await.unwrap_or_default();
+    async fn forget_older(&self, instance: &Instance, streams: &[String]) {
         for stream in streams {
-            if epoch_of(&stream, &instance.id).is_some_and(|epoch| epoch < instance.epoch)
-                && let Err(error) = self.cloud.delete_log_stream(self.log_group, &stream).await
+            if epoch_of(stream, &instance.id).is_some_and(|epoch| epoch < instance.epoch)
+                && let Err(error) = self.cloud.delete_log_stream(self.log_group, stream).await
             {
                 tracing::debug!(%error, stream, "an older claim could not be deleted");
             }
@@ -108,7 +114,11 @@ fn claimed(epoch: u64) -> String {
 /// The highest epoch that was claimed for an instance; 0: none.
 pub(crate) async fn highest(cloud: &Cloud, log_group: &str, instance: &str) -> Result<u64, AwsError> {
     let streams = cloud.log_streams(log_group, &prefix(instance)).await?;
-    Ok(streams.iter().filter_map(|stream| epoch_of(stream, instance)).max().unwrap_or(0))
+    Ok(highest_in(&streams, instance))
+}
+
+fn highest_in(streams: &[String], instance: &str) -> u64 {
+    streams.iter().filter_map(|stream| epoch_of(stream, instance)).max().unwrap_or(0)
 }
 
 /// What is told when the claim is lost.

@@ -29,6 +29,9 @@ pub use request::InputError;
 
 /// The exit code when it is not the program's.
 pub const EXIT_NOT_THE_PROGRAM: u8 = 125;
+/// Exit codes whose reason the bootstrap has written to the program's stderr: it could not be executed, it was not found.
+const CANNOT_EXECUTE: u8 = 126;
+const NOT_FOUND: u8 = 127;
 /// How long a removal in AWS is waited for.
 const REMOVAL_WAIT: Duration = Duration::from_secs(30);
 /// How often the daemon may go away under a run.
@@ -128,7 +131,7 @@ impl Run {
         }
         let code = end["StatusCode"].as_u64().and_then(|code| u8::try_from(code).ok());
         let code = code.ok_or(RunError::Nonsense("no exit code"))?;
-        if code != 0
+        if !matches!(code, 0 | CANNOT_EXECUTE | NOT_FOUND)
             && let Some(reason) = progress::reason(&host.client, &id).await?
         {
             terminal::complain(reason);

@@ -9,11 +9,10 @@ use serde_json::{Value, json};
 use sockerless_lambda::api::{ApiContext, Listeners};
 use sockerless_lambda::aws::{LogEvent, LogPage, LogQuery, ReadLogs, ReadLogsFuture};
 use sockerless_lambda::clock::Clock;
-use sockerless_lambda::config::{Config, DockerApi, Listen, LogFormat};
+use sockerless_lambda::config::{Config, DockerApi, Listen};
 use sockerless_lambda::health::Health;
 use sockerless_lambda::state::model::{
-    Architecture, Cause, Container, ContainerId, Exit, InvocationKind, Issued, Protocol, Report, Run, RunPhase,
-    UnknownOutcome,
+    Cause, Container, ContainerId, Exit, InvocationKind, Issued, Report, Run, RunPhase,
 };
 use sockerless_lambda::state::{ContainerEvent, FactWrite, Facts, Issue, Reader, Store, StoreOptions, Written};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -57,39 +56,10 @@ impl ReadLogs for Logs {
 
 fn config(docker_api: DockerApi) -> Config {
     Config {
-        region: "eu-west-1".to_owned(),
-        role_arn: "arn:aws:iam::123456789012:role/r".to_owned(),
-        log_group: "/sockerless".to_owned(),
-        log_retention_days: None,
-        memory_size: 1_024,
-        timeout: 300,
-        subnet_ids: Vec::new(),
-        security_group_ids: Vec::new(),
-        architecture: Architecture::X86_64,
-        ephemeral_storage: 512,
-        invocation_type: InvocationKind::RequestResponse,
-        event_age: 60,
-        protocol: Protocol::Bootstrap,
-        unknown_outcome: UnknownOutcome::Fail,
-        image_registry: None,
-        max_running: 10,
-        api_share: 0.5,
-        function_prefix: "skls".to_owned(),
-        endpoint_url: None,
         docker_api,
-        listen: Vec::new(),
-        tls: None,
-        database: PathBuf::from("/unused"),
-        metrics_listen: None,
-        log_level: "info".to_owned(),
-        log_format: LogFormat::Text,
-        resync_interval: Duration::from_secs(60),
-        gc_interval: Duration::from_secs(60),
-        gc_grace: Duration::from_secs(60),
         drain_timeout: Duration::from_secs(1),
         sandbox: true,
-        sandbox_images: Vec::new(),
-        adopt: false,
+        ..Config::new("eu-west-1", "arn:aws:iam::123456789012:role/r").unwrap()
     }
 }
 

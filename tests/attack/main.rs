@@ -3,7 +3,7 @@
 #![cfg(feature = "sandbox")]
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
+    clippy::expect_used,
     clippy::disallowed_methods,
     reason = "helpers of tests fail by panicking"
 )]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sockerless_lambda::clock::Timestamp;
-use sockerless_lambda::state::model::{Cause, Container, ContainerId, Exit, RunPhase};
+use sockerless_lambda::state::model::{Cause, Container, ContainerId, Run, RunPhase};
 use sockerless_lambda::state::{Reader, StateError};
 
 /// How a run ended, as the daemon says.
@@ -17,8 +17,11 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    fn new(exit: &Exit, issued: Option<(Timestamp, String)>) -> Self {
-        Self { code: exit.code, cause: exit.cause, message: exit.message.clone(), issued }
+    /// `None`: it has not ended.
+    pub(crate) fn of(run: &Run) -> Option<Self> {
+        let RunPhase::Exited(exit) = &run.phase else { return None };
+        let issued = run.issued.as_ref().map(|issued| (issued.at, issued.token.clone()));
+        Some(Self { code: exit.code, cause: exit.cause, message: exit.message.clone(), issued })
     }
 }
 
@@ -27,8 +30,6 @@ impl Ending {
 pub(crate) struct History {
     seen: Option<(u32, u32)>,
     ids: BTreeMap<ContainerId, String>,
-    /// By container and number of the run.
-    pub(crate) endings: BTreeMap<(String, u64), Ending>,
     /// What is said of containers that are gone: exit code and error.
     pub(crate) epitaphs: BTreeMap<String, (u8, Option<String>)>,
     /// The runs that were issued and had no end when the daemon was killed.
@@ -57,12 +58,6 @@ impl History {
     pub(crate) async fn look(&mut self, rows: &[Container], reader: &Reader, now: Timestamp) -> Result<(), StateError> {
         for row in rows {
             self.ids.insert(row.id, row.name.clone());
-            if let Some(run) = &row.status.run
-                && let RunPhase::Exited(exit) = &run.phase
-            {
-                let issued = run.issued.as_ref().map(|issued| (issued.at, issued.token.clone()));
-                self.endings.insert((row.name.clone(), run.no), Ending::new(exit, issued));
-            }
         }
         for (id, name) in self.ids.clone() {
             let is_gone = rows.iter().all(|row| row.id != id || row.is_removed());

@@ -1,22 +1,23 @@
 //! One life of a daemon: the real store on a real file, the real reconciler, the real SDK. It ends at once, wherever it is.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use sockerless_lambda::aws::{CallHook, CallPoint, Cloud, CloudSeams, CloudSettings, HookedCall};
 use sockerless_lambda::clock::Clock;
-use sockerless_lambda::config::{Config, DockerApi, LogFormat};
+use sockerless_lambda::config::Config;
 use sockerless_lambda::health::Health;
 use sockerless_lambda::reconciler::{Reconciler, ReconcilerParts};
-use sockerless_lambda::state::model::{Architecture, InvocationKind, Protocol, UnknownOutcome};
-use sockerless_lambda::state::{CommitHook, Facts, Reader, StateError, Store, StoreOptions, Wishes};
+use sockerless_lambda::state::{CommitHook, CommitPoint, Facts, Reader, StateError, Store, StoreOptions, Wishes};
 use sockerless_sandbox::model::Operation;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::history::Ending;
 use super::ledger::{Ledger, key_of};
 use super::rest::Rest;
 
@@ -67,9 +68,13 @@ impl Life {
         number: u32,
         directory: TempDir,
         adopt: bool,
+        endings: &Endings,
     ) -> Result<Self, StateError> {
         let options = StoreOptions { path: directory.path().join(DATABASE), read_only: false };
-        let store = Store::open_with(&options, Some(commit_hook(around, number))).await?;
+        let committed = Arc::new(OnceLock::new());
+        let store = Store::open_with(&options, Some(commit_hook(around, number, endings, &committed))).await?;
+        // Nothing has happened to the containers before.
+        let _ = committed.set(store.facts());
         let (facts, reader, wishes, health) = (store.facts(), store.reader(), store.wishes(), Health::default());
         around.rest.born(number, facts.clone());
         let settings = CloudSettings {
@@ -137,12 +142,37 @@ async fn stop_if_dead(ledger: &Ledger, life: u32) {
     }
 }
 
-fn commit_hook(around: &Around, life: u32) -> CommitHook {
+/// How each run of the main database ended: looked at after every commit, as a container may be gone with the next one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Endings(Arc<Mutex<BTreeMap<(String, u64), Ending>>>);
+
+impl Endings {
+    /// As it is now.
+    pub(crate) fn so_far(&self) -> BTreeMap<(String, u64), Ending> {
+        self.0.lock().unwrap().clone()
+    }
+
+    async fn look(&self, facts: &Facts) {
+        let rows = facts.all().await.unwrap();
+        let ended = rows.iter().filter_map(|row| {
+            let run = row.status.run.as_ref()?;
+            Some(((row.name.clone(), run.no), Ending::of(run)?))
+        });
+        self.0.lock().unwrap().extend(ended);
+    }
+}
+
+fn commit_hook(around: &Around, life: u32, endings: &Endings, committed: &Arc<OnceLock<Facts>>) -> CommitHook {
     let Around { ledger, aws_clock, .. } = around.clone();
+    let (endings, committed) = (endings.clone(), Arc::clone(committed));
     Arc::new(move |point| -> Pause {
         let (ledger, aws_clock) = (Arc::clone(&ledger), aws_clock.clone());
+        let (endings, committed) = (endings.clone(), Arc::clone(&committed));
         Box::pin(async move {
             stop_if_dead(&ledger, life).await;
+            if let (CommitPoint::After, Some(facts)) = (point, committed.get()) {
+                endings.look(facts).await;
+            }
             ledger.commits(life, point, aws_clock.now_ms());
             stop_if_dead(&ledger, life).await;
         })
@@ -187,38 +217,20 @@ fn operation(words: &str) -> Operation {
 
 fn config(adopt: bool) -> Config {
     Config {
-        region: REGION.to_owned(),
-        role_arn: ROLE.to_owned(),
         log_group: LOG_GROUP.to_owned(),
         log_retention_days: None,
         memory_size: 128,
         timeout: 10,
-        subnet_ids: Vec::new(),
-        security_group_ids: Vec::new(),
-        architecture: Architecture::X86_64,
-        ephemeral_storage: 512,
-        invocation_type: InvocationKind::RequestResponse,
-        event_age: 60,
-        protocol: Protocol::Bootstrap,
-        unknown_outcome: UnknownOutcome::Fail,
-        image_registry: None,
         max_running: 10,
         api_share: 1.0,
         function_prefix: PREFIX.to_owned(),
-        endpoint_url: None,
-        docker_api: DockerApi::Compatible,
-        listen: Vec::new(),
-        tls: None,
-        sandbox_images: Vec::new(),
         database: DATABASE.into(),
-        metrics_listen: None,
-        log_level: "info".to_owned(),
-        log_format: LogFormat::Text,
         resync_interval: SWEEP,
         gc_interval: SWEEP,
         gc_grace: GRACE,
         drain_timeout: Duration::ZERO,
         sandbox: true,
         adopt,
+        ..Config::new(REGION, ROLE).unwrap()
     }
 }

@@ -6,6 +6,7 @@
 
 #![cfg(feature = "sandbox")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "plans that fail are told at once")]
 
 mod acts;
 mod alone;

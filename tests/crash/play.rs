@@ -92,7 +92,7 @@ async fn play(stage: &mut Stage, piece: Piece<'_>) -> Result<Outcome, Broken> {
     judge.safety()?;
     let played = Played {
         end: stage.end_state(&users).await?,
-        endings: stage.history.endings.clone(),
+        endings: stage.endings.so_far(),
         unknown_that_ran: 0,
         unknown_that_never_ran: 0,
         refused: 0,

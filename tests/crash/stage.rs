@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use super::history::History;
 use super::ledger::{Ledger, life_of};
-use super::life::{Around, Life, REGION};
+use super::life::{Around, Endings, Life, REGION};
 use super::play::Piece;
 use super::points::{Disturbance, Plan, Point};
 use super::programs::Programs;
@@ -67,6 +67,8 @@ pub(crate) struct Stage {
     /// The main database's containers as they were at the last rest.
     pub(crate) rows: Vec<Container>,
     pub(crate) history: History,
+    /// Of the main database's runs.
+    pub(crate) endings: Endings,
     notes: Vec<String>,
 }
 
@@ -102,6 +104,7 @@ impl Stage {
             instance: String::new(),
             rows: Vec::new(),
             history: History::default(),
+            endings: Endings::default(),
             notes: Vec::new(),
         }
     }
@@ -194,7 +197,8 @@ impl Stage {
             let place = self.places.get_mut(&site).expect("it was there");
             place.begins_at_ms = None;
             let (files, adopt) = (place.files.take().ok_or("no database")?, place.adopt);
-            let life = Life::begin(&self.around, number, files, adopt).await;
+            let endings = if site == Site::Main { self.endings.clone() } else { Endings::default() };
+            let life = Life::begin(&self.around, number, files, adopt, &endings).await;
             let life = life.map_err(|error| format!("the daemon does not start: {error}"))?;
             if site == Site::Main {
                 // It has changed nothing yet.
@@ -308,7 +312,7 @@ fn settings(scenario: &Scenario, plan: Option<&Plan>) -> Settings {
         log_delivery: Span::exactly(700),
         event_delay: Span::exactly(50),
         environment_idle: 60_000,
-        ..settings.timing.clone()
+        ..settings.timing
     };
     let fails = StateReason { code: "ImageAccessDenied".to_owned(), message: "the image cannot be read".to_owned() };
     let mut images = settings.images.clone();

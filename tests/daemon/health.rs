@@ -133,7 +133,7 @@ async fn systemd_and_readyz_tell_what_is_wrong() {
     command.args(["--listen", &format!("unix://{}", home.socket().display())]).env("NOTIFY_SOCKET", &manager.path);
     let mut daemon = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let heard = manager.until("STATUS=not ready: aws: ");
-    assert!(heard.last().unwrap().starts_with("STATUS=not ready: aws: logs: describe log groups: "), "{heard:?}");
+    assert!(heard.last().unwrap().starts_with("STATUS=not ready: aws: logs: describe log streams: "), "{heard:?}");
     terminate(&daemon);
     assert_eq!(daemon.wait().unwrap().code(), Some(0));
 }
@@ -149,7 +149,7 @@ async fn a_store_that_cannot_be_written_is_found_without_a_client() {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(home.database());
     let mut thief = options.connect().await.unwrap();
     let theft = thief.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let reason = account.until_problem("writer").await;
+    let reason = account.until_problem("store").await;
     assert!(reason.contains("database is locked"), "{reason}");
     assert_eq!(account.alive(), 200);
     theft.rollback().await.unwrap();

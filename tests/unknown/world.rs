@@ -12,10 +12,10 @@ use serde_json::Value;
 use sockerless_lambda::api::{ApiContext, Listeners};
 use sockerless_lambda::aws::{Cloud, CloudSettings};
 use sockerless_lambda::clock::Clock;
-use sockerless_lambda::config::{Config, DockerApi, Listen, LogFormat};
+use sockerless_lambda::config::{Config, Listen};
 use sockerless_lambda::health::Health;
 use sockerless_lambda::reconciler::{Reconciler, ReconcilerParts};
-use sockerless_lambda::state::model::{Architecture, InvocationKind, Protocol, UnknownOutcome};
+use sockerless_lambda::state::model::UnknownOutcome;
 use sockerless_lambda::state::{Store, StoreOptions};
 use sockerless_sandbox::faults::{FaultKind, FaultRule, Faults};
 use sockerless_sandbox::model::{InvocationStatus, Operation};
@@ -195,38 +195,14 @@ pub(crate) fn lines(path: &Path) -> usize {
 
 fn config(unknown_outcome: UnknownOutcome) -> Config {
     Config {
-        region: "us-east-1".to_owned(),
-        role_arn: "arn:aws:iam::000000000000:role/job".to_owned(),
-        log_group: "/sockerless/lambda".to_owned(),
         log_retention_days: None,
         memory_size: 128,
         timeout: 5,
-        subnet_ids: Vec::new(),
-        security_group_ids: Vec::new(),
-        architecture: Architecture::X86_64,
-        ephemeral_storage: 512,
-        invocation_type: InvocationKind::RequestResponse,
-        event_age: 60,
-        protocol: Protocol::Bootstrap,
         unknown_outcome,
-        image_registry: None,
         max_running: 10,
         api_share: 1.0,
-        function_prefix: "skls".to_owned(),
-        endpoint_url: None,
-        docker_api: DockerApi::Compatible,
-        listen: Vec::new(),
-        database: PathBuf::from("/unused"),
-        metrics_listen: None,
-        log_level: "info".to_owned(),
-        log_format: LogFormat::Text,
-        resync_interval: Duration::from_secs(60),
-        gc_interval: Duration::from_secs(300),
-        gc_grace: Duration::from_secs(900),
         drain_timeout: DRAIN,
         sandbox: true,
-        sandbox_images: Vec::new(),
-        tls: None,
-        adopt: false,
+        ..Config::new("us-east-1", "arn:aws:iam::000000000000:role/job").unwrap()
     }
 }

@@ -145,7 +145,7 @@ fn what_cannot_be_used_is_said_and_harms_nothing_else() {
     Layout::default().with("good:1", &image("other")).write(&path("second"));
     let mut torn = Layout::default().with("torn:1", &image("torn"));
     let longest = torn.files.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap().0.clone();
-    torn.files.insert(longest.clone(), b"{}".to_vec());
+    torn.files.insert(longest, b"{}".to_vec());
     torn.write(&path("torn"));
     let mut less = Layout::default().with("less:1", &image("less"));
     less.files.clear();

@@ -1,48 +1,14 @@
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::*;
-use crate::config::{DockerApi, LogFormat};
 use crate::state::model::{Architecture, DeletionPolicy, RestartPolicy, UnknownOutcome};
 
 fn config() -> Config {
     Config {
-        region: "eu-west-1".to_owned(),
-        role_arn: "arn:aws:iam::123456789012:role/r".to_owned(),
-        log_group: "/sockerless".to_owned(),
-        log_retention_days: None,
         memory_size: 1_024,
         timeout: 300,
-        subnet_ids: Vec::new(),
-        security_group_ids: Vec::new(),
-        architecture: Architecture::X86_64,
-        ephemeral_storage: 512,
-        invocation_type: InvocationKind::RequestResponse,
-        event_age: 60,
-        protocol: Protocol::Bootstrap,
-        unknown_outcome: UnknownOutcome::Fail,
-        image_registry: None,
-        max_running: 10,
-        api_share: 0.5,
-        function_prefix: "skls".to_owned(),
-        endpoint_url: None,
-        docker_api: DockerApi::Compatible,
-        listen: Vec::new(),
-        tls: None,
-        database: PathBuf::from("/x"),
-        metrics_listen: None::<SocketAddr>,
-        log_level: "info".to_owned(),
-        log_format: LogFormat::Text,
-        resync_interval: Duration::from_secs(1),
-        gc_interval: Duration::from_secs(1),
-        gc_grace: Duration::from_secs(1),
-        drain_timeout: Duration::from_secs(1),
         sandbox: true,
-        sandbox_images: Vec::new(),
-        adopt: false,
+        ..Config::new("eu-west-1", "arn:aws:iam::123456789012:role/r").unwrap()
     }
 }
 
