@@ -130,11 +130,13 @@ def cargo(guard, arguments, seconds, off=None):
     )
     try:
         said, _ = process.communicate(timeout=seconds)
+        return process.returncode, said
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        said, _ = process.communicate()
-        return None, said
-    return process.returncode, said
+        return None, ""
+    finally:
+        # Nothing is left behind, also when somebody interrupts us.
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def build(guard):

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::aws::{CallHook, Cloud, CloudSeams, CloudSettings};
 use crate::clock::Clock;
-use crate::config::{Config, DockerApi, LogFormat};
+use crate::config::Config;
 use crate::health::Health;
 use crate::reconciler::shared::Shared;
 use crate::reconciler::{Reconciler, ReconcilerParts};
@@ -91,50 +91,11 @@ pub(super) async fn shared(store: &Store, cloud: Cloud) -> Shared {
         cloud,
         clock: Clock::default(),
         health: Health::default(),
-        config: Arc::new(daemon_config()),
+        config: Arc::new(Config { max_running: 1, ..Config::new("eu-west-1", &settings().role_arn).unwrap() }),
     };
     let instance = Instance { id: INSTANCE.into(), epoch: 6, adopted_at: None, horizon: None, doubt: None };
     // Nobody listens to kicks; there is room for those of a test.
     let (kicks, kicked) = mpsc::channel(100);
     std::mem::forget(kicked);
     Reconciler::new(parts).shared(&instance, kicks).await.unwrap()
-}
-
-fn daemon_config() -> Config {
-    let FunctionSettings { role_arn, log_group, architecture, invocation, protocol, unknown_outcome, .. } = settings();
-    Config {
-        region: "eu-west-1".into(),
-        role_arn,
-        log_group,
-        log_retention_days: None,
-        memory_size: 128,
-        timeout: 10,
-        subnet_ids: Vec::new(),
-        security_group_ids: Vec::new(),
-        architecture,
-        ephemeral_storage: 512,
-        invocation_type: invocation,
-        event_age: 60,
-        protocol,
-        unknown_outcome,
-        image_registry: None,
-        max_running: 1,
-        api_share: 1.0,
-        function_prefix: "skls".into(),
-        endpoint_url: None,
-        docker_api: DockerApi::Compatible,
-        listen: Vec::new(),
-        tls: None,
-        sandbox_images: Vec::new(),
-        database: "state.db".into(),
-        metrics_listen: None,
-        log_level: "info".into(),
-        log_format: LogFormat::Text,
-        resync_interval: Duration::from_secs(60),
-        gc_interval: Duration::from_secs(60),
-        gc_grace: Duration::from_secs(60),
-        drain_timeout: Duration::ZERO,
-        sandbox: true,
-        adopt: false,
-    }
 }
