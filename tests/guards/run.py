@@ -12,6 +12,7 @@ is switched off": many of them are built together, and a variable of the environ
 cannot be switched, such as a derived trait, is built for itself.
 """
 
+import fcntl
 import os
 import re
 import signal
@@ -93,6 +94,17 @@ def chosen(guards, names):
     return [guard for guard in guards if not names or guard.name in names]
 
 
+def lock():
+    """One of us at a time: two would wait for each other's builds, and change the same copy."""
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    held = open(SCRATCH / "lock", "w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TableError("another run is under way") from None
+    return held
+
+
 def mirror():
     """Makes the copy equal to the tree. What is equal already keeps its time, so that it is not built again."""
     listed = subprocess.run(
@@ -137,6 +149,7 @@ def cargo(guard, arguments, seconds, off=None):
         # Nothing is left behind, also when somebody interrupts us.
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def build(guard):
@@ -252,9 +265,13 @@ def main(arguments):
     if arguments == ["--table"]:
         table(guards)
         return 0
+    # Whoever ends us must not leave a test running, nor a guard away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     begun, survived, wrong, sound = time.monotonic(), 0, 0, {}
     try:
         guards = chosen(guards, arguments)
+        _held = lock()
         mirror()
         for batch in batches(guards):
             alive, untried = try_batch(batch, sound)
