@@ -302,6 +302,17 @@ pub(crate) struct Account {
 
 impl Account {
     pub(crate) fn start(home: &Home, endpoint: &str, key: &str, args: &[&str]) -> Self {
+        Self::start_with(home, endpoint, key, args, &[])
+    }
+
+    /// With variables of the environment.
+    pub(crate) fn start_with(
+        home: &Home,
+        endpoint: &str,
+        key: &str,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let metrics = free_address();
         let socket = home.directory().join("api.sock");
         std::fs::create_dir_all(home.directory()).unwrap();
@@ -309,6 +320,7 @@ impl Account {
             .account_command(endpoint, key)
             .args(["--metrics-listen", &metrics, "--listen", &format!("unix://{}", socket.display())])
             .args(args)
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
