@@ -211,10 +211,12 @@ fn install_subscriber(config: &Config, environment: &Environment) -> Result<(), 
     use tracing_subscriber::layer::SubscriberExt as _;
     use tracing_subscriber::util::SubscriberInitExt as _;
 
-    let mut layers = vec![log_lines(config)?];
+    let lines = log_lines(config)?;
     #[cfg(feature = "otlp")]
-    layers.extend(traces::layer(environment)?);
-    tracing_subscriber::registry().with(std::mem::take(&mut layers)).try_init()?;
+    let layers: Vec<BoxedLayer> = traces::layer(environment)?.into_iter().chain([lines]).collect();
+    #[cfg(not(feature = "otlp"))]
+    let layers = vec![lines];
+    tracing_subscriber::registry().with(layers).try_init()?;
     #[cfg(not(feature = "otlp"))]
     if let Some((variable, _)) = traces::asked_for(environment) {
         tracing::warn!(variable, "no traces are exported: this program was built without the cargo feature `otlp`");

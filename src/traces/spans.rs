@@ -196,7 +196,89 @@ fn hang_on(span: &Span, parent: Context) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry::trace::TracerProvider as _;
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+    use tracing_subscriber::layer::SubscriberExt as _;
+
     use super::*;
+    use crate::clock::{Clock, Timestamp};
+
+    const ID: ContainerId = ContainerId::from_bytes([0; 32]);
+
+    #[derive(Clone, Debug, Default)]
+    struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanExporter for Kept {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            self.0.lock().unwrap().extend(batch);
+            Ok(())
+        }
+    }
+
+    /// The spans that end while this is done.
+    fn spans_of(act: impl FnOnce()) -> Vec<SpanData> {
+        let kept = Kept::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(kept.clone()).build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test")).with_context_activation(false);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), act);
+        let spans = kept.0.lock().unwrap();
+        spans.clone()
+    }
+
+    fn cause(route: &'static str) -> Cause {
+        request_span("POST", route, &HeaderMap::new()).in_scope(Cause::current).unwrap()
+    }
+
+    fn named<'a>(spans: &'a [SpanData], name: &str) -> Vec<&'a SpanData> {
+        spans.iter().filter(|span| span.name == name).collect()
+    }
+
+    #[test]
+    fn a_turn_that_meets_another_wish_goes_on_under_its_request() {
+        let spans = spans_of(|| {
+            let (create, start) = (cause("/create"), cause("/start"));
+            let mut turn = Reconcile::of(ID);
+            turn.follow(Some(create.clone()));
+            turn.span().in_scope(|| drop(aws_call("lambda", "create function")));
+            turn.follow(Some(create));
+            turn.follow(None);
+            turn.follow(Some(start));
+            turn.span().in_scope(|| drop(aws_call("lambda", "get function")));
+            turn.span().in_scope(|| drop(run_span(&ID)));
+            turn.ended(false);
+        });
+        let turns = named(&spans, "reconcile");
+        assert_eq!(turns.len(), 2, "{spans:?}");
+        for (turn, request) in turns.iter().zip(["POST /create", "POST /start"]) {
+            let request = named(&spans, request)[0];
+            assert_eq!(turn.parent_span_id, request.span_context.span_id());
+            assert_eq!(turn.span_context.trace_id(), request.span_context.trace_id());
+        }
+        let parent = |name| named(&spans, name)[0].parent_span_id;
+        assert_eq!(parent("Lambda/CreateFunction"), turns[0].span_context.span_id());
+        assert_eq!(parent("Lambda/GetFunction"), turns[1].span_context.span_id());
+        assert_eq!(parent("run"), turns[1].span_context.span_id());
+    }
+
+    #[test]
+    fn a_turn_long_after_its_request_is_a_trace_with_a_link() {
+        let clock = Clock::fixed(Timestamp::from_secs(0));
+        let spans = spans_of(|| {
+            let old = Cause { since: clock.stopwatch(), ..cause("/create") };
+            clock.set(Timestamp::from_secs(0).after(TRACE_HOLDS + Duration::from_secs(1)));
+            let mut turn = Reconcile::of(ID);
+            turn.follow(Some(old));
+            turn.ended(true);
+        });
+        let (turn, request) = (named(&spans, "reconcile")[0], named(&spans, "POST /create")[0]);
+        assert_ne!(turn.span_context.trace_id(), request.span_context.trace_id());
+        let links: Vec<_> = turn.links.iter().map(|link| link.span_context.span_id()).collect();
+        assert_eq!(links, [request.span_context.span_id()]);
+        assert!(matches!(turn.status, opentelemetry::trace::Status::Error { .. }), "{:?}", turn.status);
+    }
 
     #[test]
     fn operations_have_the_names_that_aws_gave_them() {
@@ -212,11 +294,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_collector_there_are_no_spans_and_no_causes() {
-        let mut turn = Reconcile::of(ContainerId::from_bytes([0; 32]));
-        turn.follow(Cause::current());
-        assert!(turn.span().is_disabled() && Cause::current().is_none());
-        assert!(request_span("GET", "/info", &HeaderMap::new()).is_disabled());
-        turn.ended(true);
+    fn without_a_collector_a_wish_has_no_cause() {
+        let request = request_span("POST", "/create", &HeaderMap::new());
+        assert!(request.in_scope(Cause::current).is_none());
     }
 }

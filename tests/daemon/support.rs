@@ -366,6 +366,14 @@ impl Account {
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
     }
 
+    /// SIGTERM, and an end in time.
+    #[cfg(feature = "otlp")]
+    pub(crate) async fn stop_in_time(mut self) {
+        terminate(&self.child);
+        let ended = until("it stops", async || self.child.try_wait().unwrap()).await;
+        assert_eq!(ended.code(), Some(0));
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -1,12 +1,10 @@
 //! Traces: a request, the reconciles that it caused, and their calls of AWS, as a collector sees them.
 
-use std::time::Instant;
-
 use serde_json::{Value, json};
 
 use crate::collector::{Collector, Span, silent};
 use crate::docker::{create, start, wait};
-use crate::support::{Account, Aws, Home, PATIENCE, exchange, free_address, until};
+use crate::support::{Account, Aws, Home, exchange, free_address, until};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CLIENT: &str = "b7ad6b7169203331";
@@ -48,7 +46,9 @@ async fn a_request_its_reconciles_and_their_calls_are_one_trace() {
     let aws = Aws::start(&home);
     let listen = format!("tcp://{address}");
     let variables = [(ENDPOINT, collector.endpoint.as_str()), JSON, SOON];
-    let daemon = Account::start_with(&home, &aws.endpoint, "sandbox", &["--listen", &listen], &variables);
+    // Log lines of both formats do without the spans.
+    let args = ["--listen", &listen, "--log-format", "json", "--log-level", "debug"];
+    let daemon = Account::start_with(&home, &aws.endpoint, "sandbox", &args, &variables);
     daemon.until_ready().await;
     let id = run_traced(&address, "exit 4");
     assert_eq!(wait(&daemon.docker(), "traced").await, 4);
@@ -173,9 +173,7 @@ async fn a_collector_that_never_answers_holds_up_nobody() {
         start(&docker, name).await;
         assert_eq!(wait(&docker, name).await, code);
     }
-    let stopping = Instant::now();
-    daemon.stop();
-    assert!(stopping.elapsed() < PATIENCE, "it waited for the collector: {:?}", stopping.elapsed());
+    daemon.stop_in_time().await;
 }
 
 #[test]
