@@ -15,6 +15,7 @@ lean:
     cargo clippy --no-default-features --lib --bins -- -D warnings
 
 # Traces: what the feature adds, with a collector on this machine. The rest is the same program, and is not tested twice.
+# async-trait is held at 0.1.89 in Cargo.lock: a later one asks more of syn 3, and everything is built once more for it.
 otlp:
     cargo clippy --features otlp --lib --bins --test daemon -- -D warnings
     cargo test --features otlp --lib --test daemon -- traces::

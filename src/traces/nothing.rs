@@ -23,18 +23,14 @@ impl Reconcile {
         Self
     }
 
-    #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "as with the feature")]
     pub(crate) fn follow(&mut self, _cause: Option<Cause>) {}
 
-    #[expect(clippy::unused_self, reason = "as with the feature")]
     pub(crate) fn decided(&self, _because: &'static str) {}
 
-    #[expect(clippy::unused_self, reason = "as with the feature")]
     pub(crate) fn span(&self) -> Span {
         Span::none()
     }
 
-    #[expect(clippy::unused_self, reason = "as with the feature")]
     pub(crate) fn ended(self, _failed: bool) {}
 }
 
