@@ -19,4 +19,5 @@ pub mod signals;
 pub mod state;
 pub mod telemetry;
 pub mod terminal;
+pub mod traces;
 pub mod watchdog;

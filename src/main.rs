@@ -18,7 +18,7 @@ use sockerless_lambda::run::{self, RunParts};
 #[cfg(feature = "sandbox")]
 use sockerless_lambda::sandbox_process;
 use sockerless_lambda::signals::Signals;
-use sockerless_lambda::telemetry::{Telemetry, TelemetryError};
+use sockerless_lambda::telemetry::Telemetry;
 use sockerless_lambda::terminal;
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +78,8 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(carry_out(cli, loaded, environment));
+    #[cfg(feature = "otlp")]
+    sockerless_lambda::traces::finish();
     // Nothing is worth waiting for any more: a second signal asked for an end at once, or all is stopped.
     runtime.shutdown_background();
     ExitCode::from(code)
@@ -108,11 +110,16 @@ async fn carry_out(cli: Cli, loaded: Loaded, environment: Environment) -> u8 {
         None if order.is_some() => quiet(&loaded),
         _ => loaded.config,
     };
-    let telemetry = match Telemetry::install(&config) {
+    // The others end in a moment, and have nothing to trace.
+    let traced = match cli.command {
+        None | Some(Command::Run(_)) => environment.clone(),
+        _ => Environment::default(),
+    };
+    let telemetry = match Telemetry::install(&config, &traced) {
         Ok(telemetry) => telemetry,
         Err(error) => {
             terminal::complain(&error);
-            return if matches!(error, TelemetryError::Filter(_)) { EXIT_USAGE } else { EXIT_ERROR };
+            return if error.is_usage() { EXIT_USAGE } else { EXIT_ERROR };
         }
     };
     tokio::spawn(telemetry.clone().upkeep());

@@ -1,4 +1,4 @@
-//! Tracing and metrics. Every metric name stands here once, with its help text.
+//! Log lines and metrics, and where traces join them. Every metric name stands here once, with its help text.
 //!
 //! Log lines go to stderr: stdout belongs to what a command answers. The metrics are only recorded and rendered here;
 //! the API room serves them.
@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::TryInitError;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, Environment, LogFormat};
+use crate::traces;
 
 /// A metric: its name and what it means.
 #[derive(Clone, Copy, Debug)]
@@ -136,12 +137,29 @@ pub enum TelemetryError {
     /// The process has a subscriber already.
     #[error("logging was set up before: {0}")]
     Logging(#[from] TryInitError),
+    /// Traces are asked for and cannot be exported.
+    #[cfg(feature = "otlp")]
+    #[error(transparent)]
+    Traces(#[from] traces::TracesError),
     /// The process has a recorder already.
     #[error("metrics were set up before")]
     Recorder,
     /// The table of metrics is wrong.
     #[error("metrics: {0}")]
     Buckets(#[from] BuildError),
+}
+
+impl TelemetryError {
+    /// Whether something was asked for that cannot be done, rather than that something has failed.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Filter(_) => true,
+            #[cfg(feature = "otlp")]
+            Self::Traces(error) => matches!(error, traces::TracesError::Setting { .. }),
+            _ => false,
+        }
+    }
 }
 
 /// The metrics of this process. Cloning gives the same.
@@ -157,13 +175,14 @@ impl std::fmt::Debug for Telemetry {
 }
 
 impl Telemetry {
-    /// Sets up logging and metrics for the whole process, once.
+    /// Sets up logging and metrics for the whole process, once; and traces, if OpenTelemetry's variables in `environment`
+    /// ask for them. To be called inside the runtime.
     ///
     /// # Errors
     ///
-    /// If the filter is wrong, or the process has them already.
-    pub fn install(config: &Config) -> Result<Self, TelemetryError> {
-        install_logging(config)?;
+    /// If the filter is wrong, traces cannot be exported as they are asked for, or the process has them already.
+    pub fn install(config: &Config, environment: &Environment) -> Result<Self, TelemetryError> {
+        install_subscriber(config, environment)?;
         let recorder = recorder()?;
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::Recorder)?;
@@ -186,19 +205,37 @@ impl Telemetry {
     }
 }
 
-fn install_logging(config: &Config) -> Result<(), TelemetryError> {
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+fn install_subscriber(config: &Config, environment: &Environment) -> Result<(), TelemetryError> {
+    use tracing_subscriber::layer::SubscriberExt as _;
     use tracing_subscriber::util::SubscriberInitExt as _;
 
-    let filter = EnvFilter::builder().parse(&config.log_level)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Json => lines.json().flatten_event(true).finish().try_init()?,
-        LogFormat::Text => {
-            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            lines.with_ansi(colours).finish().try_init()?;
-        }
+    let lines = log_lines(config)?;
+    #[cfg(feature = "otlp")]
+    let layers: Vec<BoxedLayer> = traces::layer(environment)?.into_iter().chain([lines]).collect();
+    #[cfg(not(feature = "otlp"))]
+    let layers = vec![lines];
+    tracing_subscriber::registry().with(layers).try_init()?;
+    #[cfg(not(feature = "otlp"))]
+    if let Some((variable, _)) = traces::asked_for(environment) {
+        tracing::warn!(variable, "no traces are exported: this program was built without the cargo feature `otlp`");
     }
     Ok(())
+}
+
+/// Log lines, without the spans of the traces.
+fn log_lines(config: &Config) -> Result<BoxedLayer, TelemetryError> {
+    let wanted = EnvFilter::builder().parse(&config.log_level)?;
+    let wanted = wanted.add_directive(format!("{}=off", traces::TARGET).parse()?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    Ok(match config.log_format {
+        LogFormat::Json => lines.json().flatten_event(true).with_filter(wanted).boxed(),
+        LogFormat::Text => {
+            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            lines.with_ansi(colours).with_filter(wanted).boxed()
+        }
+    })
 }
 
 /// A recorder with the buckets of our histograms.

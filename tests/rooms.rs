@@ -43,6 +43,8 @@ fn the_four_rooms_and_their_three_arrows() {
     assert_eq!(naming("src/state", &["crate::api", "crate::reconciler", "crate::aws"]), []);
     assert_eq!(naming("src/aws", &["crate::api", "crate::reconciler", "crate::state"]), []);
     assert_eq!(naming("src/reconciler", &["crate::api"]), []);
+    // Every room may name the traces, as the metrics; they know no room but the ids of the model.
+    assert_eq!(naming("src/traces", &["crate::api", "crate::reconciler", "crate::aws", "sqlx"]), []);
 }
 
 /// Reading logs is the only thing of AWS that the API knows.
@@ -67,7 +69,10 @@ fn the_api_knows_only_the_reading_of_logs() {
 fn each_library_stays_in_its_room() {
     assert_eq!(outside(naming("src", &["sqlx::"]), "src/state"), []);
     assert_eq!(outside(naming("src", &["aws_sdk_", "aws_config::"]), "src/aws"), []);
-    assert_eq!(outside(naming("src", &["hyper::", "hyper_util::"]), "src/api"), []);
+    let http = outside(naming("src", &["hyper::", "hyper_util::"]), "src/api");
+    let to_the_collector = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/traces/transport.rs");
+    assert_eq!(http, [(to_the_collector, "hyper::")]);
+    assert_eq!(outside(naming("src", &["opentelemetry::", "opentelemetry_"]), "src/traces"), []);
     assert_eq!(
         outside(naming("src", &["backoff::Exp", "backoff::Backoff", "use backoff"]), "src/reconciler/backoff.rs"),
         []

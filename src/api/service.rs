@@ -7,6 +7,7 @@ use std::task::Poll;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use hyper::body::{Body as _, Incoming};
 use percent_encoding::percent_decode_str;
+use tracing::{Instrument as _, Span};
 
 use super::call::{Answer, Call, Dialect, Room};
 use super::error::ApiError;
@@ -16,7 +17,7 @@ use super::reply::{Body, Reply};
 use super::routes::{Action, Route, Routes, Spelling};
 use crate::clock::Stopwatch;
 use crate::config::DockerApi;
-use crate::telemetry;
+use crate::{telemetry, traces};
 
 /// What the log and the metrics call a request that no route knows.
 const NO_ROUTE: &str = "none";
@@ -87,14 +88,30 @@ async fn dispatch(
         large_body: None,
         upgrade,
     };
-    let answered = match route.action {
-        Action::Handle(handler) => caught(handler(call)).await,
-        Action::Refuse(refusal) => {
-            call.drain().await;
-            Err(if call.is_internal() { refusal.internally() } else { refusal }.error())
+    let answer = async {
+        match route.action {
+            Action::Handle(handler) => caught(handler(call)).await,
+            Action::Refuse(refusal) => {
+                call.drain().await;
+                Err(if call.is_internal() { refusal.internally() } else { refusal }.error())
+            }
         }
     };
+    let answered = if route.quiet {
+        answer.await
+    } else {
+        let span = traces::request_span(verb(&parts.method), route.template, &parts.headers);
+        traced(span, answer).await
+    };
     (Some(route), answered)
+}
+
+/// The span ends with the answer's header, as the daemon's metrics do.
+async fn traced(span: Span, answer: impl Future<Output = Result<Reply, ApiError>>) -> Result<Reply, ApiError> {
+    let answered = answer.instrument(span.clone()).await;
+    let status = answered.as_ref().map_or_else(ApiError::status, |reply| reply.status());
+    traces::request_answered(&span, status.as_u16());
+    answered
 }
 
 /// A panic becomes an answer: it must not take the connection with it, on which other requests may wait.

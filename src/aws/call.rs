@@ -7,12 +7,14 @@ use std::time::Duration;
 use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_lambda::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use tracing::Instrument as _;
 
 use super::gates::Quota;
 use super::types::{AwsError, AwsErrorKind, CallPoint, HookedCall};
 use super::{Cloud, error};
 use crate::clock::Stopwatch;
 use crate::telemetry::{AWS_REQUESTS, AWS_SECONDS, AWS_THROTTLES};
+use crate::traces;
 
 /// Lambda, in errors and metrics.
 pub(super) const LAMBDA: &str = "lambda";
@@ -56,7 +58,13 @@ impl Cloud {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.tell_hook(&call, CallPoint::Before).await;
         let watch = Stopwatch::start();
-        let result = send.await.map_err(|sdk_error| error::from_sdk(&call, &sdk_error));
+        let span = traces::aws_call(call.service, call.operation);
+        let result = send.instrument(span.clone()).await.map_err(|sdk_error| error::from_sdk(&call, &sdk_error));
+        match &result {
+            Ok(output) => traces::aws_answered(&span, None, output.request_id()),
+            Err(error) => traces::aws_answered(&span, Some(label(error)), error.request_id.as_deref()),
+        }
+        drop(span);
         self.tell_hook(&call, CallPoint::After).await;
         match &result {
             Ok(output) => observe(&call, "OK", output.request_id(), watch.elapsed()),

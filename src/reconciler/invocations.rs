@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use super::execute::News;
 use super::plan::Action;
 use super::queue::Priority;
@@ -9,6 +11,7 @@ use super::record::fact_write;
 use super::shared::Shared;
 use crate::state::model::{Container, ContainerId, life};
 use crate::state::{InvokePermit, StateError, Written};
+use crate::traces;
 
 /// How often the recording of an outcome is tried while the store fails: for an hour. A full disk takes somebody's time,
 /// and the answer may be all the evidence there is.
@@ -22,12 +25,14 @@ impl Shared {
         let shared = self.clone();
         self.tally.invoked();
         self.watch_logs.notify_one();
-        self.runs.spawn(self.while_alive(async move {
+        let span = traces::run_span(&container.id);
+        let run = self.while_alive(async move {
             let news = shared.invoke(&container, permit).await;
             shared.report(&container, &news);
             shared.record_outcome(&container.id, &news).await;
             shared.kick(container.id, shared.clock.now(), Priority::User).await;
-        }));
+        });
+        self.runs.spawn(run.instrument(span));
     }
 
     async fn record_outcome(&self, id: &ContainerId, news: &News) {

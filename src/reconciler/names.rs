@@ -16,7 +16,7 @@ pub(crate) const TAG_CREATED: &str = "sockerless.created";
 /// The tag that tells people who made the function.
 pub(crate) const TAG_MANAGED_BY: &str = "sockerless.managed-by";
 
-/// The tag with who speaks the Runtime API in the image: [`BOOTSTRAP`] or [`NATIVE`]. Who builds or runs the image has to
+/// The tag with who speaks the Runtime API in the image: [`BOOTSTRAP`] or `native`. Who builds or runs the image has to
 /// know it.
 pub const TAG_PROTOCOL: &str = "sockerless.protocol";
 /// The image needs the bootstrap in front.

@@ -6,6 +6,7 @@
 //! - What an action brought is folded into whatever the facts are by then: it is never lost to a race.
 
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::census::Counted;
 use super::execute::{News, fresh_token};
@@ -17,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::state::model::{Container, ContainerId, Known, Status, life};
 use crate::state::{InvokePermit, Issue, StateError, Written};
 use crate::telemetry;
+use crate::traces::Reconcile;
 
 /// Steps of one container in a row, at most; then others have their turn.
 pub(super) const MAX_STEPS: u32 = 24;
@@ -67,6 +69,13 @@ impl LeftWork {
 impl Shared {
     /// Takes one container as many steps as can be taken now.
     pub(super) async fn reconcile(&self, id: ContainerId, stop: &CancellationToken) -> Result<Turn, StateError> {
+        let mut trace = Reconcile::of(id);
+        let turn = self.turn(id, stop, &mut trace).await;
+        trace.ended(turn.as_ref().map_or(true, |turn| turn.failed));
+        turn
+    }
+
+    async fn turn(&self, id: ContainerId, stop: &CancellationToken, trace: &mut Reconcile) -> Result<Turn, StateError> {
         let mut news: Option<News> = None;
         let mut failed = false;
         let mut counted = None;
@@ -75,6 +84,7 @@ impl Shared {
                 self.give_slot_back(&id).await;
                 return Ok(Turn { next: Next::Idle, failed, counted: None, left: None });
             };
+            trace.follow(self.facts.cause(&id, stored.spec.generation));
             let now = self.clock.now();
             let mut container = stored.clone();
             if let Some(news) = &news {
@@ -92,6 +102,7 @@ impl Shared {
             };
             let decision = plan(&Moment { now, token }, &container, &self.observed(&container));
             let left = LeftWork::of(&decision);
+            trace.decided(decision.because);
             let Some(step) = self.commit(&stored, &container, decision).await? else { continue };
             news = None;
             match step {
@@ -104,12 +115,12 @@ impl Shared {
                     return Ok(Turn { next: Next::Idle, failed, counted, left });
                 }
                 Step::Act(container, action) => {
-                    let result = self.execute(&container, action).await;
+                    let result = self.execute(&container, action).instrument(trace.span()).await;
                     failed |= self.report(&container, &result);
                     news = Some(result);
                 }
                 Step::Run(container, permit, overdue) => {
-                    self.launch(*container, permit);
+                    trace.span().in_scope(|| self.launch(*container, permit));
                     let next = overdue.map_or(Next::Idle, |at| Next::At(at, Priority::Poll));
                     return Ok(Turn { next, failed, counted, left: None });
                 }

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, watch};
 
+use super::causes::{Caused, Causes};
 use super::model::ContainerId;
 use super::records::Wished;
 use super::{Result, StateError};
+use crate::traces::Cause;
 
 /// So many containers a wish feed counts one by one; beyond, it says [`Wished::Many`].
 pub(super) const FEED_LIMIT: usize = 1_024;
@@ -18,6 +20,7 @@ pub(super) const FEED_LIMIT: usize = 1_024;
 pub(super) struct Changes {
     touched: BTreeSet<ContainerId>,
     wished: BTreeSet<ContainerId>,
+    pub(super) caused: Vec<Caused<Cause>>,
     last_event: Option<i64>,
 }
 
@@ -33,6 +36,11 @@ impl Changes {
         self.wished.insert(id);
     }
 
+    /// The container's wish of this generation came from this request.
+    pub(super) fn caused(&mut self, id: ContainerId, generation: u64, cause: Cause) {
+        self.caused.push(Caused { id, generation, cause });
+    }
+
     /// An event was recorded.
     pub(super) fn event(&mut self, seq: i64) {
         self.last_event = Some(seq);
@@ -42,6 +50,7 @@ impl Changes {
     pub(super) fn merge(&mut self, later: Self) {
         self.touched.extend(later.touched);
         self.wished.extend(later.wished);
+        self.caused.extend(later.caused);
         self.last_event = later.last_event.or(self.last_event);
     }
 }
@@ -51,6 +60,7 @@ impl Changes {
 pub(super) struct Hub {
     listeners: Mutex<Listeners>,
     events: watch::Receiver<i64>,
+    pub(super) causes: Causes<Cause>,
 }
 
 #[derive(Debug)]
@@ -65,7 +75,7 @@ impl Hub {
     pub(super) fn new(last_event: i64) -> Self {
         let (sender, events) = watch::channel(last_event);
         let listeners = Listeners { events: Some(sender), containers: HashMap::new(), feeds: Vec::new() };
-        Self { listeners: Mutex::new(listeners), events }
+        Self { listeners: Mutex::new(listeners), events, causes: Causes::default() }
     }
 
     /// Wakes everybody whom the commit concerns. To be called after it only.

@@ -17,6 +17,7 @@ use super::rows::{self, containers, nanos, number, to_json};
 use super::writer::{Command, Commands, Tx};
 use super::{Result, StateError};
 use crate::clock::Timestamp;
+use crate::traces::Cause;
 
 /// Answered by the index `container_due` alone.
 macro_rules! due_sql {
@@ -73,7 +74,15 @@ impl Facts {
     /// # Errors
     /// When the store fails; nothing is recorded then.
     pub async fn forget(&self, id: &ContainerId) -> Result<()> {
-        self.commands.run(Forget(*id)).await
+        self.commands.run(Forget(*id)).await?;
+        self.hub.causes.forget(id);
+        Ok(())
+    }
+
+    /// The request that the wish of this generation came from, for the traces. `None`: it was not traced, or another
+    /// process has recorded it.
+    pub(crate) fn cause(&self, id: &ContainerId, generation: u64) -> Option<Cause> {
+        self.hub.causes.of(id, generation)
     }
 
     /// All containers, also those being removed, oldest first; read by pages.

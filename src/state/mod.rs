@@ -10,6 +10,7 @@
 pub mod model;
 
 pub(crate) mod admit;
+mod causes;
 mod changes;
 mod events;
 mod facts;

@@ -95,7 +95,7 @@ impl Command for Create {
         let mut container = Container { seq: 0, id, name, created_at: at, spec, status, due_at: None, revision: 0 };
         tx.insert(&mut container).await?;
         tx.plain_event(&container, "create", at).await?;
-        tx.changes.wish(id);
+        tx.wished(&container);
         Ok(Ok(container))
     }
 }
@@ -235,6 +235,14 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// The reconciler must look, and may know who asked for it.
+    fn wished(&mut self, container: &Container) {
+        self.changes.wish(container.id);
+        if let Some(cause) = &self.cause {
+            self.changes.caused(container.id, container.spec.generation, cause.clone());
+        }
+    }
+
     /// Writes a changed wish; the facts and their revision stay as they are.
     async fn save_wish(&mut self, container: &Container) -> Result<()> {
         let spec = &container.spec;
@@ -252,7 +260,7 @@ impl Tx<'_> {
         .bind(container.is_removed())
         .execute(&mut *self.conn)
         .await?;
-        self.changes.wish(container.id);
+        self.wished(container);
         Ok(())
     }
 }

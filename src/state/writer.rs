@@ -29,6 +29,7 @@ use super::{Result, StateError, instance};
 use crate::clock::Stopwatch;
 use crate::health::{Check, Health};
 use crate::telemetry::{STORE_BATCH_SIZE, STORE_COMMIT_SECONDS};
+use crate::traces::Cause;
 
 /// So many commands may wait for the writer; whoever comes then waits to wait.
 const QUEUE_LIMIT: usize = 1_024;
@@ -50,6 +51,8 @@ pub(super) trait Command: Send + 'static {
 pub(super) struct Tx<'c> {
     pub(super) conn: &'c mut SqliteConnection,
     pub(super) changes: Changes,
+    /// The request that the command came from.
+    pub(super) cause: Option<Cause>,
 }
 
 /// Where commands go in.
@@ -92,7 +95,7 @@ impl Commands {
         let queue = self.queue.as_ref().ok_or(StateError::ReadOnly)?;
         let _turn = Turn::begin(&self.waiting);
         let (answer, answered) = oneshot::channel();
-        let job = Waiting { command: Some(command), outcome: None, answer };
+        let job = Waiting { command: Some(command), cause: Cause::current(), outcome: None, answer };
         queue.send(Box::new(job)).await.map_err(|_| StateError::Closed)?;
         answered.await.map_err(|_| StateError::Closed)?
     }
@@ -111,6 +114,7 @@ trait Job: Send {
 
 struct Waiting<C: Command> {
     command: Option<C>,
+    cause: Option<Cause>,
     outcome: Option<Result<C::Output>>,
     answer: oneshot::Sender<Result<C::Output>>,
 }
@@ -119,6 +123,7 @@ impl<C: Command> Job for Waiting<C> {
     fn run<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> BoxFuture<'a, bool> {
         Box::pin(async move {
             let Some(command) = self.command.take() else { return false };
+            tx.cause = self.cause.take();
             self.outcome.insert(command.apply(tx).await).is_ok()
         })
     }
@@ -243,7 +248,7 @@ impl Writer {
         let mut written = if batch.is_empty() { Written::default() } else { self.written };
         for job in batch {
             let mut savepoint = transaction.begin().await?;
-            let mut tx = Tx { conn: &mut savepoint, changes: Changes::default() };
+            let mut tx = Tx { conn: &mut savepoint, changes: Changes::default(), cause: None };
             if job.run(&mut tx).await {
                 changes.merge(tx.changes);
                 savepoint.commit().await?;
@@ -252,6 +257,7 @@ impl Writer {
             }
         }
         let number = instance::count_commit(&mut transaction, &mut written).await?;
+        self.hub.causes.learn(std::mem::take(&mut changes.caused));
         if let Some(hook) = &self.hook {
             hook(CommitPoint::Before).await;
         }

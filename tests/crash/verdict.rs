@@ -206,7 +206,9 @@ impl Judge<'_> {
             // What has ended otherwise may have been pruned.
             let state = view.is_some_and(|view| view.state == told.state || view.state == "gone");
             let failed = self.is_forbidden() && view.is_some_and(|view| view.failure.is_some());
-            let excuse = (excused.contains(name) && state) || failed;
+            // Whether something ends before it is removed by force is a matter of time.
+            let early = removed_early(as_told, name);
+            let excuse = ((excused.contains(name) || early) && state) || failed;
             ensure(same || excuse, || format!("{name} is {view:?}, undisturbed {told:?}"))?;
         }
         ensure(now.end.containers.len() == as_told.end.containers.len(), || "there are other containers".to_owned())?;
@@ -214,7 +216,6 @@ impl Judge<'_> {
             let early = removed_early(as_told, name);
             let plain = |events: &[String]| -> Vec<String> {
                 let actions = events.iter().map(|event| event.split(':').next().unwrap_or_default().to_owned());
-                // Whether something ends before it is removed by force is a matter of time.
                 actions.filter(|action| !early || !matches!(action.as_str(), "kill" | "die")).collect()
             };
             let events = now.end.events.get(name).map(Vec::as_slice).unwrap_or_default();

@@ -9,16 +9,22 @@
     reason = "helpers of tests fail by panicking, wait on this machine's clock, and say what they skip"
 )]
 
+#[cfg(feature = "otlp")]
+mod collector;
 mod counts;
 mod docker;
 mod doctor;
 mod health;
 mod lives;
 mod monitoring;
+#[cfg(not(feature = "otlp"))]
+mod no_traces;
 mod once;
 mod once_plan;
 mod support;
 mod sweep;
 mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 mod ui;
 mod whose;

@@ -302,6 +302,17 @@ pub(crate) struct Account {
 
 impl Account {
     pub(crate) fn start(home: &Home, endpoint: &str, key: &str, args: &[&str]) -> Self {
+        Self::start_with(home, endpoint, key, args, &[])
+    }
+
+    /// With variables of the environment.
+    pub(crate) fn start_with(
+        home: &Home,
+        endpoint: &str,
+        key: &str,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let metrics = free_address();
         let socket = home.directory().join("api.sock");
         std::fs::create_dir_all(home.directory()).unwrap();
@@ -309,6 +320,7 @@ impl Account {
             .account_command(endpoint, key)
             .args(["--metrics-listen", &metrics, "--listen", &format!("unix://{}", socket.display())])
             .args(args)
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -352,6 +364,14 @@ impl Account {
     pub(crate) fn stop(mut self) {
         terminate(&self.child);
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+
+    /// SIGTERM, and an end in time.
+    #[cfg(feature = "otlp")]
+    pub(crate) async fn stop_in_time(mut self) {
+        terminate(&self.child);
+        let ended = until("it stops", async || self.child.try_wait().unwrap()).await;
+        assert_eq!(ended.code(), Some(0));
     }
 
     /// `kill -9`.
