@@ -118,11 +118,13 @@ pub(super) struct Adopt {
     pub(super) now: Timestamp,
 }
 
-/// The first horizon stays: what the other line of this database made after it is unknown for ever. A database that
-/// knew nothing has the horizon 0, before everything.
+/// The horizon is the last time of which it is known that this database had the claim then: a function was about to be
+/// made, or the log was read. What users wish says nothing of it, as wishes are taken without the claim, too. The first
+/// horizon stays: what the other line of this database made after it is unknown for ever. A database that knew nothing has
+/// the horizon 0, before everything.
 const ADOPT: &str = "UPDATE instance SET epoch = max(epoch, ?1) + 1, adopted_at = ?2, doubt = NULL, horizon = coalesce(horizon, \
-    (SELECT max(at) FROM (SELECT max(at) AS at FROM event UNION ALL SELECT max(created_at) FROM container \
-    UNION ALL SELECT max(started_at) FROM container UNION ALL SELECT max(read_through) FROM log_progress)), 0) \
+    (SELECT max(at) FROM (SELECT max(json_extract(status, '$.create_sent_at')) AS at FROM container \
+    UNION ALL SELECT max(read_through) FROM log_progress)), 0) \
     RETURNING id, epoch, adopted_at, horizon, doubt";
 
 impl Command for Adopt {

@@ -190,11 +190,17 @@ async fn epochs_count_up_and_the_first_horizon_stays() {
     assert_eq!(fixture.reader.instance().await.unwrap(), first);
     assert_eq!(fixture.facts.next_epoch().await.unwrap().epoch, 2);
 
-    fixture.create(7, "web").await;
+    fixture.create(6, "web").await;
+    let stored = fixture.reader.container(&id(6)).await.unwrap().unwrap();
+    let sent = Status { create_sent_at: Some(at(7)), ..stored.status };
+    fixture.facts.write(write(id(6), stored.revision, sent)).await.unwrap();
+    // Wishes are taken while the claim is lost, too.
+    fixture.create(50, "later").await;
+    fixture.wishes.start(&id(50), at(60)).await.unwrap();
     let adopted = fixture.facts.adopt(9, at(100)).await.unwrap();
     assert_eq!((adopted.id.as_str(), adopted.epoch), (first.id.as_str(), 10));
     assert_eq!((adopted.adopted_at, adopted.horizon), (Some(at(100)), Some(at(7))));
-    fixture.wishes.start(&id(7), at(150)).await.unwrap();
+    fixture.wishes.start(&id(6), at(150)).await.unwrap();
     let adopted = fixture.facts.adopt(3, at(200)).await.unwrap();
     assert_eq!((adopted.epoch, adopted.adopted_at, adopted.horizon), (11, Some(at(200)), Some(at(7))));
     assert_eq!(fixture.reader.instance().await.unwrap(), adopted);
