@@ -28,10 +28,13 @@ check_unit() {
     for unit in deploy/systemd/*.service; do
         systemd-analyze verify --man=no "$work/$(basename "$unit")"
     done
-    local unit=deploy/systemd/sockerless-backend-lambda.service
-    systemd-analyze security --offline=true --threshold="${most_exposure/./}" "$unit" >"$work/security.txt" \
-        || fail "the unit is more exposed than $most_exposure: $work/security.txt"
-    note "unit: $(tail -1 "$work/security.txt")"
+    local security
+    for unit in deploy/systemd/*.service; do
+        security=$work/$(basename "$unit" .service).security.txt
+        systemd-analyze security --offline=true --threshold="${most_exposure/./}" "$unit" >"$security" \
+            || fail "the unit is more exposed than $most_exposure: $security"
+        note "unit: $(tail -1 "$security")"
+    done
 }
 
 check_image() {
@@ -51,6 +54,9 @@ check_image() {
     local said
     said=$(chroot --userspec=65532:65532 "$root" /usr/bin/sockerless-backend-lambda --version)
     [[ $said == sockerless-backend-lambda* ]] || fail "the image's program says: $said"
+    chroot --userspec=65532:65532 "$root" /usr/bin/sockerless-backend-lambda --print-config \
+        --region eu-west-1 --role-arn arn:aws:iam::123456789012:role/x >"$work/image-config.txt"
+    grep -q unix:///run/sockerless/docker.sock "$work/image-config.txt" || fail "the image's configuration is not read"
     chroot --userspec=65532:65532 "$root" /usr/bin/sockerless-backend-lambda healthcheck \
         --region eu-west-1 --role-arn arn:aws:iam::123456789012:role/x 2>/dev/null && fail "nobody serves, and it is healthy"
     note "image: $said runs without root in a root of $(du -sh "$root" | cut -f1)"
@@ -68,7 +74,7 @@ check_manifest() {
 
 check_package() {
     if ! command -v cargo-deb >/dev/null && [ ! -x "$tools/bin/cargo-deb" ]; then
-        cargo install --quiet --locked --root "$tools" cargo-deb
+        cargo install --quiet --locked --root "$tools" --version '^3' cargo-deb
     fi
     PATH=$tools/bin:$PATH CARGO_PROFILE=${CARGO_PROFILE:-dev} deploy/package.sh >/dev/null
     local package root=$work/package
@@ -78,10 +84,16 @@ check_package() {
     grep -qx /etc/sockerless/lambda.yaml "$root/DEBIAN/conffiles" || fail "the configuration is no conffile"
     grep -q 'adduser .* sockerless' "$root/DEBIAN/postinst" || fail "nobody makes the user"
     grep -q 'deb-systemd' "$root/DEBIAN/postinst" || fail "nobody tells systemd"
-    for path in usr/bin/sockerless-backend-lambda etc/sockerless/lambda.yaml usr/share/man/man1/sockerless-backend-lambda.1.gz; do
+    grep -q '^Suggests:.*sqlite3' "$root/DEBIAN/control" || fail "nobody speaks of sqlite3, which backups need"
+    local documents=usr/share/doc/sockerless-backend-lambda units=usr/lib/systemd/system
+    for path in usr/bin/sockerless-backend-lambda etc/sockerless/lambda.yaml usr/share/man/man1/sockerless-backend-lambda.1.gz \
+        "$units"/sockerless-{backend-lambda.service,reconcile.service,reconcile.timer} "$documents"/{README,operations,metrics}.md \
+        "$documents"/examples/{cron/sockerless-reconcile,prometheus/rules.yaml,grafana/sockerless-lambda.json} \
+        "$documents"/examples/{iam/daemon-base.json,cloudformation/sockerless-backend-lambda.yaml}; do
         [ -e "$root/$path" ] || fail "the package lacks /$path"
     done
-    [ -n "$(find "$root" -name sockerless-backend-lambda.service)" ] || fail "the package lacks the unit"
+    # Which one is wanted, the daemon or passes, its administrator knows.
+    ! grep -E 'deb-systemd-invoke (start|restart) ' "$root/DEBIAN/postinst" || fail "the installation starts something"
     "$root/usr/bin/sockerless-backend-lambda" --config "$root/etc/sockerless/lambda.yaml" --print-config >/dev/null
     note "package: $(basename "$package"), $(du -h "$package" | cut -f1)"
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -143,6 +144,8 @@ fn the_image_is_made_by_the_script_that_is_checked() {
     let stages = dockerfile.lines().filter(|line| line.starts_with("FROM ")).count();
     assert_eq!(stages, 2);
     assert!(dockerfile.contains("\nUSER 65532:65532\n"));
+    // An ENV would count for more than a file that is mounted, and nothing listens on a port unless it is asked to.
+    assert!(!dockerfile.lines().any(|line| line.starts_with("ENV ") || line.starts_with("EXPOSE ")));
 }
 
 /// The unit restarts what can be helped by it, and says what the daemon's exit codes say.
@@ -153,4 +156,52 @@ fn the_unit_fits_the_daemon() {
         assert!(unit.lines().any(|one| one == line), "{line}");
     }
     assert!(unit.lines().any(|line| line.starts_with("WatchdogSec=")));
+}
+
+/// The pass has the daemon's user, rights and credentials, whoever starts it.
+#[test]
+fn the_pass_is_started_as_the_daemon_is() {
+    let daemon = text("deploy/systemd/sockerless-backend-lambda.service");
+    let pass = text("deploy/systemd/sockerless-reconcile.service");
+    let credentials = "EnvironmentFile=-/etc/sockerless/environment";
+    let hardening = daemon.lines().skip_while(|line| *line != "CapabilityBoundingSet=");
+    let hardening = hardening.take_while(|line| !line.is_empty());
+    assert!(hardening.clone().count() > 20);
+    for line in hardening.chain([credentials, "User=sockerless", "Group=sockerless", "StateDirectory=sockerless"]) {
+        assert!(daemon.lines().any(|one| one == line), "{line}");
+        assert!(pass.lines().any(|one| one == line), "{line}");
+    }
+}
+
+/// What cron's line does with the credentials, and with each exit code. The README has the same line.
+#[test]
+fn the_line_for_cron_reads_the_credentials() {
+    let cron = text("deploy/cron/sockerless-reconcile");
+    let line = cron.lines().find(|line| line.starts_with("*/15 ")).unwrap();
+    assert!(text("README.md").lines().any(|one| one == line));
+    assert!(!line.contains('%'), "cron makes line ends of them");
+    let command = line.strip_prefix("*/15 * * * * sockerless ").unwrap();
+
+    let directory = tempfile::tempdir().unwrap();
+    let environment = directory.path().join("environment");
+    let program = directory.path().join("program");
+    let script = "#!/bin/sh\necho \"$AWS_SECRET_ACCESS_KEY, $*\"\nexit ${CODE:-1}\n";
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let command = command
+        .replace("/etc/sockerless/environment", environment.to_str().unwrap())
+        .replace("/usr/bin/sockerless-backend-lambda", program.to_str().unwrap());
+    let mail = || {
+        let mut shell = std::process::Command::new("/bin/sh");
+        let output = shell.env_clear().env("PATH", "/usr/bin:/bin").arg("-c").arg(&command).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(mail(), ", --reconcile-once --deadline 10m\n", "a machine with a role of its own has no such file");
+    std::fs::write(&environment, "# Keys.\nAWS_SECRET_ACCESS_KEY='a/b+c $d'\n").unwrap();
+    assert_eq!(mail(), "a/b+c $d, --reconcile-once --deadline 10m\n");
+    for code in [0, 2] {
+        std::fs::write(&environment, format!("CODE={code}\n")).unwrap();
+        assert_eq!(mail(), "");
+    }
 }

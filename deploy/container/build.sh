@@ -16,6 +16,15 @@ install -d "$root/usr/bin" "$root/etc/sockerless" "$root/etc/ssl/certs"
 install -m 0755 "${CARGO_TARGET_DIR:-target}/$built/sockerless-backend-lambda" "$root/usr/bin/"
 # The authorities that AWS's certificates are verified with.
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+# What the image needs to be different. The environment counts for more; a file that is mounted here takes its place.
+cat >"$root/etc/sockerless/lambda.yaml" <<'END'
+lambda:
+  listen:
+    - unix:///run/sockerless/docker.sock
+  database: /var/lib/sockerless/lambda.db
+  log_format: json
+END
+chmod 0644 "$root/etc/sockerless/lambda.yaml"
 printf 'sockerless:x:65532:65532::/var/lib/sockerless:/usr/sbin/nologin\n' >"$root/etc/passwd"
 printf 'sockerless:x:65532:\n' >"$root/etc/group"
 # Only these two can be written, and only by the daemon's user.
