@@ -119,8 +119,12 @@ fn is_writable_directory(path: &Path) -> bool {
     path.is_dir() && access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
 }
 
+/// A directory that is not there is made, as Docker does, where a function can write.
 fn check_directory(directory: &Path) -> Result<(), NotStarted> {
     let check = || {
+        if directory.starts_with(DEFAULT_HOME) && !directory.exists() {
+            std::fs::create_dir_all(directory)?;
+        }
         if std::fs::metadata(directory)?.is_dir() {
             Ok(access(directory, AccessFlags::X_OK)?)
         } else {

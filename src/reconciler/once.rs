@@ -85,6 +85,9 @@ impl Reconciler {
         summary: &mut Summary,
     ) -> Result<(), PassError> {
         let instance = self.parts.reader.instance().await?;
+        if let Some(why) = instance.doubt.as_ref().filter(|_| !self.parts.config.adopt) {
+            return Err(PassError::ClaimLost(claim::lost(why)));
+        }
         let (kicks, _) = mpsc::channel(KICKS);
         let mut shared = self.shared(&instance, kicks).await?;
         shared.withholds_runs = !order.start;

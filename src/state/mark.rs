@@ -16,9 +16,22 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
 
-use super::{Result, file, instance};
+use super::{Result, StateError, file, instance};
+
+/// Why a database that is open for reading may have lost commits. Another daemon may be writing to it.
+pub(super) async fn look(database: &Path, readers: &SqlitePool) -> Result<Option<String>> {
+    let path = file::beside(database, ".mark");
+    // The mark first: it is behind then, if anything.
+    let said = read(&path).map_err(|error| failed(database, &path, &error))?;
+    let count = instance::count_commits(&mut *readers.acquire().await?).await?;
+    Ok(doubt(said.as_ref(), &count, &path))
+}
+
+fn failed(database: &Path, mark: &Path, error: &io::Error) -> StateError {
+    file::unusable(database, format!("its mark {} fails: {error}", mark.display()))
+}
 
 /// What the database says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +57,7 @@ impl Mark {
     /// Compares the mark with the database, records a doubt in the database for good, and takes both into use.
     pub(super) async fn take_up(database: &Path, connection: &mut SqliteConnection) -> Result<Self> {
         let path = file::beside(database, ".mark");
-        let failed = |error: io::Error| file::unusable(database, format!("its mark {} fails: {error}", path.display()));
+        let failed = |error: io::Error| failed(database, &path, &error);
         let count = instance::count_commits(connection).await?;
         let said = read(&path).map_err(failed)?;
         let doubt = doubt(said.as_ref(), &count, &path);

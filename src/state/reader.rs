@@ -18,6 +18,8 @@ use crate::clock::Timestamp;
 pub struct Reader {
     pool: SqlitePool,
     hub: Arc<Hub>,
+    /// Why the database may have lost commits, found out when it was opened for reading only: it cannot be written down.
+    doubt: Option<String>,
 }
 
 /// Every way in which a text can mean a visible container, best first; two beginnings are enough to be ambiguous.
@@ -27,8 +29,8 @@ const RESOLVE: &str = "SELECT 0 AS rank, id FROM container WHERE id = ?1 AND rem
     ORDER BY rank";
 
 impl Reader {
-    pub(super) fn new(pool: SqlitePool, hub: Arc<Hub>) -> Self {
-        Self { pool, hub }
+    pub(super) fn new(pool: SqlitePool, hub: Arc<Hub>, doubt: Option<String>) -> Self {
+        Self { pool, hub, doubt }
     }
 
     /// The container, also if it is being removed.
@@ -124,7 +126,8 @@ impl Reader {
     /// # Errors
     /// When the store fails.
     pub async fn instance(&self) -> Result<Instance> {
-        instance::read(&self.pool).await
+        let instance = instance::read(&self.pool).await?;
+        Ok(Instance { doubt: instance.doubt.or_else(|| self.doubt.clone()), ..instance })
     }
 
     /// Wakes after every commit that touched this container (also its removal). Costs nothing when dropped.

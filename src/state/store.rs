@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::changes::Hub;
-use super::mark::Mark;
+use super::mark::{self, Mark};
 use super::pulse::{Pulse, Work};
 use super::records::{CommitHook, StoreOptions};
 use super::writer::{Commands, Reporting, Writer};
@@ -45,6 +45,8 @@ pub struct Store {
     hub: Arc<Hub>,
     /// `None`: read-only, or closed.
     writing: Option<Writing>,
+    /// Of a read-only store: why the database may have lost commits.
+    doubt: Option<String>,
 }
 
 #[derive(Debug)]
@@ -78,7 +80,8 @@ impl Store {
         }
         let readers = readers(connect_options(options));
         let hub = Arc::new(Hub::new(events::last(&readers).await?));
-        Ok(Self { readers, commands: Commands::refused(), work: Work::default(), hub, writing: None })
+        let doubt = mark::look(&options.path, &readers).await?;
+        Ok(Self { readers, commands: Commands::refused(), work: Work::default(), hub, writing: None, doubt })
     }
 
     async fn open_to_write(options: &StoreOptions, hook: Option<CommitHook>) -> Result<Self> {
@@ -103,7 +106,8 @@ impl Store {
             Writer::new(connect, connection, mark, Arc::clone(&hub), hook, work.clone());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(writer.run(stopped));
-        Ok(Self { readers, commands, work, hub, writing: Some(Writing { task, stop, reporting, lock }) })
+        let writing = Some(Writing { task, stop, reporting, lock });
+        Ok(Self { readers, commands, work, hub, writing, doubt: None })
     }
 
     /// Tells from now on whether the store accepts writes.
@@ -117,7 +121,7 @@ impl Store {
     /// For everybody.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader::new(self.readers.clone(), Arc::clone(&self.hub))
+        Reader::new(self.readers.clone(), Arc::clone(&self.hub), self.doubt.clone())
     }
 
     /// For the API.

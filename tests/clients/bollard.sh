@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 skips='
+system    integration_test_events_until_forever  its `since` is in the future in the first 0.18 s of each second: no daemon answers then
 container integration_test_image_push            registry: nothing is pushed, no image data is here
 container integration_test_restart_container     a running invocation cannot be stopped, so not restarted: 409
 container integration_test_kill_container        a running invocation cannot be stopped, so not removed right after: 409
@@ -34,6 +35,23 @@ network   integration_test_prune_networks        networks: 501 (it makes one fir
 volume    integration_test_list_volumes          volumes: 501 (it makes one first)
 volume    integration_test_create_volume         volumes: 501
 volume    integration_test_prune_volumes         volumes: 501 (it makes one first)
+plugin    integration_test_get_plugin_privileges  plugins: 501
+plugin    integration_test_plugin_lifecycle      plugins: 501
+plugin    integration_test_plugin_upgrade        plugins: 501
+plugin    integration_test_plugin_push           plugins: 501
+'
+suites_run='version system container image network volume plugin race'
+files_skipped='
+config_test    swarm: 503
+distribution   registry: 501
+exec_test      exec: 501
+export_test    build: 501
+node_test      swarm: 503
+podman_test    asks podman
+secret_test    swarm: 503
+service_test   swarm: 503
+swarm_test     swarm: 501
+task_test      swarm: 503
 '
 
 cargo build --quiet
@@ -44,12 +62,20 @@ import json, os, sys
 found = [p for p in json.load(sys.stdin)["packages"] if p["name"] == "bollard"]
 print(os.path.dirname(found[0]["manifest_path"]))')
 source="$suites/$(basename "$package")"
+# Every file of tests is run or named above.
+for file in "$package"/tests/*.rs; do
+    file=$(basename "$file" .rs)
+    if ! grep -q "^$file " <<<"$files_skipped" && ! grep -qw "${file%_test}" <<<"$suites_run"; then
+        echo "$file is neither run nor skipped"
+        exit 1
+    fi
+done
 # Kept, so that a second run has nothing to build.
 if [ ! -d "$source" ]; then
     cp -r "$package" "$source.new"
     chmod -R u+w "$source.new"
     printf '\n[workspace]\n' >>"$source.new/Cargo.toml"
-    sed -i 's/connect_with_unix_defaults()/connect_with_defaults()/' "$source.new"/tests/*.rs "$source.new"/tests/common/*.rs
+    sed -i 's/connect_with_unix_defaults/connect_with_defaults/' "$source.new"/tests/*.rs "$source.new"/tests/common/*.rs
     sed -i 's#"unix:///var/run/docker.sock"#\&std::env::var("DOCKER_HOST").unwrap()#' "$source.new/tests/version_test.rs"
     mv "$source.new" "$source"
 fi
@@ -81,7 +107,7 @@ eval "$line"
 export DISABLE_REGISTRY=1 CARGO_TARGET_DIR="$suites/cargo"
 run() { cargo test --quiet --manifest-path "$source/Cargo.toml" --no-default-features --features http,pipe,time "$@"; }
 total=0
-for suite in version system container image network volume; do
+for suite in $suites_run; do
     names=$(run --test "${suite}_test" -- --list 2>/dev/null | sed -n 's/: test$//p')
     arguments=()
     while read -r of name reason; do
@@ -96,4 +122,7 @@ for suite in version system container image network volume; do
     run --test "${suite}_test" -- --exact --test-threads 1 "${arguments[@]}" || { tail -20 "$state/log"; exit 1; }
     total=$((total + count))
 done
-echo "bollard: $total passed, 0 failed, $(grep -c . <<<"$skips") skipped"
+while read -r file reason; do
+    [ -z "$file" ] || echo "skipped $file.rs: $reason"
+done <<<"$files_skipped"
+echo "bollard: $total passed, 0 failed, $(grep -c . <<<"$skips") skipped in the files that are run"

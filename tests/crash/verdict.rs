@@ -9,11 +9,11 @@ use sockerless_sandbox::faults::FaultKind;
 use sockerless_sandbox::model::{Operation, Service};
 
 use super::acts::Users;
-use super::end::End;
+use super::end::{End, View};
 use super::history::Ending;
 use super::life::LOG_GROUP;
 use super::points::{Disturbance, Plan, Point};
-use super::scenario::Scenario;
+use super::scenario::{Act, Scenario};
 use super::stage::{Broken, Stage};
 
 /// How a run of a scenario went.
@@ -138,9 +138,22 @@ impl Judge<'_> {
                 _ => return Err(format!("run {run} of {name} ends with {ending:?}, undisturbed with {told:?}")),
             }
         }
+        excused.extend(self.pruned_later(as_told, &now));
         self.same_views(as_told, &now, &excused)?;
         self.same_in_aws(&as_told.end, &now, &excused)?;
         Ok(now)
+    }
+
+    /// What had not ended when a user pruned, and had when the user did it again, because the answer was lost.
+    fn pruned_later(&self, as_told: &Played, now: &Played) -> Vec<String> {
+        let prunes = self.scenario.acts.iter().any(|act| matches!(act, Act::Prune));
+        let dies = self.plan.is_some_and(|plan| matches!(plan.disturbance, Disturbance::Kill(_)));
+        let is_later = |name: &String, view: &View| {
+            let told = as_told.end.containers.get(name);
+            view.state == "gone" && told.is_some_and(|told| told.state == "exited" && told.exit == view.exit)
+        };
+        let gone = now.end.containers.iter().filter(|(name, view)| prunes && dies && is_later(name, view));
+        gone.map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether a run that had no end when its container was removed may have had one with the disturbance.

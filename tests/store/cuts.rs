@@ -148,6 +148,9 @@ async fn a_closed_database_can_be_moved_and_an_older_one_is_noticed() {
     store.close().await.unwrap();
 
     fs::copy(files.join("state.db"), elsewhere.path().join("state.db")).unwrap();
-    let doubt = open(&elsewhere).await.unwrap().reader().instance().await.unwrap().doubt;
-    assert!(doubt.is_some_and(|doubt| doubt.contains("the last ones are lost")), "the older one is back");
+    for read_only in [true, false] {
+        let options = StoreOptions { path: elsewhere.path().join("state.db"), read_only };
+        let doubt = Store::open(&options).await.unwrap().reader().instance().await.unwrap().doubt;
+        assert!(doubt.is_some_and(|doubt| doubt.contains("the last ones are lost")), "the older one is back");
+    }
 }

@@ -7,8 +7,12 @@ use crate::state::model::{Container, Run};
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 
-/// The questions whose answers together are the output of a container's runs, from `from_ms` on.
+/// The questions whose answers together are the output of a container's runs, from `from_ms` on. CloudWatch takes no span
+/// that ends before it begins: nothing is in it.
 pub(super) fn queries(container: &Container, from_ms: i64, until_ms: Option<i64>, now: Timestamp) -> Vec<LogQuery> {
+    if until_ms.is_some_and(|until| until < from_ms) {
+        return Vec::new();
+    }
     let status = &container.status;
     let mut streams = status.log_streams.clone();
     let run = status.run.as_ref();
@@ -62,6 +66,7 @@ mod tests {
         let sizes: Vec<usize> = queries.iter().map(|query| query.streams.len()).collect();
         assert_eq!(sizes, [100, 100, 50]);
         assert!(queries.iter().all(|query| query.start_ms == Some(5) && query.end_ms == Some(9)));
+        assert_eq!(super::queries(&container, 5, Some(4), Timestamp::default()), []);
     }
 
     #[test]
