@@ -186,6 +186,7 @@ impl Stage {
         match what {
             Until::Exited(name) => has_exited(name),
             Until::Made(name) => has_exited(name) && row(name).is_some_and(|row| row.spec.starts > 0)
+                || row(name).is_some_and(failed_for_good)
                 || self.function(&self.function_name(&users.id(name).to_string())).is_some(),
             Until::Running(name) => self.is_running_in_aws(&users.id(name).to_string()) || has_exited(name),
             Until::Failed(name) => row(name).is_some_and(failed_for_good),

@@ -54,7 +54,7 @@ pub(crate) enum ByHand {
 pub(crate) enum Until {
     /// The container has exited, or is gone.
     Exited(&'static str),
-    /// The container's function exists, or the container has exited.
+    /// The container's function exists, or was refused for good, or the container has exited.
     Made(&'static str),
     /// An invocation of the container's function is running, or the container has exited.
     Running(&'static str),
