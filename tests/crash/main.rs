@@ -30,7 +30,9 @@ const DELIVERY_MS: u64 = 120_000;
 
 #[test]
 fn every_plan_ends_as_it_should() {
-    let report = report::play(&report::Choice::of_environment());
+    let choice = report::Choice::of_environment();
+    let report = report::play(&choice);
     println!("{report}");
+    assert!(report.is_enough(&choice), "fewer than {} plans", report::ENOUGH);
     assert!(report.failed.is_empty(), "{} plans failed", report.failed.len());
 }

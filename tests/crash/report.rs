@@ -181,6 +181,15 @@ fn disturbed(plan: &Plan, scenario: &Scenario, told: &Played, files: &TempDir) -
 }
 
 impl Report {
+    /// Whether as many plans were played as must be, if nobody has asked for fewer.
+    pub(crate) fn is_enough(&self, choice: &Choice) -> bool {
+        match choice {
+            Choice::All => self.plans.len() >= ENOUGH,
+            Choice::Some(many) => self.plans.len() >= *many,
+            Choice::Named(_) => true,
+        }
+    }
+
     fn count(&mut self, plan: &Plan, outcome: Result<Outcome, String>) {
         if matches!(outcome, Ok(Outcome::NotReached)) {
             self.not_reached.push(plan.to_string());
