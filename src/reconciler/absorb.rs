@@ -1,11 +1,11 @@
 //! Folding what became of an action into the facts. PURE, and the only place that counts failures.
 //!
-//! Retry policy lives here and in `plan` and `backoff` alone; it is part of the facts, so it survives a restart.
+//! Retry policy lives here and in `plan` and `schedule` alone; it is part of the facts, so it survives a restart.
 
 use std::time::Duration;
 
-use super::backoff::ACTIONS;
 use super::plan::Action;
+use super::schedule::ACTIONS;
 use crate::aws::{AwsError, AwsErrorKind};
 use crate::clock::Timestamp;
 use crate::state::model::{Failure, FailureKind, Known, Retry, RunPhase, Status};

@@ -6,7 +6,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `plan`, `learn`, `absorb` | PURE: (now, wish, facts) → one step; facts + what was seen → facts |
-//! | `queue`, `backoff`, `names`, `lines`, `verdict` | PURE: the parts that these need |
+//! | `queue`, `schedule`, `backoff`, `names`, `lines`, `verdict` | PURE: the parts that these need |
 //! | `worker`, `execute`, `invocations` | read, plan, commit, act, fold; runs in flight |
 //! | `observe` | the log informer: the evidence for runs whose answer was lost |
 //! | `sweep`, `claim` | drift and orphans; whose database is this? |
@@ -28,6 +28,7 @@ mod plan;
 mod queue;
 mod record;
 mod rehearse;
+mod schedule;
 mod shared;
 mod slots;
 mod summary;
@@ -52,13 +53,13 @@ use tokio::task::{self, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::backoff::Schedule;
 use self::census::Census;
 use self::claim::{Claim, ClaimError, Claimant};
 use self::names::Identity;
 pub use self::names::{BOOTSTRAP, TAG_PROTOCOL};
 use self::observe::Groups;
 use self::queue::{Priority, Queue};
+use self::schedule::Schedule;
 use self::shared::{KICKS, Kick, Shared};
 use self::slots::Slots;
 use self::worker::{LeftWork, Next, Turn};

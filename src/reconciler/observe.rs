@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Schedule;
 use super::learn::{CLOCK_SKEW, Evidence, learn};
 use super::lines::{self, Line};
 use super::plan::DELIVERY_SLACK;
 use super::queue::Priority;
+use super::schedule::Schedule;
 use super::shared::Shared;
 use crate::aws::{AwsError, Cloud, LogEvent, LogQuery};
 use crate::clock::Timestamp;

@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-use super::backoff::{RERUNS, RESTARTS};
 use super::learn::{CREATE_SETTLE, settle, was_answered};
+use super::schedule::{RERUNS, RESTARTS};
 use super::verdict::End;
 use crate::clock::Timestamp;
 use crate::state::model::life::{self, Again, Life};

@@ -1,9 +1,9 @@
 //! One step at a time: which action follows from which wish and facts.
 
 use super::*;
-use crate::reconciler::backoff::RERUNS;
 use crate::reconciler::plan::{AUTO_REMOVE_PATIENCE, DELIVERY_SLACK, LOG_PATIENCE, Left, RUN_SLACK};
 use crate::reconciler::record::events_between;
+use crate::reconciler::schedule::RERUNS;
 use crate::state::model::life::{self, Life, MAX_RERUNS};
 use crate::state::model::{Cause, Exit, FailureKind};
 
