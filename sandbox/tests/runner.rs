@@ -7,6 +7,8 @@
     reason = "a test that cannot go on should fail; real processes run on real time"
 )]
 
+mod build;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use build::build;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sockerless_bootstrap::protocol::{Answer, Marker, Reason, Verdict};
@@ -31,23 +34,7 @@ const EVENTS: usize = 64;
 /// The bootstrap, built like this test. Its crate is another one, so Cargo does not tell where it is.
 fn bootstrap() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let package = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let output = Command::new(env!("CARGO"))
-            .args(["build", "--package", "sockerless-bootstrap", "--bin", "sockerless-bootstrap"])
-            .args(["--message-format", "json-render-diagnostics"])
-            .current_dir(package)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let messages = String::from_utf8(output.stdout).unwrap();
-        let path = messages.lines().find_map(|line| {
-            let message: Value = serde_json::from_str(line).unwrap();
-            message["executable"].as_str().map(PathBuf::from)
-        });
-        path.unwrap()
-    };
-    BUILT.get_or_init(build).clone()
+    BUILT.get_or_init(|| build("sockerless-bootstrap", ["--bin", "sockerless-bootstrap"])).clone()
 }
 
 struct Sandbox {

@@ -1,14 +1,19 @@
 //! The real binary on its sandbox, what it uses of this machine, and clients that speak HTTP by hand.
 
+#[path = "../daemon/until.rs"]
+mod until;
+
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
-/// How long a test waits for something that must come.
+use until::until_within;
+
+/// How long a state is waited for that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const BINARY: &str = env!("CARGO_BIN_EXE_sockerless-backend-lambda");
 
@@ -172,13 +177,6 @@ impl Client {
 }
 
 /// Waits for a state, and fails with `what` if it does not come.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+pub(crate) async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look).await
 }

@@ -58,26 +58,15 @@ tests="$suites/aiodocker-$version/tests"
 sed -i 's/return "python:3.1[34]-alpine"/return "host"/' "$tests/conftest.py"
 sed -i 's/"python"/"python3"/' "$tests"/*.py
 
-state=$(mktemp -d)
-pid=
-cleanup() {
-    [ -z "$pid" ] || kill "$pid" 2>/dev/null || true
-    wait 2>/dev/null || true
-    rm -rf "$state"
-}
-trap cleanup EXIT
-mkfifo "$state/says"
-XDG_STATE_HOME="$state" DOCKER_CONFIG="$state" target/debug/sockerless-backend-lambda --sandbox >"$state/says" 2>"$state/log" &
-pid=$!
-read -r line <"$state/says"
-eval "$line"
-export DOCKER_CONFIG="$state"
+if [ "${1:-}" != inside ]; then
+    exec tests/clients/with-daemon.sh tests/clients/aiodocker.sh inside
+fi
 
 cd "$suites/aiodocker-$version"
 pytest() { "$venv/bin/python" -m pytest -o addopts= -o filterwarnings= -p no:cacheprovider --timeout 90 "$@"; }
 mapfile -t paths < <(printf 'tests/%s.py\n' $files)
-pytest --collect-only -q "${paths[@]}" >"$state/collected" 2>&1 || { tail -20 "$state/collected"; exit 1; }
-names=$(sed -n 's/^tests\/\(.*\)\.py::\([a-z_0-9]*\).*/\1::\2/p' "$state/collected" | sort -u)
+pytest --collect-only -q "${paths[@]}" >"$SHARED/collected" 2>&1 || { tail -20 "$SHARED/collected"; exit 1; }
+names=$(sed -n 's/^tests\/\(.*\)\.py::\([a-z_0-9]*\).*/\1::\2/p' "$SHARED/collected" | sort -u)
 arguments=()
 while read -r name reason; do
     [ -n "$name" ] || continue
@@ -85,4 +74,4 @@ while read -r name reason; do
     arguments+=(--deselect "tests/${name%%::*}.py::${name##*::}")
     echo "skipped $name: $reason"
 done <<<"$skips"
-pytest -q "${arguments[@]}" "${paths[@]}" || { tail -20 "$state/log"; exit 1; }
+pytest -q "${arguments[@]}" "${paths[@]}"

@@ -80,29 +80,18 @@ if [ ! -d "$source" ]; then
     mv "$source.new" "$source"
 fi
 
-state=$(mktemp -d)
-pid=
-cleanup() {
-    [ -z "$pid" ] || kill "$pid" 2>/dev/null || true
-    wait 2>/dev/null || true
-    rm -rf "$state"
-}
-trap cleanup EXIT
-
-# The images that the tests name. The web server runs as long as a test looks at it: it cannot be stopped.
-mkdir "$state/images"
-printf '#!/bin/sh\nprintf "\\nHello from Docker!\\n"\n' >"$state/hello"
-printf '#!/bin/sh\nexec sleep 3\n' >"$state/run_uhttpd"
-tests/images/busybox.sh "$state/images/hello" hello-world:linux /hello="$state/hello"
-tests/images/busybox.sh "$state/images/alpine" alpine
-tests/images/busybox.sh "$state/images/uhttpd" fussybeaver/uhttpd /usr/sbin/run_uhttpd="$state/run_uhttpd"
-
-mkfifo "$state/says"
-XDG_STATE_HOME="$state" target/debug/sockerless-backend-lambda --sandbox --sandbox-images "$state/images" \
-    >"$state/says" 2>"$state/log" &
-pid=$!
-read -r line <"$state/says"
-eval "$line"
+if [ "${1:-}" != inside ]; then
+    # The images that the tests name. The web server runs as long as a test looks at it: it cannot be stopped.
+    images="$suites/images"
+    rm -rf "$images"
+    mkdir "$images"
+    printf '#!/bin/sh\nprintf "\\nHello from Docker!\\n"\n' >"$suites/hello"
+    printf '#!/bin/sh\nexec sleep 3\n' >"$suites/run_uhttpd"
+    tests/images/busybox.sh "$images/hello" hello-world:linux /hello="$suites/hello"
+    tests/images/busybox.sh "$images/alpine" alpine
+    tests/images/busybox.sh "$images/uhttpd" fussybeaver/uhttpd /usr/sbin/run_uhttpd="$suites/run_uhttpd"
+    DAEMON_ARGS="--sandbox-images $images" exec tests/clients/with-daemon.sh tests/clients/bollard.sh inside
+fi
 
 export DISABLE_REGISTRY=1 CARGO_TARGET_DIR="$suites/cargo"
 run() { cargo test --quiet --manifest-path "$source/Cargo.toml" --no-default-features --features http,pipe,time "$@"; }
@@ -119,7 +108,7 @@ for suite in $suites_run; do
     skipped=$((${#arguments[@]} / 2))
     count=$(($(wc -l <<<"$names") - skipped))
     [ "$count" -gt 0 ] || continue
-    run --test "${suite}_test" -- --exact --test-threads 1 "${arguments[@]}" || { tail -20 "$state/log"; exit 1; }
+    run --test "${suite}_test" -- --exact --test-threads 1 "${arguments[@]}"
     total=$((total + count))
 done
 while read -r file reason; do

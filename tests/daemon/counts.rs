@@ -16,8 +16,7 @@ fn containers(account: &Account) -> String {
 async fn a_container_is_counted_as_long_as_it_is_there() {
     let home = Home::new();
     let aws = Aws::start(&home);
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &[]).await;
     let docker = account.docker();
     create(&docker, "job", "exit 5", &[]).await;
     until("one is created", async || (containers(&account) == "created\"} 1").then_some(())).await;

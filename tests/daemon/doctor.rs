@@ -247,8 +247,7 @@ async fn a_database_that_cannot_be_used() {
 async fn a_daemon_that_runs_is_no_fault_and_a_stranger_is() {
     let home = Home::new();
     let aws = Aws::start(&home);
-    let daemon = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    daemon.until_ready().await;
+    let daemon = Account::serving(&home, &aws, &[]).await;
     let own = home.directory().join("api.sock");
     let mut command = home.account_command(&aws.endpoint, "sandbox");
     command.args(["doctor", "--output", "json", "--listen"]).arg(format!("unix://{}", own.display()));

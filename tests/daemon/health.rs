@@ -143,8 +143,7 @@ async fn systemd_and_readyz_tell_what_is_wrong() {
 async fn a_store_that_cannot_be_written_is_found_without_a_client() {
     let home = Home::new();
     let aws = Aws::start(&home);
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &[]).await;
     assert!(account.metrics().contains("sockerless_stalled{part=\"writer\"} 0"));
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(home.database());
     let mut thief = options.connect().await.unwrap();

@@ -181,8 +181,7 @@ impl Drop for Prometheus {
 async fn every_panel_and_every_rule_finds_data() {
     let home = Home::new();
     let aws = Aws::start(&home);
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &["--gc-interval", "1s"]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &["--gc-interval", "1s"]).await;
     let docker = account.docker();
     let prometheus = has_prometheus().then(|| Prometheus::start(&account.metrics));
     for (name, kind) in [("one", "RequestResponse"), ("two", "Event")] {

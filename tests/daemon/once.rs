@@ -42,12 +42,22 @@ pub(crate) async fn wishes(home: &Home, wish: impl AsyncFnOnce(&bollard::Docker)
     account.stop();
 }
 
+/// The database of a container that was created, and that no daemon has done anything for.
+async fn with_a_job() -> (Home, Aws) {
+    let home = Home::new();
+    let aws = Aws::start(&home);
+    wishes(&home, async |docker| {
+        create(docker, "job", "true", &[]).await;
+    })
+    .await;
+    (home, aws)
+}
+
 /// A daemon that has seen its container run and is then killed; the run goes on until the gate is there.
 pub(crate) async fn killed_while_running(home: &Home, aws: &Aws, kind: &str) -> std::path::PathBuf {
     let (ran, gate) = (home.shared("ran"), home.shared("gate"));
     let script = format!("echo >> {}; until [ -e {} ]; do sleep 0.05; done; exit 7", ran.display(), gate.display());
-    let account = Account::start(home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(home, aws, &[]).await;
     create(&account.docker(), "job", &script, &[("sockerless.lambda.invocation-type", kind)]).await;
     start(&account.docker(), "job").await;
     until("the program runs", async || (lines(&ran) == 1).then_some(())).await;
@@ -91,8 +101,7 @@ async fn a_wanted_run_is_invoked_only_when_told_to_start() {
     let (status, summary) = pass(&home, &aws, &["--start"]);
     assert_eq!((status, numbers(&summary)), (0, json!({})), "once is enough");
     assert_eq!(aws.calls()["Invoke"], 1);
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &[]).await;
     assert_eq!(wait(&account.docker(), "job").await, 5);
     account.stop();
 }
@@ -108,8 +117,7 @@ async fn a_daemon_invokes_what_a_pass_has_left() {
     })
     .await;
     assert_eq!(pass(&home, &aws, &[]).0, 2);
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &[]).await;
     assert_eq!(wait(&account.docker(), "job").await, 5);
     account.stop();
 }
@@ -139,8 +147,7 @@ async fn settles_after_a_death(kind: &str) {
     until("its end is in the log", async || (pass(&home, &aws, &["--dry-run"]).0 == 2).then_some(())).await;
     let (status, summary) = pass(&home, &aws, &[]);
     assert_eq!((status, numbers(&summary)), (0, json!({"settled": 1})));
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &[]).await;
     assert_eq!(wait(&account.docker(), "job").await, 7);
     account.stop();
     assert_eq!(aws.calls()["Invoke"], 1);
@@ -181,12 +188,7 @@ async fn removed_containers_are_cleaned_up() {
 
 #[tokio::test]
 async fn drift_is_mended() {
-    let home = Home::new();
-    let aws = Aws::start(&home);
-    wishes(&home, async |docker| {
-        create(docker, "job", "true", &[]).await;
-    })
-    .await;
+    let (home, aws) = with_a_job().await;
     pass(&home, &aws, &[]);
     let path = format!("/2015-03-31/functions/{}", aws.functions()[0]);
     aws.change_function(&aws.functions()[0], "{\"MemorySize\":128}").await;
@@ -198,12 +200,7 @@ async fn drift_is_mended() {
 /// Sightings are rows: they add up over passes, and only old ones count.
 #[tokio::test]
 async fn orphans_are_deleted_by_a_later_pass() {
-    let home = Home::new();
-    let aws = Aws::start(&home);
-    wishes(&home, async |docker| {
-        create(docker, "job", "true", &[]).await;
-    })
-    .await;
+    let (home, aws) = with_a_job().await;
     pass(&home, &aws, &[]);
     let ours = aws.functions().remove(0);
     let instance = ours.split('-').nth(1).unwrap().to_owned();
@@ -234,12 +231,7 @@ async fn orphans_are_deleted_by_a_later_pass() {
 /// One sweep deletes only so many, and those that are kept do not count.
 #[tokio::test]
 async fn orphans_that_are_kept_do_not_stand_in_the_way() {
-    let home = Home::new();
-    let aws = Aws::start(&home);
-    wishes(&home, async |docker| {
-        create(docker, "job", "true", &[]).await;
-    })
-    .await;
+    let (home, aws) = with_a_job().await;
     pass(&home, &aws, &[]);
     let instance = aws.functions()[0].split('-').nth(1).unwrap().to_owned();
     for n in 0..51 {
@@ -256,12 +248,7 @@ async fn orphans_that_are_kept_do_not_stand_in_the_way() {
 
 #[tokio::test]
 async fn a_refused_call_is_tried_again() {
-    let home = Home::new();
-    let aws = Aws::start(&home);
-    wishes(&home, async |docker| {
-        create(docker, "job", "true", &[]).await;
-    })
-    .await;
+    let (home, aws) = with_a_job().await;
     aws.set_faults(&json!({"rules": [{"operation": "CreateFunction", "nth": 1, "kind": {"type": "throttle"}}]}));
     let (status, summary) = pass(&home, &aws, &[]);
     assert_eq!((status, numbers(&summary)), (0, json!({"created": 1, "retried": 1})));
@@ -269,12 +256,7 @@ async fn a_refused_call_is_tried_again() {
 
 #[tokio::test]
 async fn at_the_deadline_the_rest_is_left() {
-    let home = Home::new();
-    let aws = Aws::start(&home);
-    wishes(&home, async |docker| {
-        create(docker, "job", "true", &[]).await;
-    })
-    .await;
+    let (home, aws) = with_a_job().await;
     aws.set_faults(&json!({"rules": [{"operation": "CreateFunction", "kind": {"type": "throttle"}}]}));
     let (status, summary) = pass(&home, &aws, &["--deadline", "2s"]);
     assert_eq!((status, &summary["left"], &summary["created"]), (2, &json!(1), &json!(0)), "{summary}");
@@ -311,8 +293,7 @@ async fn a_run_that_outlasts_the_deadline_goes_on() {
 async fn it_does_not_run_beside_a_live_daemon() {
     let home = Home::new();
     let aws = Aws::start(&home);
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &["--gc-interval", "1h"]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &["--gc-interval", "1h"]).await;
     create(&account.docker(), "job", "exit 5", &[]).await;
     let active = async || inspect(&account.docker(), "job").await.id.filter(|_| aws.functions().len() == 1);
     until("the function is there", active).await;
@@ -365,12 +346,7 @@ async fn errors_end_with_1() {
 
 #[tokio::test]
 async fn a_signal_ends_it_in_order() {
-    let home = Home::new();
-    let aws = Aws::start(&home);
-    wishes(&home, async |docker| {
-        create(docker, "job", "true", &[]).await;
-    })
-    .await;
+    let (home, aws) = with_a_job().await;
     aws.set_faults(&json!({"rules": [{"operation": "CreateFunction", "kind": {"type": "throttle"}}]}));
     let mut command = home.account_command(&aws.endpoint, "sandbox");
     command.args(["--reconcile-once", "--output", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped());

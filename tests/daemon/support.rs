@@ -1,16 +1,21 @@
 //! The real binary, its sandbox, and a client: what the tests of the daemon need.
 
+#[path = "until.rs"]
+mod until;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bollard::Docker;
 use serde_json::Value;
 
-/// How long a test waits for something that must come.
+use until::until_within;
+
+/// How long a state is waited for that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The functions' role in tests that believe in an account.
 pub(crate) const ROLE: &str = "arn:aws:iam::000000000000:role/job";
@@ -201,18 +206,6 @@ impl Drop for Daemon {
     }
 }
 
-/// Waits for a state, and fails with `what` if it does not come.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 /// How many lines a file has; a missing one has none.
 pub(crate) fn lines(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
@@ -303,6 +296,13 @@ pub(crate) struct Account {
 impl Account {
     pub(crate) fn start(home: &Home, endpoint: &str, key: &str, args: &[&str]) -> Self {
         Self::start_with(home, endpoint, key, args, &[])
+    }
+
+    /// One that is ready.
+    pub(crate) async fn serving(home: &Home, aws: &Aws, args: &[&str]) -> Self {
+        let account = Self::start(home, &aws.endpoint, "sandbox", args);
+        account.until_ready().await;
+        account
     }
 
     /// With variables of the environment.
@@ -396,4 +396,9 @@ impl Drop for Account {
 
 pub(crate) fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// Waits for a state, and fails with `what` if it does not come.
+pub(crate) async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look).await
 }

@@ -40,8 +40,7 @@ fn chromium(home: &Home, daemon: &Account, args: &[&str]) -> Option<Vec<u8>> {
 
 /// One container of each kind, one of them refused by AWS.
 async fn busy(home: &Home, aws: &Aws) -> Account {
-    let daemon = Account::start(home, &aws.endpoint, "sandbox", &[]);
-    daemon.until_ready().await;
+    let daemon = Account::serving(home, aws, &[]).await;
     let docker = daemon.docker();
     let secret = ContainerCreateBody {
         image: Some("host".to_owned()),

@@ -16,8 +16,7 @@ fn functions(aws: &Aws) -> usize {
 async fn an_account_needs_only_region_and_role() {
     let home = Home::new();
     let aws = Aws::start(&home);
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &[]).await;
     let docker = account.docker();
     create(&docker, "job", "exit 5", &[]).await;
     start(&docker, "job").await;
@@ -25,19 +24,23 @@ async fn an_account_needs_only_region_and_role() {
     account.stop();
 }
 
-#[tokio::test]
-async fn a_copied_database_changes_nothing_until_it_is_adopted() {
+/// A database with a container and its function, and a copy of it that was made while no daemon had it.
+async fn copied() -> (Home, Home, Aws) {
     let (home, copy) = (Home::new(), Home::new());
     let aws = Aws::start(&home);
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &[]).await;
     create(&account.docker(), "job", "exit 5", &[]).await;
     until("the function is there", async || (functions(&aws) == 1).then_some(())).await;
     account.stop();
     std::fs::create_dir_all(copy.directory()).unwrap();
     std::fs::copy(home.database(), copy.database()).unwrap();
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    (home, copy, aws)
+}
+
+#[tokio::test]
+async fn a_copied_database_changes_nothing_until_it_is_adopted() {
+    let (home, copy, aws) = copied().await;
+    let account = Account::serving(&home, &aws, &[]).await;
 
     let other = Account::start(&copy, &aws.endpoint, "sandbox", &[]);
     let reason = other.until_problem("ownership").await;
@@ -56,8 +59,7 @@ async fn a_copied_database_changes_nothing_until_it_is_adopted() {
     other.stop();
 
     account.stop();
-    let adopted = Account::start(&copy, &aws.endpoint, "sandbox", &["--adopt"]);
-    adopted.until_ready().await;
+    let adopted = Account::serving(&copy, &aws, &["--adopt"]).await;
     until("the adopted database cleans up", async || (functions(&aws) == 0).then_some(())).await;
     let invoked = &aws.state()["invocations"];
     assert!(invoked.as_array().unwrap().is_empty(), "nothing of before the adoption is run: {invoked}");
@@ -66,20 +68,10 @@ async fn a_copied_database_changes_nothing_until_it_is_adopted() {
 
 #[tokio::test]
 async fn a_database_that_was_adopted_elsewhere_is_given_up() {
-    let (home, copy) = (Home::new(), Home::new());
-    let aws = Aws::start(&home);
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
-    create(&account.docker(), "job", "exit 5", &[]).await;
-    until("the function is there", async || (functions(&aws) == 1).then_some(())).await;
-    account.stop();
-    std::fs::create_dir_all(copy.directory()).unwrap();
-    std::fs::copy(home.database(), copy.database()).unwrap();
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &["--gc-interval", "1s"]);
-    account.until_ready().await;
+    let (home, copy, aws) = copied().await;
+    let account = Account::serving(&home, &aws, &["--gc-interval", "1s"]).await;
 
-    let adopted = Account::start(&copy, &aws.endpoint, "sandbox", &["--adopt"]);
-    adopted.until_ready().await;
+    let adopted = Account::serving(&copy, &aws, &["--adopt"]).await;
     let reason = account.until_problem("ownership").await;
     assert!(reason.contains("has claimed it since"), "{reason}");
     start(&account.docker(), "job").await;
@@ -117,8 +109,7 @@ async fn wrong_credentials_are_told_and_nothing_is_lost() {
     assert!(reason.contains("security token"), "{reason}");
     create(&account.docker(), "job", "exit 5", &[]).await;
     account.stop();
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &[]).await;
     start(&account.docker(), "job").await;
     assert_eq!(wait(&account.docker(), "job").await, 5);
     account.stop();
@@ -131,8 +122,7 @@ async fn without_the_right_to_read_tags_nothing_is_made_twice() {
         let home = Home::new();
         let aws = Aws::start(&home);
         aws.set_faults(&json!({ "hidden_tags": hidden }));
-        let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-        account.until_ready().await;
+        let account = Account::serving(&home, &aws, &[]).await;
         create(&account.docker(), "job", "exit 5", &[]).await;
         until("it was looked at a few times", async || {
             aws.calls().get("GetFunction").is_some_and(|looks| *looks >= 3).then_some(())
@@ -152,8 +142,7 @@ async fn without_the_right_to_read_tags_nothing_is_made_twice() {
 async fn a_denied_invocation_looks_before_it_gives_up() {
     let home = Home::new();
     let aws = Aws::start(&home);
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &[]).await;
     for (denials, code) in [(1, 5), (2, 125)] {
         let rule = json!({"operation": "Invoke", "to": denials, "kind": {"type": "access_denied"}});
         aws.set_faults(&json!({ "rules": [rule] }));

@@ -33,8 +33,7 @@ fn invocations(aws: &Aws) -> usize {
 
 /// A daemon's life: one container that has run, and was told as exited. Then the daemon is killed.
 async fn lived(home: &Home, aws: &Aws, ran: &Path) {
-    let account = Account::start(home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(home, aws, &[]).await;
     let docker = account.docker();
     create(&docker, "job", &format!("echo ran >> {}; exit 5", ran.display()), &[]).await;
     start(&docker, "job").await;
@@ -60,8 +59,7 @@ async fn what_was_run_is_not_run_again_from_a_cut_log() {
     }
     assert!(by_the_mark >= PARTS / 2, "the epoch alone would not have told");
     // The whole log is no backup: the daemon goes on where it was.
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &[]).await;
     let state = inspect(&account.docker(), "job").await.state.unwrap();
     assert_eq!((state.exit_code, invocations(&aws)), (Some(5), 1));
     account.stop();
@@ -72,8 +70,7 @@ async fn what_was_run_is_not_run_again_from_a_cut_log() {
 async fn an_adopted_database_does_not_run_the_starts_of_before() {
     let home = Home::new();
     let (aws, ran) = (Aws::start(&home), home.shared("ran"));
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &[]).await;
     let docker = account.docker();
     create(&docker, "job", &format!("echo ran >> {}; exit 5", ran.display()), &[]).await;
     until("the function is ready", async || {
@@ -87,8 +84,7 @@ async fn an_adopted_database_does_not_run_the_starts_of_before() {
     drop(account);
 
     let copy = restored(&home, recorded);
-    let account = Account::start(&copy, &aws.endpoint, "sandbox", &["--adopt"]);
-    account.until_ready().await;
+    let account = Account::serving(&copy, &aws, &["--adopt"]).await;
     assert_eq!(wait(&account.docker(), "job").await, 125, "nobody can tell what became of it");
     assert_eq!((invocations(&aws), lines(&ran)), (1, 1), "it is not run again");
     account.stop();

@@ -94,8 +94,7 @@ async fn survives_a_full_disk(kind: &str) {
     let Some(disk) = SmallDisk::over(&home.directory(), 4_096, &format!("a full disk, {kind}")) else { return };
     let (ran, gate, ended) = (home.shared("ran"), home.shared("gate"), home.shared("ended"));
     let aws = Aws::start(&home);
-    let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
-    account.until_ready().await;
+    let account = Account::serving(&home, &aws, &[]).await;
     let docker = account.docker();
     let script = format!(
         "echo ran >> {}; until [ -e {} ]; do sleep 0.05; done; echo x >> {}; exit 7",

@@ -7,6 +7,8 @@
     reason = "a test fails by panicking, and says why it is skipped"
 )]
 
+#[path = "../build/mod.rs"]
+mod build;
 mod catalog;
 mod run;
 mod support;

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use sockerless_sandbox::runner::RunnerConfig;
 use sockerless_sandbox::settings::Settings;
 use sockerless_sandbox::{ImageOptions, Options, Programs, Sandbox};
 
+use crate::build::build;
 use crate::support::{Files, Image, Layout, architecture, probe_image};
 
 const ROLE: &str = "arn:aws:iam::000000000000:role/functions";
@@ -34,22 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The helper that enters roots, built like this test: it is an example of this crate.
 fn helper() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let output = Command::new(env!("CARGO"))
-            .args(["build", "--package", "sockerless-sandbox", "--example", "environment"])
-            .args(["--message-format", "json-render-diagnostics"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let messages = String::from_utf8(output.stdout).unwrap();
-        let path = messages.lines().find_map(|line| {
-            let message: Value = serde_json::from_str(line).unwrap();
-            message["executable"].as_str().map(PathBuf::from)
-        });
-        path.unwrap()
-    };
-    BUILT.get_or_init(build).clone()
+    BUILT.get_or_init(|| build("sockerless-sandbox", ["--example", "environment"])).clone()
 }
 
 struct Aws {

@@ -242,23 +242,12 @@ fn a_denied_action_looks_at_its_function_before_it_gives_up() {
 /// another one is made, again and again.
 #[test]
 fn a_function_that_shows_no_tags_proves_nothing() {
-    let identity = Identity { prefix: "skls".into(), instance: "0a1b2c3d4e".into() };
+    let identity = Identity { prefix: "skls".into(), instance: "0123456789".into() };
     let mut story = Story::ready();
-    let made = identity.new_function(&story.container);
-    let description = |tags: Option<BTreeMap<String, String>>| FunctionDescription {
-        name: NAME.into(),
-        arn: String::new(),
-        state: "Active".into(),
-        state_reason_code: None,
-        state_reason: None,
-        updating: false,
-        last_modified: String::new(),
-        resolved_image_uri: None,
-        shape: made.shape.clone(),
-        tags,
-    };
-    let sight = |story: &Story, tags| execute::sight(&identity, &description(tags), &story.container, t(0));
-    assert!(matches!(sight(&story, Some(made.tags.clone())), Ok(Evidence::Function(_))));
+    let description = described(&identity, &story.container);
+    let described_with = |tags| FunctionDescription { tags, ..description.clone() };
+    let sight = |story: &Story, tags| execute::sight(&identity, &described_with(tags), &story.container, t(0));
+    assert!(matches!(sight(&story, description.tags.clone()), Ok(Evidence::Function(_))));
     for tags in [None, Some(BTreeMap::new())] {
         let error = sight(&story, tags).unwrap_err();
         assert_eq!(error.kind, AwsErrorKind::AccessDenied);

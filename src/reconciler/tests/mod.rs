@@ -17,8 +17,9 @@ use std::time::Duration;
 use super::absorb::{Outcome, absorb};
 use super::learn::{Evidence, RunAnswer, learn};
 use super::lines::{self, Line};
+use super::names::Identity;
 use super::plan::{Action, Decision, Moment, Observed, plan};
-use crate::aws::{AwsError, AwsErrorKind};
+use crate::aws::{AwsError, AwsErrorKind, FunctionDescription};
 use crate::clock::Timestamp;
 use crate::state::model::{
     Architecture, Container, ContainerConfig, ContainerId, DeletionPolicy, Function, FunctionSettings, FunctionState,
@@ -33,6 +34,23 @@ pub(super) const OTHER_REQUEST: &str = "6bc28136-1111-4365-b021-0ce6b2e64ab0";
 
 pub(super) fn t(secs: i64) -> Timestamp {
     Timestamp::from_secs(1_000_000 + secs)
+}
+
+/// A container's function as AWS describes it.
+pub(super) fn described(identity: &Identity, container: &Container) -> FunctionDescription {
+    let made = identity.new_function(container);
+    FunctionDescription {
+        name: made.name,
+        arn: String::new(),
+        state: "Active".into(),
+        state_reason_code: None,
+        state_reason: None,
+        updating: false,
+        last_modified: String::new(),
+        resolved_image_uri: None,
+        shape: made.shape,
+        tags: Some(made.tags),
+    }
 }
 
 pub(super) fn settings() -> FunctionSettings {

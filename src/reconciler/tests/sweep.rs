@@ -12,23 +12,6 @@ fn identity() -> Identity {
     Identity { prefix: "skls".into(), instance: "0123456789".into() }
 }
 
-/// A container's function as AWS describes it.
-fn described(container: &Container) -> FunctionDescription {
-    let made = identity().new_function(container);
-    FunctionDescription {
-        name: made.name,
-        arn: String::new(),
-        state: "Active".into(),
-        state_reason_code: None,
-        state_reason: None,
-        updating: false,
-        last_modified: String::new(),
-        resolved_image_uri: None,
-        shape: made.shape,
-        tags: Some(made.tags),
-    }
-}
-
 #[test]
 fn an_orphan_is_ripe_after_two_sightings_and_the_grace_time() {
     let grace = Duration::from_secs(900);
@@ -42,7 +25,7 @@ fn an_orphan_is_ripe_after_two_sightings_and_the_grace_time() {
 #[test]
 fn an_orphan_is_kept_unless_everything_says_that_it_is_ours() {
     let container = Story::created().container;
-    let (ours, nobody, itself) = (described(&container), BTreeSet::new(), BTreeSet::from([container.id]));
+    let (ours, nobody, itself) = (described(&identity(), &container), BTreeSet::new(), BTreeSet::from([container.id]));
     let why = |horizon, function: &FunctionDescription, ids| reason_to_keep(&identity(), horizon, function, ids);
     let tagged = |key: &str, value: &str| {
         let mut tags = ours.tags.clone().unwrap();
@@ -72,7 +55,7 @@ fn an_orphan_is_kept_unless_everything_says_that_it_is_ours() {
 #[test]
 fn only_our_own_functions_without_a_row_are_orphans() {
     let (container, now) = (Story::ready().container, t(100));
-    let ours = described(&container);
+    let ours = described(&identity(), &container);
     let others = Identity { instance: "9999999999".into(), ..identity() };
     let named = |name: String| FunctionDescription { name, tags: None, ..ours.clone() };
     let listed = [
