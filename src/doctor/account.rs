@@ -15,6 +15,8 @@ use crate::reconciler::TAG_MANAGED_BY;
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 /// No stream begins like this: instances have hexadecimal names, and Lambda's streams begin with a date.
 const NO_STREAM: &str = "doctor/";
+/// How often AWS is asked when it refuses a call as one too many: a daemon that works uses the same quotas.
+const ATTEMPTS: u32 = 4;
 
 pub(super) async fn examine(config: &Config, cloud: &Cloud, clock: &Clock, report: &mut Report) {
     let first = cloud.first_answer().await;
@@ -39,7 +41,10 @@ pub(super) async fn examine(config: &Config, cloud: &Cloud, clock: &Clock, repor
         match right.trial {
             Trial::WouldChange(why) => report.not_tried(right.action, why, right.todo(config)),
             Trial::Call if !known => report.not_tried(right.action, "AWS does not know us", "see above"),
-            Trial::Call => verdict(right, tried(right, config, &subject, cloud).await, config, &subject, report),
+            Trial::Call => {
+                let outcome = patiently(async || tried(right, config, &subject, cloud).await).await;
+                verdict(right, outcome, config, &subject, report);
+            }
         }
     }
 }
@@ -147,7 +152,7 @@ fn time(first: &FirstAnswer, now: Timestamp, report: &mut Report) {
 async fn log_group(config: &Config, cloud: &Cloud, report: &mut Report) -> Option<String> {
     let name = &config.log_group;
     let check = format!("log group {name}");
-    let arn = match cloud.log_group_arn(name).await {
+    let arn = match patiently(async || cloud.log_group_arn(name).await).await {
         Ok(arn) => arn,
         Err(error) => {
             report.wrong(check, error.to_string(), "see logs:DescribeLogGroups");
@@ -195,6 +200,17 @@ fn registry(config: &Config, report: &mut Report) {
             report.wrong("image registry", seen, "Lambda takes images from private ECR of its own region only");
         }
     }
+}
+
+/// Asks again after a throttled call, when the quota's gate opens again.
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T, AwsError>) -> Result<T, AwsError> {
+    for _ in 1..ATTEMPTS {
+        match ask().await {
+            Err(error) if error.kind == AwsErrorKind::Throttled => {}
+            answer => return answer,
+        }
+    }
+    ask().await
 }
 
 async fn tried(right: &Right, config: &Config, subject: &Subject, cloud: &Cloud) -> Result<(), AwsError> {

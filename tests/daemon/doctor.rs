@@ -108,9 +108,12 @@ async fn rights_that_are_missing() {
     assert!(seen.contains("not authorized"), "{seen}");
     assert_eq!(todo, "the daemon's policy must allow lambda:InvokeFunction on the functions skls-*");
 
-    aws.set_faults(&json!({ "rules": [{ "kind": { "type": "throttle" } }] }));
+    // A call too many is asked again; one that stays too many is told.
+    let throttled = |operation: &str, to: u32| json!({"operation": operation, "to": to, "kind": {"type": "throttle"}});
+    aws.set_faults(&json!({ "rules": [throttled("DescribeLogGroups", 3), throttled("GetFunction", 1_000)] }));
     let found = doctor(&home, &aws.endpoint, &[]);
-    assert_eq!(found.check("credentials").0, "ok");
+    assert_eq!((found.check("credentials").0, found.check("logs:DescribeLogGroups").0), ("ok", "ok"));
+    found.assert_wrong(&["lambda:GetFunction"]);
     assert!(found.check("lambda:GetFunction").1.starts_with("AWS cannot say: "));
 }
 
