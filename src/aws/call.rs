@@ -21,6 +21,10 @@ pub(super) const LAMBDA: &str = "lambda";
 /// CloudWatch Logs, in errors and metrics.
 pub(super) const LOGS: &str = "logs";
 
+/// An invocation that waits longer for its turn is not made: its run has a deadline, which was set before. It surely has not
+/// run, as after a refusal by AWS.
+const INVOKE_PATIENCE: Duration = Duration::from_secs(30);
+
 /// A call as errors, metrics and traces name it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call<'a> {
@@ -54,7 +58,13 @@ impl Cloud {
         E: ProvideErrorMetadata + Error + 'static,
     {
         let gate = self.gates.of(call.quota);
-        gate.pass(self.lane).await;
+        let patience = if call.quota == Quota::Invoke { INVOKE_PATIENCE } else { Duration::MAX };
+        if !gate.pass(self.lane, patience).await {
+            let most = patience.as_secs();
+            return Err(
+                call.failed(AwsErrorKind::Throttled, format!("its turn within the quota does not come in {most} s"))
+            );
+        }
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.tell_hook(&call, CallPoint::Before).await;
         let watch = Stopwatch::start();

@@ -82,15 +82,20 @@ impl Gate {
         Self { name, clock: clock.clone(), since: clock.stopwatch(), bucket }
     }
 
-    /// Waits for the turn. Whoever stops waiting gives up the place.
-    pub(super) async fn pass(&self, lane: Lane) {
+    /// Waits for the turn, and gives false as soon as it is seen to take longer than `at_most`. Whoever stops waiting gives
+    /// up the place.
+    pub(super) async fn pass(&self, lane: Lane, at_most: Duration) -> bool {
         let came = self.since.elapsed();
+        let waited = || self.since.elapsed().saturating_sub(came);
         let place = Place { gate: self, ticket: self.bucket().enter(lane, came) };
         while let Some(wait) = place.wait() {
+            if waited().saturating_add(wait) > at_most {
+                return false;
+            }
             self.clock.sleep(wait).await;
         }
-        let waited = self.since.elapsed().saturating_sub(came);
-        metrics::histogram!(AWS_QUOTA_WAIT, "bucket" => self.name).record(waited.as_secs_f64());
+        metrics::histogram!(AWS_QUOTA_WAIT, "bucket" => self.name).record(waited().as_secs_f64());
+        true
     }
 
     /// AWS refused a call as too many.
@@ -129,10 +134,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_turn_that_comes_too_late_is_not_waited_for() {
+        let gate = Gate::new("test", 4.0, &Clock::real());
+        assert!(gate.pass(Lane::User, Duration::ZERO).await, "the bucket is full");
+        gate.pause(Some(Duration::from_secs(20)));
+        assert!(!gate.pass(Lane::User, Duration::from_secs(19)).await);
+        assert_eq!(gate.bucket().waiting(), 0);
+    }
+
+    #[tokio::test]
     async fn who_stops_waiting_leaves_the_line() {
         let gate = Gate::new("test", 4.0, &Clock::real());
         gate.pause(Some(Duration::from_secs(20)));
-        let passed = tokio::time::timeout(Duration::from_millis(1), gate.pass(Lane::User)).await;
+        let passed = tokio::time::timeout(Duration::from_millis(1), gate.pass(Lane::User, Duration::MAX)).await;
         assert!(passed.is_err());
         assert_eq!(gate.bucket().waiting(), 0);
     }
@@ -141,7 +155,7 @@ mod tests {
     async fn a_free_gate_is_passed_at_once() {
         let gate = Gate::new("test", 15.0, &Clock::real());
         for lane in [Lane::User, Lane::Retry, Lane::Housekeeping] {
-            gate.pass(lane).await;
+            gate.pass(lane, Duration::MAX).await;
         }
         assert_eq!(gate.bucket().waiting(), 0);
     }

@@ -58,11 +58,7 @@ impl Claimant<'_> {
     /// adopt.
     pub(crate) async fn claim(&self, now: Timestamp) -> Result<Claim, ClaimError> {
         let known = self.facts.instance().await?;
-        let highest = match highest(self.cloud, self.log_group, &known.id).await {
-            // Without the group there are no claims.
-            Err(error) if error.kind == AwsErrorKind::NotFound => 0,
-            highest => highest?,
-        };
+        let highest = highest(self.cloud, self.log_group, &known.id).await?;
         let reason = reason_against(&known, highest);
         match &reason {
             Some(why) if !self.adopt => return Ok(Claim::Lost { why: why.clone() }),
@@ -111,10 +107,25 @@ fn claimed(epoch: u64) -> String {
     format!("epoch {epoch} was claimed by another daemon")
 }
 
-/// The highest epoch that was claimed for an instance; 0: none.
+/// The highest epoch that was claimed for an instance; 0: none, as without the group there are no claims.
 pub(crate) async fn highest(cloud: &Cloud, log_group: &str, instance: &str) -> Result<u64, AwsError> {
-    let streams = cloud.log_streams(log_group, &prefix(instance)).await?;
-    Ok(highest_in(&streams, instance))
+    match cloud.log_streams(log_group, &prefix(instance)).await {
+        Ok(streams) => Ok(highest_in(&streams, instance)),
+        Err(error) if error.kind == AwsErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the claim of an epoch again where it is missing. Returns whether it was.
+pub(super) async fn renew(
+    cloud: &Cloud,
+    log_group: &str,
+    retention_days: Option<u32>,
+    instance: &str,
+    epoch: u64,
+) -> Result<bool, AwsError> {
+    cloud.ensure_log_group(log_group, retention_days).await?;
+    cloud.create_log_stream(log_group, &stream(instance, epoch)).await
 }
 
 fn highest_in(streams: &[String], instance: &str) -> u64 {

@@ -26,10 +26,12 @@ impl Shared {
         self.tally.invoked();
         self.watch_logs.notify_one();
         let span = traces::run_span(&container.id);
+        let under_way = self.under_way(&container);
         let run = self.while_alive(async move {
             let news = shared.invoke(&container, permit).await;
             shared.report(&container, &news);
             shared.record_outcome(&container.id, &news).await;
+            drop(under_way);
             shared.kick(container.id, shared.clock.now(), Priority::User).await;
         });
         self.runs.spawn(run.instrument(span));

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::learn::{CLOCK_SKEW, Evidence, learn};
 use super::lines::{self, Line};
-use super::plan::DELIVERY_SLACK;
+use super::plan::{DELIVERY_SLACK, credible};
 use super::queue::Priority;
 use super::schedule::Schedule;
 use super::shared::Shared;
@@ -49,19 +49,13 @@ pub(super) struct Group {
 impl Group {
     /// A pass that began at `now` has ended; `complete`: it came to the last page. Returns how far the group is read
     /// now, if that has moved.
-    pub(super) fn passed(
-        &mut self,
-        pass: Pass,
-        now: Timestamp,
-        complete: bool,
-        read_through: Timestamp,
-    ) -> Option<Timestamp> {
+    pub(super) fn passed(&mut self, pass: Pass, now: Timestamp, complete: bool) -> Option<Timestamp> {
         self.last_pass = Some(now);
         if !(pass.deep && complete) {
             return None;
         }
         self.last_deep = Some(now);
-        Some(now.before(DELIVERY_SLACK).max(read_through))
+        Some(now.before(DELIVERY_SLACK))
     }
 }
 
@@ -127,7 +121,7 @@ impl Shared {
         let pass = Pass::choose(now, containers, group, read_through);
         let complete = self.read_pass(name, containers, pass.from).await?;
         self.note_success();
-        if let Some(through) = group.passed(pass, now, complete, read_through) {
+        if let Some(through) = group.passed(pass, now, complete) {
             self.facts.set_log_progress(name, through).await?;
             self.knowledge().read_through.insert(name.to_owned(), through);
         }
@@ -261,16 +255,18 @@ impl Pass {
         let issued = |container: &Container| {
             container.status.run.as_ref().and_then(|run| run.issued.as_ref()).map(|issued| (issued.at, issued.deadline))
         };
+        // A pass in the future was made before the clock was put back.
+        let last_deep = group.last_deep.filter(|last| *last <= now);
         let oldest = containers.iter().filter_map(issued).map(|(at, _)| at).min().unwrap_or(now);
         let overdue = containers.iter().filter_map(issued).any(|(_, deadline)| {
             let due = deadline.after(DELIVERY_SLACK);
-            due <= now && group.last_deep.is_none_or(|last| last < due)
+            due <= now && last_deep.is_none_or(|last| last < due)
         });
-        let deep = overdue || group.last_deep.is_none_or(|last| now >= last.after(DEEP_EVERY));
+        let deep = overdue || last_deep.is_none_or(|last| now >= last.after(DEEP_EVERY));
         let from = if deep {
-            oldest.max(read_through).before(CLOCK_SKEW)
+            oldest.min(now).max(credible(read_through, now)).before(CLOCK_SKEW)
         } else {
-            group.last_pass.unwrap_or(oldest).before(QUICK_WINDOW)
+            group.last_pass.unwrap_or(oldest).min(now).before(QUICK_WINDOW)
         };
         Self { from, deep }
     }

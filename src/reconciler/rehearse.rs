@@ -134,7 +134,7 @@ impl Rehearsal<'_> {
                     self.fold(&id, |row| news.fold(now, row));
                 }
             }
-            if let Some(through) = group.passed(pass, now, pages.complete(), read_through) {
+            if let Some(through) = group.passed(pass, now, pages.complete()) {
                 self.shared.knowledge().read_through.insert(name, through);
             }
         }

@@ -65,6 +65,22 @@ pub(super) struct Knowledge {
     pub(super) read_through: BTreeMap<String, Timestamp>,
     /// Roles whose functions do not write logs.
     pub(super) roles_without_logs: BTreeSet<String>,
+    /// Runs whose invocation has not come back yet.
+    under_way: BTreeSet<(ContainerId, u64)>,
+    /// Functions without a container that were looked at and kept, and when.
+    pub(super) kept: BTreeMap<String, Timestamp>,
+}
+
+/// An invocation that has not come back yet, for as long as this lives.
+pub(super) struct UnderWay {
+    knowledge: Arc<Mutex<Knowledge>>,
+    run: (ContainerId, u64),
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.knowledge.lock().unwrap_or_else(PoisonError::into_inner).under_way.remove(&self.run);
+    }
 }
 
 impl Shared {
@@ -80,6 +96,7 @@ impl Shared {
     /// What a plan for this container must know.
     pub(super) fn observed(&self, container: &Container) -> Observed {
         let settings = &container.spec.config.function;
+        let run = container.status.run.as_ref();
         let knowledge = self.knowledge();
         Observed {
             function_name: self.identity.function_name(&container.id, container.status.incarnation),
@@ -88,7 +105,15 @@ impl Shared {
             adopted_at: self.adopted_at,
             role_without_logs: knowledge.roles_without_logs.contains(&settings.role_arn),
             withholds_runs: self.withholds_runs,
+            under_way: run.is_some_and(|run| knowledge.under_way.contains(&(container.id, run.no))),
         }
+    }
+
+    /// Notes that the current run's invocation is about to be sent.
+    pub(super) fn under_way(&self, container: &Container) -> UnderWay {
+        let run = (container.id, container.status.run.as_ref().map_or(0, |run| run.no));
+        self.knowledge().under_way.insert(run);
+        UnderWay { knowledge: Arc::clone(&self.knowledge), run }
     }
 
     pub(super) fn knowledge(&self) -> std::sync::MutexGuard<'_, Knowledge> {

@@ -19,12 +19,15 @@ use super::queue::Priority;
 use super::shared::Shared;
 use crate::aws::{AwsError, AwsErrorKind, FunctionDescription, Lane};
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::state::model::{Container, ContainerId, Known, Status};
 use crate::state::{Sighting, StateError};
 use crate::telemetry;
 
 /// Orphans that one sweep deletes, at most.
 pub(super) const MAX_DELETIONS: usize = 50;
+/// A function that is kept is looked at again after this time: somebody may have put its tags back.
+const KEPT_LOOK: Duration = Duration::from_secs(3_600);
 /// Sweeps that must have seen an orphan.
 const MIN_SIGHTINGS: u32 = 2;
 
@@ -93,6 +96,9 @@ impl Shared {
     /// One sweep.
     pub(super) async fn sweep(&self, epoch: u64) -> Result<Swept, SweepError> {
         let Some(view) = self.survey(epoch).await? else { return Ok(Swept::ClaimLost) };
+        if view.claim_is_missing && !self.claim_again(epoch).await? {
+            return Ok(Swept::ClaimLost);
+        }
         metrics::gauge!(telemetry::FOREIGN_FUNCTIONS).set(count(view.findings.foreign));
         metrics::gauge!(telemetry::ORPHANS).set(count(view.findings.orphans.len()));
         self.correct(&view.findings).await?;
@@ -103,7 +109,8 @@ impl Shared {
     /// Looks at everything and changes nothing. `None`: another daemon has claimed this database.
     pub(super) async fn survey(&self, epoch: u64) -> Result<Option<View>, SweepError> {
         let cloud = self.cloud.lane(Lane::Housekeeping);
-        if claim::highest(&cloud, &self.config.log_group, &self.identity.instance).await? > epoch {
+        let highest = claim::highest(&cloud, &self.config.log_group, &self.identity.instance).await?;
+        if highest > epoch {
             return Ok(None);
         }
         let started = self.clock.now();
@@ -111,7 +118,18 @@ impl Shared {
         self.note_success();
         let rows = self.facts.all().await?;
         let findings = judge(&self.identity, &listed, &rows, started);
-        Ok(Some(View { started, rows, findings }))
+        Ok(Some(View { started, rows, findings, claim_is_missing: highest < epoch }))
+    }
+
+    /// Puts our claim back, which somebody has deleted. Without it an older copy of the database would think that it owns
+    /// the functions. Returns false if another daemon has gone on meanwhile.
+    async fn claim_again(&self, epoch: u64) -> Result<bool, SweepError> {
+        let cloud = self.cloud.lane(Lane::Housekeeping);
+        let Config { log_group, log_retention_days, .. } = &*self.config;
+        if claim::renew(&cloud, log_group, *log_retention_days, &self.identity.instance, epoch).await? {
+            tracing::warn!(log_group, epoch, "the claim of this database was missing, and was made again");
+        }
+        Ok(claim::highest(&cloud, log_group, &self.identity.instance).await? <= epoch)
     }
 
     async fn list_all(&self) -> Result<Vec<FunctionDescription>, AwsError> {
@@ -146,30 +164,50 @@ impl Shared {
         let (now, grace) = (self.clock.now(), self.config.gc_grace);
         let (ripe, waiting): (Vec<_>, Vec<_>) = sightings.iter().partition(|sighting| is_ripe(sighting, now, grace));
         let mut orphans = Orphans { waiting: waiting.len(), ..Orphans::default() };
-        let mut deletions = 0;
+        self.knowledge().kept.retain(|name, looked_at| {
+            now.since(*looked_at) < KEPT_LOOK && ripe.iter().any(|sighting| sighting.function_name == *name)
+        });
+        let (mut deletions, mut failure) = (0, None);
         for sighting in ripe {
+            let name = &sighting.function_name;
+            if self.knowledge().kept.contains_key(name) {
+                orphans.kept += 1;
+                continue;
+            }
             if deletions >= MAX_DELETIONS {
                 orphans.left += 1;
                 continue;
             }
-            let name = &sighting.function_name;
-            match self.judge_orphan(name, ids).await? {
-                Fate::Gone => {}
-                Fate::Keep(reason) => {
-                    tracing::warn!(function = name, reason, "a function without a container is not deleted");
-                    metrics::counter!(telemetry::ORPHANS_SKIPPED, "reason" => reason).increment(1);
-                    orphans.kept += 1;
+            match self.settle_orphan(name, ids).await {
+                Ok(Fate::Gone) => {}
+                Ok(Fate::Keep(_)) => orphans.kept += 1,
+                Ok(Fate::Delete) => deletions += 1,
+                Err(error) if concerns_one(&error) => {
+                    tracing::warn!(function = name, %error, "a function without a container cannot be deleted");
+                    failure.get_or_insert(error);
                 }
-                Fate::Delete => {
-                    self.delete_orphan(name).await?;
-                    deletions += 1;
-                }
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(orphans)
+        failure.map_or(Ok(orphans), |error| Err(error.into()))
     }
 
-    /// Looks at a function that was seen as an orphan often and long enough.
+    /// Looks at a function that was seen as an orphan often and long enough, and deletes it or notes that it is kept.
+    async fn settle_orphan(&self, name: &str, ids: &BTreeSet<ContainerId>) -> Result<Fate, AwsError> {
+        let fate = self.judge_orphan(name, ids).await?;
+        match fate {
+            Fate::Gone => {}
+            Fate::Keep(reason) => {
+                tracing::warn!(function = name, reason, "a function without a container is not deleted");
+                metrics::counter!(telemetry::ORPHANS_SKIPPED, "reason" => reason).increment(1);
+                self.knowledge().kept.insert(name.to_owned(), self.clock.now());
+            }
+            Fate::Delete => self.delete_orphan(name).await?,
+        }
+        Ok(fate)
+    }
+
+    /// Looks at a function, and changes nothing.
     pub(super) async fn judge_orphan(&self, name: &str, ids: &BTreeSet<ContainerId>) -> Result<Fate, AwsError> {
         match self.cloud.lane(Lane::Housekeeping).get_function(name).await {
             Ok(function) => Ok(match reason_to_keep(&self.identity, self.horizon, &function, ids) {
@@ -203,6 +241,8 @@ pub(super) struct View {
     pub(super) rows: Vec<Container>,
     /// What the two tell together.
     pub(super) findings: Findings,
+    /// Our claim is not in AWS, or the list is an old one.
+    claim_is_missing: bool,
 }
 
 impl View {
@@ -223,7 +263,19 @@ pub(super) enum Fate {
     Delete,
 }
 
-/// What the list and the rows, which were read after it, tell together. PURE, as all below.
+/// Whether the failure is that one function's, so that the others are still to be looked at. PURE, as all below.
+fn concerns_one(error: &AwsError) -> bool {
+    !matches!(
+        error.kind,
+        AwsErrorKind::Throttled
+            | AwsErrorKind::Credentials
+            | AwsErrorKind::Unreachable
+            | AwsErrorKind::NoAnswer
+            | AwsErrorKind::EnvironmentNotReady
+    )
+}
+
+/// What the list and the rows, which were read after it, tell together.
 pub(super) fn judge(
     identity: &Identity,
     listed: &[FunctionDescription],

@@ -103,6 +103,10 @@ impl Shared {
             let decision = plan(&Moment { now, token }, &container, &self.observed(&container));
             let left = LeftWork::of(&decision);
             trace.decided(decision.because);
+            if stop.is_cancelled() && matches!(decision.action, Action::Invoke { .. }) {
+                // Nothing is issued any more, perhaps because the claim was lost: who invokes next must find the wish.
+                return Ok(Turn { next: Next::Idle, failed, counted, left });
+            }
             let Some(step) = self.commit(&stored, &container, decision).await? else { continue };
             news = None;
             match step {

@@ -127,10 +127,15 @@ const ADOPT: &str = "UPDATE instance SET epoch = max(epoch, ?1) + 1, adopted_at 
     UNION ALL SELECT max(read_through) FROM log_progress)), 0) \
     RETURNING id, epoch, adopted_at, horizon, doubt";
 
+/// A start of before the adoption is known by its time, and the clock of the machine that took it may be ahead of this
+/// one's: then the time is put right.
+const STARTED_BEFORE: &str = "UPDATE container SET started_at = ?1 WHERE started_at > ?1";
+
 impl Command for Adopt {
     type Output = Instance;
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<Instance> {
+        sqlx::query(STARTED_BEFORE).bind(self.now.as_nanos()).execute(&mut *tx.conn).await?;
         let row =
             sqlx::query(ADOPT).bind(number(self.above)).bind(self.now.as_nanos()).fetch_one(&mut *tx.conn).await?;
         instance(&row)

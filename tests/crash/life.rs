@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::history::Ending;
+use super::in_place::in_place;
 use super::ledger::{Ledger, key_of};
 use super::rest::Rest;
 
@@ -124,6 +125,7 @@ pub(crate) fn copy_of(from: &Path) -> TempDir {
             std::fs::copy(path, to.path().join(name)).unwrap();
         }
     }
+    in_place(&to.path().join(DATABASE));
     to
 }
 

@@ -12,6 +12,8 @@ mod acts;
 mod alone;
 mod end;
 mod history;
+#[path = "../store/in_place.rs"]
+mod in_place;
 mod ledger;
 mod life;
 mod play;

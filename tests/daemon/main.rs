@@ -11,6 +11,7 @@
 
 #[cfg(feature = "otlp")]
 mod collector;
+mod copies;
 mod counts;
 mod docker;
 mod doctor;

@@ -246,6 +246,32 @@ async fn orphans_that_are_kept_do_not_stand_in_the_way() {
     assert_eq!((status, numbers(&summary)), (0, json!({"deleted": 1, "orphans_kept": 51})));
 }
 
+/// An orphan that cannot be deleted keeps nobody from the others.
+#[tokio::test]
+async fn orphans_that_cannot_be_deleted_do_not_stand_in_the_way() {
+    let (home, aws) = with_a_job().await;
+    pass(&home, &aws, &[]);
+    let instance = aws.functions()[0].split('-').nth(1).unwrap().to_owned();
+    let orphans = ["0a", "0b", "0c"].map(|digits| {
+        let id = digits.repeat(32);
+        let tags =
+            format!(r#""sockerless.instance":"{instance}","sockerless.container":"{id}","sockerless.created":"1""#);
+        (format!("skls-{instance}-{}", &id[..24]), tags)
+    });
+    for (name, tags) in &orphans {
+        aws.create_function(name, tags).await;
+    }
+    pass(&home, &aws, &["--gc-grace", "0s"]);
+    let denied = json!({"operation": "DeleteFunction", "resource": orphans[0].0, "kind": {"type": "access_denied"}});
+    aws.set_faults(&json!({ "rules": [denied] }));
+    let (status, summary) = pass(&home, &aws, &["--gc-grace", "0s"]);
+    assert_eq!((status, &summary["deleted"]), (1, &json!(2)), "{summary}");
+    assert_eq!(aws.functions().len(), 2, "the job's, and the one that cannot be deleted");
+    aws.set_faults(&json!({}));
+    let (status, summary) = pass(&home, &aws, &["--gc-grace", "0s"]);
+    assert_eq!((status, numbers(&summary)), (0, json!({"deleted": 1})));
+}
+
 #[tokio::test]
 async fn a_refused_call_is_tried_again() {
     let (home, aws) = with_a_job().await;

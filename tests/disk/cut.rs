@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::docker::{create, inspect, start, wait};
+use crate::in_place::in_place;
 use crate::support::{Account, Aws, Home, lines, until};
 
 /// Where the log is cut, in parts of a whole.
@@ -24,6 +25,7 @@ fn restored(from: &Home, log_bytes: u64) -> Home {
     }
     let log = fs::read(beside(from, "-wal")).unwrap();
     fs::write(beside(&home, "-wal"), log.get(..usize::try_from(log_bytes).unwrap()).unwrap()).unwrap();
+    in_place(&home.database());
     home
 }
 

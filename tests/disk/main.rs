@@ -19,6 +19,8 @@ mod docker;
 #[path = "../store/support.rs"]
 mod fixtures;
 mod full;
+#[path = "../store/in_place.rs"]
+mod in_place;
 mod read_only;
 #[expect(dead_code, reason = "other tests need more of it")]
 #[path = "../daemon/support.rs"]

@@ -9,6 +9,7 @@ use sockerless_lambda::state::model::ContainerId;
 use sockerless_lambda::state::{StateError, Store, StoreOptions};
 use tempfile::TempDir;
 
+use crate::in_place::in_place;
 use crate::support::{Fixture, at, ended, id, status, write};
 
 /// Where the log is cut, in bytes. Its frames are 4,120 bytes long, so most cuts fall into the middle of one.
@@ -64,6 +65,7 @@ fn cut(from: &Path, log_bytes: usize, mark: bool) -> TempDir {
     }
     let (from, to) = beside("-wal");
     fs::write(to, fs::read(from).unwrap().get(..log_bytes).unwrap()).unwrap();
+    in_place(&directory.path().join("state.db"));
     directory
 }
 

@@ -206,6 +206,19 @@ async fn epochs_count_up_and_the_first_horizon_stays() {
     assert_eq!(fixture.reader.instance().await.unwrap(), adopted);
 }
 
+/// The machine that took the wish may have had a clock that was ahead: its starts are from before the adoption all the same.
+#[tokio::test]
+async fn a_start_of_before_the_adoption_is_never_later_than_it() {
+    let fixture = Fixture::new().await;
+    for (number, started) in [(6, 40), (7, 900)] {
+        fixture.create(number, &format!("c{number}")).await;
+        fixture.wishes.start(&id(number), at(started)).await.unwrap();
+    }
+    fixture.facts.adopt(3, at(100)).await.unwrap();
+    let started = async |number| fixture.reader.container(&id(number)).await.unwrap().unwrap().spec.started_at;
+    assert_eq!((started(6).await, started(7).await), (Some(at(40)), Some(at(100))));
+}
+
 #[tokio::test]
 async fn a_database_that_knew_nothing_has_the_earliest_horizon() {
     let fixture = Fixture::new().await;

@@ -7,4 +7,5 @@ mod containers;
 mod cuts;
 mod facts;
 mod files;
+mod in_place;
 mod support;

@@ -4,16 +4,28 @@ use super::*;
 use crate::aws::LogEvent;
 use crate::reconciler::learn::CLOCK_SKEW;
 use crate::reconciler::observe::{Group, Pass, owners, page_news};
-use crate::reconciler::plan::DELIVERY_SLACK;
+use crate::reconciler::plan::{DELIVERY_SLACK, credible};
 
 #[test]
 fn a_group_is_read_only_by_a_deep_pass_to_the_last_page() {
-    let passed =
-        |deep, complete, before| Group::default().passed(Pass { from: t(0), deep }, t(1_000), complete, before);
-    assert_eq!(passed(true, true, t(0)), Some(t(1_000).before(DELIVERY_SLACK)), "late lines may still come");
-    assert_eq!(passed(true, true, t(5_000)), Some(t(5_000)), "it never moves back");
+    let passed = |deep, complete| Group::default().passed(Pass { from: t(0), deep }, t(1_000), complete);
+    assert_eq!(passed(true, true), Some(t(1_000).before(DELIVERY_SLACK)), "late lines may still come");
     for (deep, complete) in [(true, false), (false, true), (false, false)] {
-        assert_eq!(passed(deep, complete, t(0)), None, "deep: {deep}, to the last page: {complete}");
+        assert_eq!(passed(deep, complete), None, "deep: {deep}, to the last page: {complete}");
+    }
+}
+
+/// What was read while the clock was fast is read again once the clock is right.
+#[test]
+fn nobody_has_read_further_than_until_now() {
+    assert_eq!(credible(t(5_000), t(1_000)), t(1_000).before(DELIVERY_SLACK));
+    assert_eq!(credible(t(100), t(1_000)), t(100));
+    let story = Story::running(InvocationKind::Event, Protocol::Bootstrap);
+    let mut group = Group::default();
+    group.passed(Pass { from: t(0), deep: true }, t(5_000), true);
+    for (group, read_through) in [(&group, t(4_880)), (&Group::default(), t(4_880))] {
+        let pass = Pass::choose(t(60), std::slice::from_ref(&story.container), group, read_through);
+        assert!(pass.from < t(0), "from before it was issued: {pass:?}");
     }
 }
 

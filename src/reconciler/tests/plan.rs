@@ -1,7 +1,7 @@
 //! One step at a time: which action follows from which wish and facts.
 
 use super::*;
-use crate::reconciler::plan::{AUTO_REMOVE_PATIENCE, DELIVERY_SLACK, LOG_PATIENCE, Left, RUN_SLACK};
+use crate::reconciler::plan::{AUTO_REMOVE_PATIENCE, DELIVERY_SLACK, EVIDENCE_POLL, LOG_PATIENCE, Left, RUN_SLACK};
 use crate::reconciler::record::events_between;
 use crate::reconciler::schedule::RERUNS;
 use crate::state::model::life::{self, Life, MAX_RERUNS};
@@ -480,6 +480,35 @@ fn a_report_without_the_bootstraps_line_waits_and_is_then_unknown() {
     assert_eq!(story.exit_code(), None);
     story.line_at(STREAM, story.now.before(Duration::from_secs(240)), &report_line(""));
     story.observed.read_through = story.now;
+    story.now = story.now.after(DELIVERY_SLACK);
+    story.decide();
+    assert_eq!(exited(&story).cause, Cause::Unknown);
+}
+
+/// The log was read while the clock was five minutes fast; then it was put right, and a run began.
+#[test]
+fn a_clock_that_is_put_back_makes_no_outcome_unknown() {
+    let mut story = Story::ready();
+    story.container.spec.config.function.timeout_s = 60;
+    story.observed.read_through = story.now.after(Duration::from_secs(300)).before(DELIVERY_SLACK);
+    story.start();
+    assert!(matches!(story.decide().action, Action::Invoke { .. }));
+    story.now = story.now.after(Duration::from_secs(1));
+    story.decide();
+    assert_eq!(story.exit_code(), None);
+}
+
+/// The answer is still to come, whatever the clock says; the call ends by itself.
+#[test]
+fn a_run_whose_call_has_not_come_back_is_not_called_unknown() {
+    let mut story = Story::ready();
+    story.start();
+    assert!(matches!(story.decide().action, Action::Invoke { .. }));
+    story.now = story.now.after(Duration::from_secs(3_600));
+    story.observed.read_through = story.now.before(DELIVERY_SLACK);
+    story.observed.under_way = true;
+    assert_eq!(story.decide().action, Action::Wait { until: Some(story.now.after(EVIDENCE_POLL)) });
+    story.observed.under_way = false;
     story.decide();
     assert_eq!(exited(&story).cause, Cause::Unknown);
 }

@@ -122,6 +122,9 @@ impl Daemon {
         if let Action::Invoke { run_no } = flight.action {
             let news = self.invoked(id, run_no, &flight, answer);
             self.fold_in(id, |now, row| news.fold(now, &row.spec, row.status.clone()));
+            if let Some(process) = &mut self.process {
+                process.under_way.remove(&(id, run_no));
+            }
             return self.kick(id, Priority::User);
         }
         let looks = flight.action.changes().is_some() && !flight.looked;

@@ -66,6 +66,8 @@ pub(super) struct Process {
     pub(super) queue: Queue<ContainerId>,
     pub(super) slots: Slots,
     pub(super) informer: Informer,
+    /// Runs whose invocation has not come back yet.
+    pub(super) under_way: BTreeSet<(ContainerId, u64)>,
     booted_at: Timestamp,
 }
 
@@ -161,7 +163,8 @@ impl Daemon {
         let unsettled = |row: &&Container| life::unsettled_run(&row.status).is_some();
         self.store.rows.values().filter(unsettled).for_each(|row| slots.found(row.id));
         let informer = Informer::default();
-        self.process = Some(Process { queue: Queue::default(), slots, informer, booted_at: self.now() });
+        let under_way = BTreeSet::new();
+        self.process = Some(Process { queue: Queue::default(), slots, informer, under_way, booted_at: self.now() });
         for what in [Happening::Resync(self.boots), Happening::Logs(self.boots), Happening::Sweep(self.boots)] {
             self.later(0, what);
         }
@@ -263,6 +266,9 @@ impl Daemon {
                 Step::Again => {}
                 Step::Act(flight) => return self.depart(flight),
                 Step::Run(flight, overdue) => {
+                    if let (Some(process), Action::Invoke { run_no }) = (&mut self.process, &flight.action) {
+                        process.under_way.insert((id, *run_no));
+                    }
                     self.depart(flight);
                     let boot = self.boots;
                     self.later(0, Happening::Logs(boot));
@@ -287,6 +293,7 @@ impl Daemon {
             let action = Action::Wait { until: Some(moment.now) };
             return Decision { because: "sabotage", status, action, left: Left::Work };
         }
+        let run = container.status.run.as_ref();
         let observed = Observed {
             function_name: self.identity.function_name(&container.id, container.status.incarnation),
             read_through: self.store.read_through,
@@ -294,6 +301,7 @@ impl Daemon {
             adopted_at: None,
             role_without_logs: self.store.roles_without_logs.contains(&settings.role_arn),
             withholds_runs: false,
+            under_way: run.is_some_and(|run| process.under_way.contains(&(container.id, run.no))),
         };
         plan(moment, container, &observed)
     }

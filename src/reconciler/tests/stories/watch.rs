@@ -85,7 +85,7 @@ impl Daemon {
                 break;
             }
         }
-        if let Some(through) = group.passed(pass, now, complete, read_through) {
+        if let Some(through) = group.passed(pass, now, complete) {
             self.store.read_through = through;
         }
         Ok(())
