@@ -127,6 +127,9 @@ impl Ledger {
             return self.promise(6, same, || format!("the exit code of run {no} changes from {old:?} to {exit:?}"));
         }
         self.cover(&format!("cause {:?}", exit.cause));
+        if before.spec.config.function.protocol == Protocol::Native && self.log_style == LogStyle::Lines {
+            self.cover(&format!("native {:?} in the older style", exit.cause));
+        }
         self.note(now_ms, format!("run {no} of {} ends: {} {:?}", short(before.id), exit.code, exit.cause));
         let truth = self.is_true(before, no, &exit, programs);
         self.promise(6, truth.is_ok(), || format!("run {no} of {}: {exit:?}: {}", before.id, truth.unwrap_err()));
