@@ -4,6 +4,9 @@
 //! - Learning the same thing twice changes nothing: log lines come late, again, and in any order.
 //! - Evidence belongs to a run by its token or by its bound request id, never by time alone.
 //! - The first end that is learned stands.
+//! - A REPORT that leaves the end open ([`verdict::leaves_open`]) is kept, and settles nothing: a line that says more may
+//!   come before or after it, on the same page or a later one. The plan settles the run by it when the log was read far
+//!   enough for such a line ([`settled_by`]).
 //!
 //! # Assumptions
 //! - The caller hands in lines of streams of this container's functions only.
@@ -12,7 +15,7 @@ use std::time::Duration;
 
 use sockerless_bootstrap::protocol::Marker;
 
-use super::lines::{Line, ReportStatus, Says};
+use super::lines::{Line, Says};
 use super::verdict::{self, End};
 use crate::clock::Timestamp;
 use crate::state::model::{
@@ -188,17 +191,11 @@ fn learn_line(now: Timestamp, spec: &Spec, status: &mut Status, line: &Line) {
             }
         }
         Says::Marker(marker) => learn_marker(run, line, marker),
-        Says::TimedOut { .. } => settle(run, End::deadline(), None, line.at),
-        Says::RuntimeExited { detail, .. } => {
-            settle(run, verdict::of_error("Runtime.ExitError", &format!("Runtime exited {detail}")), None, line.at);
+        Says::TimedOut { .. } => learn_failure(run, line, End::deadline()),
+        Says::Failed { error_type, message, .. } => {
+            learn_failure(run, line, verdict::of_error(error_type, message));
         }
-        Says::Report { report, status, .. } => {
-            learn_report(run, protocol, line.at, status);
-            let seen_at = run.report.map_or(now, |known| known.seen_at);
-            run.report = Some(Report { seen_at, ..*report });
-            run.log_closed = true;
-            mark_out_of_memory(run);
-        }
+        Says::Report { report, .. } => learn_report(now, run, protocol, line, report),
     }
     if !status.log_streams.contains(&line.stream) {
         status.log_streams.push(line.stream.clone());
@@ -222,7 +219,7 @@ fn belongs(run: &Run, past_request_ids: &[String], protocol: Protocol, line: &Li
         }
         Says::Start { request_id }
         | Says::TimedOut { request_id }
-        | Says::RuntimeExited { request_id, .. }
+        | Says::Failed { request_id, .. }
         | Says::Report { request_id, .. } => run.request_id.as_ref() == Some(request_id),
     }
 }
@@ -256,22 +253,31 @@ fn see_start(run: &mut Run, line: &Line) {
     }
 }
 
-/// A REPORT is the end of a native run. With the bootstrap only a failed one is: the program's exit code stands in the
-/// bootstrap's own line, which may still be on its way.
-fn learn_report(run: &mut Run, protocol: Protocol, at: Timestamp, status: &ReportStatus) {
-    match status {
-        ReportStatus::Timeout => settle(run, End::deadline(), None, at),
-        ReportStatus::Error { error_type } => settle(run, verdict::of_error(error_type, ""), None, at),
-        ReportStatus::Success if protocol == Protocol::Native => {
-            settle(run, End::new(0, Cause::Exited, ""), None, at);
-        }
-        ReportStatus::Success => {}
+/// A line that tells of a failure. Beside a REPORT of another stream it is about a second delivery of the same event:
+/// what ended first is the run.
+fn learn_failure(run: &mut Run, line: &Line, end: End) {
+    if run.report.as_ref().is_none_or(|report| report.stream == line.stream) {
+        settle(run, end, None, line.at);
     }
+}
+
+/// The first REPORT is the run's: it is kept, and settles the run at once if nothing can say more.
+fn learn_report(now: Timestamp, run: &mut Run, protocol: Protocol, line: &Line, report: &Report) {
+    let seen = || Report { seen_at: now, at: line.at, stream: line.stream.clone(), ..report.clone() };
+    let report = run.report.get_or_insert_with(seen).clone();
+    if !verdict::leaves_open(&report.status)
+        && let Some(end) = verdict::of_report(protocol, &report.status)
+    {
+        settle(run, end, None, report.at);
+    }
+    run.log_closed = true;
+    mark_out_of_memory(run);
 }
 
 /// A program that was killed while the function's memory was used up was killed for that.
 fn mark_out_of_memory(run: &mut Run) {
-    let full = run.report.is_some_and(|report| report.memory_mb > 0 && report.max_memory_mb >= report.memory_mb);
+    let full =
+        run.report.as_ref().is_some_and(|report| report.memory_mb > 0 && report.max_memory_mb >= report.memory_mb);
     if let RunPhase::Exited(exit) = &mut run.phase
         && full
         && exit.cause == Cause::Exited
@@ -280,6 +286,14 @@ fn mark_out_of_memory(run: &mut Run) {
         exit.cause = Cause::OutOfMemory;
         exit.message = "the function ran out of memory".to_owned();
     }
+}
+
+/// How far the log must have been read, late lines included, before a run without an end is settled by what it does not
+/// show. A REPORT may be read long after it was written, and other lines later still.
+#[must_use]
+pub(crate) fn settled_by(run: &Run) -> Option<Timestamp> {
+    let issued = run.issued.as_ref()?;
+    Some(run.report.as_ref().map_or(issued.deadline, |report| report.seen_at))
 }
 
 /// Whether lines of the run are still to be looked for in the log.

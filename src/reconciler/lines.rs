@@ -10,7 +10,7 @@
 use sockerless_bootstrap::protocol::{MARKER, Marker};
 
 use crate::clock::Timestamp;
-use crate::state::model::Report;
+use crate::state::model::{Report, ReportStatus};
 
 /// A line of the log that says something about a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,47 +33,33 @@ pub(crate) enum Says {
     },
     /// A line of the bootstrap.
     Marker(Marker),
-    /// `… Task timed out after …`: the older style, before or instead of a REPORT with a status.
+    /// `… Task timed out after …`: the older style, beside a REPORT without a status.
     TimedOut {
         /// The invocation.
         request_id: String,
     },
-    /// `RequestId: … Error: Runtime exited …`.
-    RuntimeExited {
+    /// `RequestId: … Error: …`: the older style too. It says how the function failed, which no REPORT does.
+    Failed {
         /// The invocation.
         request_id: String,
-        /// What followed "Runtime exited".
-        detail: String,
+        /// Lambda's word for the kind of failure, if it stands in the same event.
+        error_type: String,
+        /// Lambda's sentence, such as `Runtime exited with error: exit status 3`.
+        message: String,
     },
     /// `REPORT RequestId: …`: the invocation is over.
     Report {
         /// The invocation.
         request_id: String,
-        /// The numbers.
+        /// What it tells. When it was read, and where it stands, is for the reader to add.
         report: Report,
-        /// How it ended.
-        status: ReportStatus,
-    },
-}
-
-/// The `Status` of a REPORT line. A success has none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ReportStatus {
-    /// The handler returned.
-    Success,
-    /// The time was up.
-    Timeout,
-    /// The function failed.
-    Error {
-        /// `Error Type`, such as `Runtime.ExitError`.
-        error_type: String,
     },
 }
 
 /// The pattern that finds all these lines and few others: FilterLogEvents, text patterns joined by OR.
 #[must_use]
 pub(crate) fn pattern() -> String {
-    format!(r#"?"START RequestId" ?"REPORT RequestId" ?"Task timed out" ?"Runtime exited" ?"{MARKER}""#)
+    format!(r#"?"RequestId: " ?"Task timed out" ?"{MARKER}""#)
 }
 
 /// Reads a line. `None`: it says nothing about a run.
@@ -90,13 +76,23 @@ pub(crate) fn parse(message: &str) -> Option<Says> {
         return parse_report(rest);
     }
     if let Some(rest) = line.strip_prefix("RequestId: ") {
-        let (request_id, detail) = rest.split_once(" Error: Runtime exited")?;
-        return Some(Says::RuntimeExited { request_id: request_id_of(request_id)?, detail: detail.trim().to_owned() });
+        return parse_failed(rest);
     }
     parse_timed_out(line)
 }
 
-/// `<time> ID Task timed out after 3.00 seconds`, or `RequestId: ID Error: Task timed out after 3.00 seconds`.
+/// `RequestId: ID Error: Runtime exited with error: exit status 3`; the error type may stand in a second line.
+fn parse_failed(rest: &str) -> Option<Says> {
+    let (request_id, error) = rest.split_once(" Error: ")?;
+    let (message, error_type) = error.split_once('\n').unwrap_or((error, ""));
+    Some(Says::Failed {
+        request_id: request_id_of(request_id)?,
+        error_type: error_type.trim().to_owned(),
+        message: message.trim().to_owned(),
+    })
+}
+
+/// `<time> ID Task timed out after 3.00 seconds`.
 fn parse_timed_out(line: &str) -> Option<Says> {
     let (before, after) = line.split_once(" Task timed out after ")?;
     after.strip_suffix(" seconds")?.parse::<f64>().ok()?;
@@ -126,12 +122,13 @@ fn parse_report(rest: &str) -> Option<Says> {
             _ => {}
         }
     }
-    let status = match status.as_deref() {
-        None => ReportStatus::Success,
+    report.status = match status.as_deref() {
+        None => ReportStatus::Untold,
+        Some("success") => ReportStatus::Success,
         Some("timeout") => ReportStatus::Timeout,
         Some(_) => ReportStatus::Error { error_type },
     };
-    Some(Says::Report { request_id, report, status })
+    Some(Says::Report { request_id, report })
 }
 
 fn first_word(text: &str) -> Option<String> {
@@ -165,21 +162,25 @@ mod tests {
             "REPORT RequestId: {ID}\tDuration: 10.51 ms\tBilled Duration: 11 ms\tMemory Size: 128 MB\tMax Memory Used: 40 MB\tInit Duration: 84.00 ms\t\n"
         );
         let numbers = Report {
-            seen_at: Timestamp::default(),
             duration_ms: 10.51,
             billed_ms: 11.0,
             init_ms: Some(84.0),
             memory_mb: 128,
             max_memory_mb: 40,
+            ..Report::default()
         };
-        let expected = |status| Some(Says::Report { request_id: ID.into(), report: numbers, status });
-        assert_eq!(read(&report), expected(ReportStatus::Success));
-        assert_eq!(
-            read(&format!("{}Status: timeout\n", report.trim_end_matches('\n'))),
-            expected(ReportStatus::Timeout)
-        );
-        let failed = format!("{}Status: error\tError Type: Runtime.ExitError\n", report.trim_end_matches('\n'));
-        assert_eq!(read(&failed), expected(ReportStatus::Error { error_type: "Runtime.ExitError".into() }));
+        let error = |error_type: &str| ReportStatus::Error { error_type: error_type.into() };
+        let table = [
+            ("", ReportStatus::Untold),
+            ("Status: success", ReportStatus::Success),
+            ("Status: timeout", ReportStatus::Timeout),
+            ("Status: error\tError Type: Runtime.ExitError", error("Runtime.ExitError")),
+            ("Status: error", error("")),
+        ];
+        for (words, status) in table {
+            let says = Says::Report { request_id: ID.into(), report: Report { status, ..numbers.clone() } };
+            assert_eq!(read(&format!("{}{words}\n", report.trim_end_matches('\n'))), Some(says));
+        }
     }
 
     #[test]
@@ -188,14 +189,18 @@ mod tests {
             read(&format!("2026-11-23T01:13:11.973Z {ID} Task timed out after 3.00 seconds\n\n")),
             Some(Says::TimedOut { request_id: ID.into() })
         );
-        assert_eq!(
-            read(&format!("RequestId: {ID} Error: Runtime exited with error: exit status 3")),
-            Some(Says::RuntimeExited { request_id: ID.into(), detail: "with error: exit status 3".into() })
-        );
-        assert_eq!(
-            read(&format!("RequestId: {ID} Error: Runtime exited without providing a reason")),
-            Some(Says::RuntimeExited { request_id: ID.into(), detail: "without providing a reason".into() })
-        );
+        let failed = |error_type: &str, message: &str| {
+            Some(Says::Failed { request_id: ID.into(), error_type: error_type.into(), message: message.into() })
+        };
+        for message in [
+            "Runtime exited with error: exit status 3",
+            "Runtime exited without providing a reason",
+            "fork/exec /entry: no such file or directory",
+        ] {
+            assert_eq!(read(&format!("RequestId: {ID} Error: {message}\n")), failed("", message));
+            let two_lines = format!("RequestId: {ID} Error: {message}\nRuntime.ExitError\n");
+            assert_eq!(read(&two_lines), failed("Runtime.ExitError", message));
+        }
     }
 
     #[test]
@@ -216,6 +221,7 @@ mod tests {
             "Task timed out after 3.00 seconds",
             "the Task timed out after 3.00 seconds",
             "RequestId: x Error: Runtime exited with error: exit status 0",
+            "RequestId: 6bc28136-xmpl-4365-b021-0ce6b2e64ab0 is mine",
             "see REPORT RequestId: 6bc28136-xmpl-4365-b021-0ce6b2e64ab0",
         ] {
             assert_eq!(read(line), None, "{line:?}");

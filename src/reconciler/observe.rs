@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::learn::{CLOCK_SKEW, Evidence, learn};
+use super::learn::{CLOCK_SKEW, Evidence, learn, settled_by};
 use super::lines::{self, Line};
 use super::plan::{DELIVERY_SLACK, credible};
 use super::queue::Priority;
@@ -25,7 +25,7 @@ use super::shared::Shared;
 use crate::aws::{AwsError, Cloud, LogEvent, LogQuery};
 use crate::clock::Timestamp;
 use crate::state::StateError;
-use crate::state::model::{Container, ContainerId, Status};
+use crate::state::model::{Container, ContainerId, Run, RunPhase, Status};
 use crate::telemetry;
 
 /// Time between two questions while runs are under way.
@@ -252,24 +252,31 @@ pub(super) struct Pass {
 
 impl Pass {
     pub(super) fn choose(now: Timestamp, containers: &[Container], group: &Group, read_through: Timestamp) -> Self {
-        let issued = |container: &Container| {
-            container.status.run.as_ref().and_then(|run| run.issued.as_ref()).map(|issued| (issued.at, issued.deadline))
-        };
         // A pass in the future was made before the clock was put back.
         let last_deep = group.last_deep.filter(|last| *last <= now);
-        let oldest = containers.iter().filter_map(issued).map(|(at, _)| at).min().unwrap_or(now);
-        let overdue = containers.iter().filter_map(issued).any(|(_, deadline)| {
-            let due = deadline.after(DELIVERY_SLACK);
+        let runs = || containers.iter().filter_map(|container| container.status.run.as_ref());
+        let issued = || runs().filter_map(|run| run.issued.as_ref());
+        let oldest = issued().map(|issued| issued.at).min().unwrap_or(now);
+        let overdue = runs().filter_map(settled_by).any(|settled_by| {
+            let due = settled_by.after(DELIVERY_SLACK);
             due <= now && last_deep.is_none_or(|last| last < due)
         });
         let deep = overdue || last_deep.is_none_or(|last| now >= last.after(DEEP_EVERY));
         let from = if deep {
-            oldest.min(now).max(credible(read_through, now)).before(CLOCK_SKEW)
+            let unread = oldest.min(now).max(credible(read_through, now));
+            runs().filter_map(beside_report).fold(unread, Timestamp::min).before(CLOCK_SKEW)
         } else {
             group.last_pass.unwrap_or(oldest).min(now).before(QUICK_WINDOW)
         };
         Self { from, deep }
     }
+}
+
+/// Where a line may still turn up that tells the end of a run whose REPORT does not. After hours of downtime that is
+/// far behind what was read since.
+fn beside_report(run: &Run) -> Option<Timestamp> {
+    let (report, issued) = (run.report.as_ref()?, run.issued.as_ref()?);
+    (!matches!(run.phase, RunPhase::Exited(_))).then(|| report.at.max(issued.at))
 }
 
 /// Whose function it is.

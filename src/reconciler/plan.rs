@@ -9,9 +9,9 @@
 
 use std::time::Duration;
 
-use super::learn::{CREATE_SETTLE, settle, was_answered};
+use super::learn::{CREATE_SETTLE, settle, settled_by, was_answered};
 use super::schedule::{RERUNS, RESTARTS};
-use super::verdict::End;
+use super::verdict::{self, End};
 use crate::clock::Timestamp;
 use crate::state::model::life::{self, Again, Life};
 use crate::state::model::{
@@ -240,27 +240,36 @@ impl Planner<'_> {
 
     /// A run was issued and has no end: only evidence, or the lack of it in a log that was read to the end, settles it.
     fn follow(&self, run: Run, mut status: Status) -> Decision {
-        let Some(issued) = run.issued.clone() else { return rest("the run was never issued", status, None) };
+        let Some(settled_by) = settled_by(&run) else { return rest("the run was never issued", status, None) };
+        // An open call ends by itself, by a clock that nobody sets, however far this one says that time has gone.
         let read = credible(self.observed.read_through, self.moment.now);
-        let reported = run.report.filter(|report| read >= report.seen_at);
-        let why = if self.observed.under_way {
-            // However far the clock says that time has gone: the call ends by itself, by a clock that nobody sets.
-            None
-        } else if reported.is_some() {
-            Some("the log has no exit line of the bootstrap")
-        } else if read >= issued.deadline {
-            Some("no answer came, and the log shows no end")
-        } else {
-            None
-        };
-        let Some(why) = why else {
-            let settled_by = run.report.map_or(issued.deadline, |report| report.seen_at);
-            let until = settled_by.min(issued.deadline).after(DELIVERY_SLACK);
-            let until = until.max(self.moment.now.after(EVIDENCE_POLL));
-            return rest("the run has no end yet", status, Some(until));
-        };
+        if self.observed.under_way || read < settled_by {
+            let until = settled_by.after(DELIVERY_SLACK).max(self.moment.now.after(EVIDENCE_POLL));
+            let because = match run.report {
+                Some(_) => "the run is over, and a line that tells its end may still come",
+                None => "the run has no end yet",
+            };
+            return rest(because, status, Some(until));
+        }
+        let protocol = self.spec.config.function.protocol;
+        let told =
+            run.report.as_ref().and_then(|report| Some((verdict::of_report(protocol, &report.status)?, report.at)));
+        let Some((end, at)) = told else { return self.give_up(&run, status) };
         if let Some(run) = status.run.as_mut() {
-            settle(run, End::unknown(why, status.reruns), Some(issued.at), self.moment.now);
+            settle(run, end, None, at);
+        }
+        record("the log says no more of the run's end than its REPORT", status, self.moment.now)
+    }
+
+    /// The log was read to where the run's end must stand, and has none.
+    fn give_up(&self, run: &Run, mut status: Status) -> Decision {
+        let why = match run.report {
+            Some(_) => "the log has no exit line of the bootstrap",
+            None => "no answer came, and the log shows no end",
+        };
+        let issued_at = run.issued.as_ref().map(|issued| issued.at);
+        if let Some(run) = status.run.as_mut() {
+            settle(run, End::unknown(why, status.reruns), issued_at, self.moment.now);
             run.log_closed = true;
         }
         // A native run that is still going on could be mistaken for the next one: that one gets a new function.

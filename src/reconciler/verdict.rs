@@ -8,6 +8,9 @@
 //! | `signal: killed`: Lambda's word for too little memory | 137 | out of memory |
 //! | the invocation's time was up | 137 | deadline |
 //! | any other function error | 1 | function error |
+//!
+//! A REPORT line is the weakest evidence: most do not tell the code, and one without a status may even hide a failure.
+//! So what it leaves open is settled by a line that says more, and by the REPORT only if there is no such line.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -15,7 +18,10 @@ use sockerless_bootstrap::protocol::{Answer, Reason, Verdict};
 
 use crate::clock::Timestamp;
 use crate::state::model::life::{KILLED, NOT_THE_PROGRAM};
-use crate::state::model::{Cause, Exit, Protocol};
+use crate::state::model::{Cause, Exit, Protocol, ReportStatus};
+
+/// What Lambda calls the failure of a runtime that has exited, with whatever status.
+const EXIT_ERROR: &str = "Runtime.ExitError";
 
 /// How a run ended, before it is known when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +131,28 @@ pub(crate) fn of_error(error_type: &str, message: &str) -> End {
     End::new(code, Cause::FunctionError, words)
 }
 
+/// What a REPORT line says of the end. `None`: nothing, since the program's exit code stands in the bootstrap's own line.
+#[must_use]
+pub(crate) fn of_report(protocol: Protocol, status: &ReportStatus) -> Option<End> {
+    match status {
+        ReportStatus::Timeout => Some(End::deadline()),
+        ReportStatus::Error { error_type } => Some(of_error(error_type, "")),
+        ReportStatus::Success | ReportStatus::Untold => {
+            (protocol == Protocol::Native).then(|| End::new(0, Cause::Exited, ""))
+        }
+    }
+}
+
+/// Whether a line beside the REPORT may tell another end: that of a failure which the REPORT hides, or an exit status.
+#[must_use]
+pub(crate) fn leaves_open(status: &ReportStatus) -> bool {
+    match status {
+        ReportStatus::Untold => true,
+        ReportStatus::Error { error_type } => error_type.is_empty() || error_type == EXIT_ERROR,
+        ReportStatus::Success | ReportStatus::Timeout => false,
+    }
+}
+
 fn exit_status(message: &str) -> Option<u8> {
     let (_, rest) = message.split_once("Runtime exited with error: exit status ")?;
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
@@ -218,6 +246,27 @@ mod tests {
         }
         let native = of_answer(Protocol::Native, "t", true, b"no json").unwrap();
         assert_eq!((native.code, native.cause), (1, Cause::FunctionError));
+    }
+
+    #[test]
+    fn what_a_report_says_and_what_it_leaves_open() {
+        let error = |error_type: &str| ReportStatus::Error { error_type: error_type.to_owned() };
+        let function_error = Some((1, Cause::FunctionError));
+        let table = [
+            (ReportStatus::Untold, Some((0, Cause::Exited)), None, true),
+            (ReportStatus::Success, Some((0, Cause::Exited)), None, false),
+            (ReportStatus::Timeout, Some((137, Cause::Deadline)), Some((137, Cause::Deadline)), false),
+            (error("Runtime.ExitError"), function_error, function_error, true),
+            (error(""), function_error, function_error, true),
+            (error("Function.Broken"), function_error, function_error, false),
+            (error("Runtime.InvalidEntrypoint"), function_error, function_error, false),
+            (error("Runtime.OutOfMemory"), Some((137, Cause::OutOfMemory)), Some((137, Cause::OutOfMemory)), false),
+        ];
+        for (status, native, bootstrap, open) in table {
+            let end = |protocol| of_report(protocol, &status).map(|end| (end.code, end.cause));
+            let found = (end(Protocol::Native), end(Protocol::Bootstrap), leaves_open(&status));
+            assert_eq!(found, (native, bootstrap, open), "{status:?}");
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(crate) struct Sum {
     pub(crate) unknown: usize,
     pub(crate) unknown_never_ran: usize,
     pub(crate) right: usize,
+    /// Failures of native functions that were told as 1, because nothing tells their codes.
+    pub(crate) only_failed: usize,
     /// Ends that nobody asked for: the container was removed before.
     pub(crate) not_asked: usize,
     pub(crate) wrong: usize,
@@ -100,6 +102,7 @@ fn add(sum: &mut Sum, record: &Record, invoked: usize) {
             Told::Nothing => sum.not_asked += 1,
             Told::Code(137) if withdrawn > 0 => {}
             Told::Code(code) if *code == plan.code() => sum.right += 1,
+            Told::Code(code) if plan.may_be_told_as(*code) => sum.only_failed += 1,
             Told::Code(code) => {
                 sum.wrong += 1;
                 let expected = plan.code();
@@ -136,6 +139,7 @@ impl fmt::Display for Sum {
         writeln!(f, "invocations seen by the sandbox {:>7}", self.invocations)?;
         writeln!(f, "programs that ran   {:>7}", self.ran)?;
         writeln!(f, "exit codes right    {:>7}", self.right)?;
+        writeln!(f, "native failures told as 1 {:>7}", self.only_failed)?;
         writeln!(f, "exit codes wrong    {:>7}", self.wrong)?;
         writeln!(f, "ends not asked for (removed before) {:>7}", self.not_asked)?;
         write!(f, "unknown             {:>7}, of which never ran {}", self.unknown, self.unknown_never_ran)

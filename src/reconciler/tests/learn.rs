@@ -85,7 +85,7 @@ fn the_first_end_stands() {
 fn failed_reports_settle_by_their_kind() {
     let table = [
         ("Status: timeout", 137, Cause::Deadline),
-        ("Status: error\tError Type: Runtime.ExitError", 1, Cause::FunctionError),
+        ("Status: error\tError Type: Function.Broken", 1, Cause::FunctionError),
         ("Status: error\tError Type: Runtime.OutOfMemory", 137, Cause::OutOfMemory),
     ];
     for (status, code, cause) in table {
@@ -117,7 +117,7 @@ fn a_native_run_binds_the_first_start_that_is_no_other_runs() {
     assert_eq!(story.phase(), &RunPhase::Issued);
     story.line(&format!("START RequestId: {REQUEST} Version: $LATEST"));
     assert_eq!(story.phase(), &RunPhase::Running { since: t(1) });
-    let report = report_line("");
+    let report = report_line("Status: success");
     story.line(&report);
     assert_eq!((exit(&story).code, exit(&story).cause), (0, Cause::Exited));
 }
@@ -125,7 +125,7 @@ fn a_native_run_binds_the_first_start_that_is_no_other_runs() {
 /// Pages come in any order, and what could not be told to a run yet is read again.
 #[test]
 fn a_report_that_is_read_before_its_start_is_learned_when_it_is_read_again() {
-    let report = report_line("");
+    let report = report_line("Status: success");
     let mut story = Story::running(InvocationKind::RequestResponse, Protocol::Native);
     let before = story.container.status.clone();
     story.line(&report);

@@ -5,6 +5,7 @@ mod claim;
 mod learn;
 mod observe;
 mod plan;
+mod reports;
 mod stand_in;
 #[cfg(feature = "sandbox")]
 mod stories;

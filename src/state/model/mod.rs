@@ -17,8 +17,8 @@ pub use spec::{
     UnknownOutcome,
 };
 pub use status::{
-    Cause, Exit, Failure, FailureKind, Function, FunctionState, Issued, Known, LogTail, Report, Retry, Run, RunPhase,
-    Status,
+    Cause, Exit, Failure, FailureKind, Function, FunctionState, Issued, Known, LogTail, Report, ReportStatus, Retry,
+    Run, RunPhase, Status,
 };
 
 use serde::{Deserialize, Serialize};

@@ -121,7 +121,8 @@ pub struct Run {
     pub tail: Option<LogTail>,
     /// What the function answered, at most 64 KiB.
     pub result: Option<String>,
-    /// The numbers of the REPORT line. `Some`: the log of the run is complete.
+    /// The first REPORT line of the run that was read. `Some`: the invocation is over, and nothing of it is written any
+    /// more; lines of it may still be on their way.
     pub report: Option<Report>,
     /// Nothing more of this run is looked for in the log.
     #[serde(default)]
@@ -230,11 +231,20 @@ pub struct LogTail {
     pub complete: bool,
 }
 
-/// The numbers of a REPORT line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A REPORT line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// When it was first read, by our clock.
     pub seen_at: Timestamp,
+    /// When it was written, by AWS's clock.
+    #[serde(default)]
+    pub at: Timestamp,
+    /// The log stream it stands in.
+    #[serde(default)]
+    pub stream: String,
+    /// What it says of the end.
+    #[serde(default)]
+    pub status: ReportStatus,
     /// Milliseconds the handler took.
     pub duration_ms: f64,
     /// Milliseconds that are paid for.
@@ -245,6 +255,25 @@ pub struct Report {
     pub memory_mb: u32,
     /// MB it used at most.
     pub max_memory_mb: u32,
+}
+
+/// The `Status` of a REPORT line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportStatus {
+    /// There is none. That is how a success looks, and in the older style of the log a failure too: its line comes
+    /// beside the REPORT.
+    #[default]
+    Untold,
+    /// The handler returned.
+    Success,
+    /// The time was up.
+    Timeout,
+    /// The function failed.
+    Error {
+        /// `Error Type`, such as `Runtime.ExitError`; empty if there is none.
+        error_type: String,
+    },
 }
 
 /// What failed last, and when it is tried again. Survives a restart.

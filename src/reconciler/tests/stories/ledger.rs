@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sockerless_sandbox::settings::LogStyle;
+
 use super::programs::{Plot, Programs};
 use crate::reconciler::absorb::Outcome;
 use crate::state::model::life::{self, Life};
@@ -33,6 +35,8 @@ pub(super) struct Ledger {
     /// What the story came across.
     pub(super) covered: BTreeSet<String>,
     pub(super) wishes: BTreeMap<ContainerId, Wish>,
+    /// How failed invocations look in the log.
+    pub(super) log_style: LogStyle,
     /// Log lines may be missing or later than the daemon waits for.
     pub(super) logs_unreliable: bool,
     /// Functions that are somebody else's.
@@ -123,6 +127,9 @@ impl Ledger {
             return self.promise(6, same, || format!("the exit code of run {no} changes from {old:?} to {exit:?}"));
         }
         self.cover(&format!("cause {:?}", exit.cause));
+        if before.spec.config.function.protocol == Protocol::Native && self.log_style == LogStyle::Lines {
+            self.cover(&format!("native {:?} in the older style", exit.cause));
+        }
         self.note(now_ms, format!("run {no} of {} ends: {} {:?}", short(before.id), exit.code, exit.cause));
         let truth = self.is_true(before, no, &exit, programs);
         self.promise(6, truth.is_ok(), || format!("run {no} of {}: {exit:?}: {}", before.id, truth.unwrap_err()));
@@ -146,7 +153,7 @@ impl Ledger {
             Cause::FunctionError if protocol == Protocol::Native && self.cut.contains(&(container.id, no)) => Ok(()),
             Cause::Cancelled | Cause::NeverRan | Cause::Unknown => Ok(()),
             cause => {
-                let mut truths = ran.iter().flat_map(|ran| ran.plot.truths(protocol));
+                let mut truths = ran.iter().flat_map(|ran| ran.plot.truths(protocol, self.log_style));
                 let is_true = truths.any(|truth| truth == (exit.code, cause));
                 if is_true { Ok(()) } else { Err(format!("what really ran: {ran:?}")) }
             }

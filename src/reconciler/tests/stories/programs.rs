@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use sockerless_bootstrap::protocol::{Answer, Envelope, Marker, Reason, VERSION, Verdict};
 use sockerless_sandbox::model::{End, Handover};
 use sockerless_sandbox::script::Program;
+use sockerless_sandbox::settings::LogStyle;
 
 use crate::state::model::{Cause, Protocol};
 
@@ -35,17 +36,24 @@ pub(super) enum Plot {
 }
 
 impl Plot {
-    /// What may truthfully be said of it. A runtime's exit status does not stand in the REPORT line, so a daemon that
-    /// has nothing else says 1.
-    pub(super) fn truths(self, protocol: Protocol) -> Vec<(u8, Cause)> {
-        let function_error = |code: u8| vec![(code, Cause::FunctionError), (1, Cause::FunctionError)];
+    /// What may truthfully be said of it. A REPORT line with a status has no runtime's exit status, so a daemon that has
+    /// nothing else says 1; the older style tells it. An error that a runtime posts the older style does not tell.
+    pub(super) fn truths(self, protocol: Protocol, style: LogStyle) -> Vec<(u8, Cause)> {
+        let function_error = |code: u8| match style {
+            LogStyle::Status => vec![(code, Cause::FunctionError), (1, Cause::FunctionError)],
+            LogStyle::Lines => vec![(code, Cause::FunctionError)],
+        };
         match (self, protocol) {
             (Self::Code(0), _) => vec![(0, Cause::Exited)],
+            (Self::Error, Protocol::Native) if style == LogStyle::Lines => {
+                vec![(1, Cause::FunctionError), (0, Cause::Exited)]
+            }
             (Self::Code(code), Protocol::Bootstrap) => vec![(code, Cause::Exited)],
             (Self::Code(code) | Self::Crash(code), _) => function_error(code),
             (Self::Signal(signal), Protocol::Bootstrap) => {
                 vec![(128 + u8::try_from(signal).unwrap(), Cause::Exited)]
             }
+            (Self::Signal(9), Protocol::Native) if style == LogStyle::Lines => vec![(137, Cause::OutOfMemory)],
             (Self::Signal(9), Protocol::Native) => vec![(137, Cause::OutOfMemory), (1, Cause::FunctionError)],
             (Self::Signal(_) | Self::NotStarted, Protocol::Native) | (Self::Error, _) => function_error(1),
             (Self::KilledFull, Protocol::Bootstrap) => vec![(137, Cause::OutOfMemory), (137, Cause::Exited)],

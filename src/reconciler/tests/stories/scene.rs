@@ -40,15 +40,14 @@ pub(super) fn set(seed: u64, sabotage: bool) -> Story {
         acts.push_back(Act::Create(id, Box::new(config.clone())));
         configs.push((id, config));
     }
-    let mut aws = Aws::new(
-        Model::new(model(&configs, &mut rng)),
-        u32::try_from(rng.between(50, 2_000)).unwrap(),
-        programs,
-        START_MS,
-    );
+    let model_settings = model(&mut rng);
+    let style = model_settings.log_style;
+    let mut aws =
+        Aws::new(Model::new(model_settings), u32::try_from(rng.between(50, 2_000)).unwrap(), programs, START_MS);
     let mut ledger = Ledger::default();
     let foreign = foreign(&mut aws, &mut ledger, &configs, &mut rng);
     let faults = faults(&mut rng);
+    ledger.log_style = style;
     ledger.logs_unreliable = !faults.roles_without_logs.is_empty() || faults.log_delay_ms > 90_000;
     tell_the_cast(&mut ledger, &configs, &faults);
     aws.world.model.set_faults(START_MS, faults);
@@ -153,14 +152,12 @@ fn repertoire(config: &ContainerConfig, rng: &mut Rng) -> Repertoire {
     Repertoire { timeout_s: function.timeout_s, memory_mb: function.memory_mb, plots: plots.collect(), played: 0 }
 }
 
-fn model(configs: &[(ContainerId, ContainerConfig)], rng: &mut Rng) -> Settings {
+fn model(rng: &mut Rng) -> Settings {
     let mut settings = Settings::realistic();
     settings.seed = rng.next();
     let fails = StateReason { code: "ImageAccessDenied".to_owned(), message: "the image cannot be read".to_owned() };
     settings.images.insert(BROKEN_IMAGE.to_owned(), Image { fails: Some(fails), ..Image::default() });
-    // In the older style a native run's REPORT says nothing of a failure: what is read first is taken for a success.
-    let native = configs.iter().any(|(_, config)| config.function.protocol == Protocol::Native);
-    settings.log_style = if native || rng.one_in(2) { LogStyle::Status } else { LogStyle::Lines };
+    settings.log_style = if rng.one_in(2) { LogStyle::Status } else { LogStyle::Lines };
     settings
 }
 
