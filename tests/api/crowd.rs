@@ -61,7 +61,7 @@ async fn clients_that_vanish_leave_no_task_behind() {
 
 /// Over TCP the end of a client's input and its end look alike: the kernel's probes tell them apart.
 #[tokio::test]
-#[ignore = "takes two minutes: just attack"]
+#[ignore = "takes two minutes, all of them waiting: just attack, which is part of just ci"]
 async fn a_tcp_client_that_vanishes_from_a_silent_attachment_is_found_out() {
     let api = Api::new().await;
     api.running("one", &plain()).await;

@@ -91,15 +91,15 @@ fn add(sum: &mut Sum, record: &Record, invoked: usize) {
             .push(format!("{}: {wanted} runs wanted, {unknown} unknown, {invoked} invocations", describe(record)));
     }
     // Who is removed by force may be gone before the program begins, and so may a time that is short by design.
-    let may_be_cut_off =
-        matches!(plan.story, Story::RemovedAtOnce | Story::RemovedWhileRunning) || plan.program == Program::TooLong;
+    let may_be_cut_off = is_removed_by_its_user(plan.story) || plan.program == Program::TooLong;
     if ran > invoked || (ran < invoked && !may_be_cut_off) {
         sum.violations.push(format!("{}: {invoked} invocations, and the program ran {ran} times", describe(record)));
     }
     for told in &record.runs {
         match told {
             Told::Unknown => {}
-            Told::Nothing => sum.not_asked += 1,
+            Told::Nothing if is_removed_by_its_user(plan.story) => sum.not_asked += 1,
+            Told::Nothing => sum.violations.push(format!("{}: nobody was told how it ended", describe(record))),
             Told::Code(137) if withdrawn > 0 => {}
             Told::Code(code) if *code == plan.code() => sum.right += 1,
             Told::Code(code) if plan.may_be_told_as(*code) => sum.only_failed += 1,
@@ -112,11 +112,17 @@ fn add(sum: &mut Sum, record: &Record, invoked: usize) {
     }
 }
 
+/// Whether the container goes before anybody asks how it has ended.
+fn is_removed_by_its_user(story: Story) -> bool {
+    matches!(story, Story::RemovedAtOnce | Story::RemovedWhileRunning)
+}
+
 /// Whether the one start of this container was taken back before it was invoked.
 fn was_withdrawn(record: &Record, invoked: usize) -> bool {
     let taken_back = match record.plan.story {
         Story::StoppedAtOnce => record.runs == [Told::Code(137)] && record.plan.program != Program::TooLong,
-        Story::RemovedAtOnce | Story::RemovedWhileRunning => record.runs == [Told::Nothing],
+        Story::RemovedAtOnce => record.runs == [Told::Nothing],
+        // Who is removed while it runs was seen to run.
         _ => false,
     };
     taken_back && invoked == 0
@@ -126,6 +132,15 @@ fn describe(record: &Record) -> String {
     let plan = &record.plan;
     let short = record.id.get(..12).unwrap_or_default();
     format!("{} {short} ({:?}, {:?}, {}, told {:?})", plan.name, plan.story, plan.program, plan.way(), record.runs)
+}
+
+impl Sum {
+    /// What is wrong if runs are called unknown that took place: the logs are late and out of order at most, and they lose
+    /// nothing, so the end of such a run can be read.
+    pub(crate) fn unknown_that_ran(&self) -> Option<String> {
+        let ran = self.unknown.saturating_sub(self.unknown_never_ran);
+        (ran > 0).then(|| format!("{ran} runs are called unknown that took place"))
+    }
 }
 
 impl fmt::Display for Sum {

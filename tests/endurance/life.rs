@@ -171,10 +171,12 @@ impl User<'_> {
             Reply::Done(_, end) => match (end["StatusCode"].as_i64(), end["Error"]["Message"].as_str()) {
                 (Some(125), Some(why)) if why.starts_with("outcome unknown") => Told::Unknown,
                 (Some(code), _) => Told::Code(code),
-                (None, _) => Told::Nothing,
+                // Who has removed nothing is told how it ended, also of what has removed itself.
+                (None, _) => {
+                    self.wrong("wait", &reply);
+                    Told::Nothing
+                }
             },
-            // It removed itself, and is not remembered for ever.
-            Reply::Refused(404, _) if self.record.plan.story == Story::AutoRemoved => Told::Nothing,
             _ => {
                 self.wrong("wait", &reply);
                 Told::Nothing
@@ -184,12 +186,17 @@ impl User<'_> {
     }
 
     /// Until the program was seen to run, or it is known that it will not.
-    async fn until_it_runs(&self) -> Told {
+    async fn until_it_runs(&mut self) -> Told {
         while !self.record.ran.exists() {
             let shown = self.look_at(&self.record.id).await.unwrap_or_default();
             if shown["State"]["Status"] == "exited" {
-                let unknown = shown["State"]["Error"].as_str().is_some_and(|why| why.starts_with("outcome unknown"));
-                return if unknown { Told::Unknown } else { Told::Nothing };
+                if shown["State"]["Error"].as_str().is_some_and(|why| why.starts_with("outcome unknown")) {
+                    return Told::Unknown;
+                }
+                if !self.record.ran.exists() {
+                    self.wrong("exited before it ran", &Reply::Done(200, shown["State"].clone()));
+                }
+                return Told::Nothing;
             }
             tokio::time::sleep(LOOK).await;
         }

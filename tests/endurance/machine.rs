@@ -5,13 +5,17 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::client::Client;
-use crate::support::{Aws, Home, free_address, http};
+use crate::support::{AUTHORIZATION, Aws, Home, exchange, free_address, http};
 
+/// Where daemons claim their databases, unless they are told otherwise.
+const LOG_GROUP: &str = "/sockerless/lambda";
+const DESCRIBE_LOG_STREAMS: &str =
+    "Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: Logs_20140328.DescribeLogStreams\r\n";
 /// How long a daemon may take to serve.
 const START_LIMIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(5);
@@ -121,6 +125,19 @@ impl Machine {
             .await
             .unwrap();
         rows.into_iter().map(|(id, status)| Row { id, status: serde_json::from_str(&status).unwrap() }).collect()
+    }
+
+    /// Its claims in AWS: log streams that are called as its instance.
+    pub(crate) async fn claims(&self) -> Vec<String> {
+        let mut connection = SqliteConnectOptions::new().filename(self.database()).connect().await.unwrap();
+        let instance: String = sqlx::query_scalar("SELECT id FROM instance").fetch_one(&mut connection).await.unwrap();
+        let body = json!({ "logGroupName": LOG_GROUP, "logStreamNamePrefix": format!("{instance}/") }).to_string();
+        let headers = format!("{AUTHORIZATION}{DESCRIBE_LOG_STREAMS}");
+        let (status, answer) = exchange(&self.endpoint, "POST", "/", &headers, &body).unwrap();
+        assert_eq!(status, 200, "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let streams = answer["logStreams"].as_array().unwrap();
+        streams.iter().map(|stream| stream["logStreamName"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Makes everything that is known so much older, as if the daemon had not been there for so long. The daemon must

@@ -55,11 +55,16 @@ pub(crate) async fn run(series: Series) -> bool {
     table(&samples);
     set_faults(&aws, &serde_json::json!({}));
     println!("settling");
+    // A claim that could not be deleted in bad weather is left to the next start.
+    mortal.machine.kill();
+    mortal.machine.spawn();
+    mortal.machine.until_served().await;
     let mut parties = [steady, mortal];
     parties.iter().for_each(|party| party.workload.stop());
     let settled = settle(&mut parties, &aws, series.patience).await;
     let records: Vec<_> = parties.iter().flat_map(|party| party.workload.records()).collect();
     let mut sum = add_up(&records, &aws.state());
+    sum.violations.extend(sum.unknown_that_ran());
     sum.violations.extend(settled.err());
     for party in &parties {
         sum.violations.extend(party.workload.broken());
