@@ -78,6 +78,7 @@ impl Stage {
                 self.end(Site::Main).await;
                 let files = self.backup.as_ref().map(|backup| copy_of(backup.path()));
                 self.is_restored(true);
+                self.endings.are_restored();
                 self.start_later(Site::Main, 1_000, files, false);
                 self.settle().await
             }
@@ -120,6 +121,10 @@ impl Stage {
             }
             match self.wish(async |wishes, now| wishes.start(&id, now).await).await? {
                 Started::Recorded | Started::NotFound | Started::Refused(_) => return Ok(()),
+                // By this very wish, whose answer was lost.
+                Started::AlreadyRunning if self.rows.iter().any(|row| row.id == id && row.spec.starts >= wanted) => {
+                    return Ok(());
+                }
                 Started::AlreadyRunning => self.until(users, Until::Exited(name)).await?,
             }
         }

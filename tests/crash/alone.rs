@@ -1,12 +1,14 @@
-//! Scenarios that are only played undisturbed.
+//! What is only played undisturbed.
 
-use sockerless_lambda::state::model::InvocationKind;
+use sockerless_lambda::state::model::{Cause, InvocationKind};
 
+use super::history::RunOf;
 use super::life;
 use super::play::{Outcome, Piece, perform};
 use super::programs::Plot;
 use super::report::unused_database;
 use super::scenario::{Act, ByHand, Job, Scenario, Until};
+use super::scenarios;
 
 /// Somebody deletes a container's function and makes one of the same name, which is not ours. DeleteFunction has no condition,
 /// so a look that is stale by then could not prevent its deletion: nothing is stale here.
@@ -28,4 +30,28 @@ fn a_function_that_has_become_somebody_elses_is_left_alone() {
     let piece = Piece { scenario: &scenario, invocation, plan: None, told: None, sabotage: None };
     let outcome = perform(piece, life::copy_of(files.path()));
     assert!(matches!(outcome, Ok(Outcome::Played(..))), "{outcome:?}");
+}
+
+/// The backup is taken in the middle of things: the restored database has a start to invoke, and a run to invoke again.
+#[test]
+fn what_was_restored_is_not_invoked_again() {
+    for invocation in [InvocationKind::RequestResponse, InvocationKind::Event] {
+        let scenarios = scenarios::all(invocation);
+        let scenario = scenarios.iter().find(|scenario| scenario.name == "restored-backup").unwrap();
+        let piece = Piece { scenario, invocation, plan: None, told: None, sabotage: None };
+        let Ok(Outcome::Played(played, _)) = perform(piece, life::copy_of(unused_database().path())) else {
+            panic!("it goes wrong undisturbed")
+        };
+        let how = |name: &str, line| {
+            let ending = played.endings.get(&RunOf { name: name.to_owned(), no: 1, line });
+            ending.map(|ending| (ending.cause, ending.code))
+        };
+        assert_eq!(how("wished", 0), Some((Cause::Exited, 4)), "after the backup it was invoked");
+        assert_eq!(how("wished", 1), Some((Cause::NeverRan, 125)), "and nothing in the backup says so");
+        for line in [0, 1] {
+            assert_eq!(how("going", line), Some((Cause::Exited, 3)), "it had no end in the backup");
+        }
+        let taken: Vec<usize> = ["going", "wished"].map(|name| played.end.taken[name]).to_vec();
+        assert_eq!(taken, [1, 1]);
+    }
 }

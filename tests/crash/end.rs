@@ -95,15 +95,23 @@ impl Stage {
     }
 
     fn claims(&self) -> usize {
-        let streams = Request::DescribeLogStreams(DescribeLogStreams {
-            log_group_name: Some(LOG_GROUP.to_owned()),
-            log_stream_name_prefix: Some(format!("{}/", self.instance)),
-            ..DescribeLogStreams::default()
-        });
-        match self.by_hand(&streams) {
-            Ok(Response::LogStreams(page)) => page.log_streams.len(),
-            _ => 0,
+        let own = format!("{}/", self.instance);
+        self.streams(LOG_GROUP).keys().filter(|name| name.starts_with(&own)).count()
+    }
+
+    /// All streams of a log group by their names.
+    pub(crate) fn streams(&self, group: &str) -> BTreeMap<String, Value> {
+        let mut ask = DescribeLogStreams { log_group_name: Some(group.to_owned()), ..DescribeLogStreams::default() };
+        let mut streams = BTreeMap::new();
+        while let Ok(Response::LogStreams(page)) = self.by_hand(&Request::DescribeLogStreams(ask.clone())) {
+            let described = |stream| serde_json::to_value(stream).unwrap_or_default();
+            streams.extend(page.log_streams.into_iter().map(|s| (s.log_stream_name.clone(), described(s))));
+            ask.next_token = page.next_token;
+            if ask.next_token.is_none() {
+                break;
+            }
         }
+        streams
     }
 }
 

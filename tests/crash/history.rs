@@ -6,21 +6,39 @@ use sockerless_lambda::clock::Timestamp;
 use sockerless_lambda::state::model::{Cause, Container, ContainerId, Run, RunPhase};
 use sockerless_lambda::state::{Reader, StateError};
 
+/// A run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RunOf {
+    /// Its container's.
+    pub(crate) name: String,
+    pub(crate) no: u64,
+    /// How often the database had been restored: what happens to a run then is told apart from what happened before.
+    pub(crate) line: u32,
+}
+
 /// How a run ended, as the daemon says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
     pub(crate) code: u8,
     pub(crate) cause: Cause,
     pub(crate) message: String,
-    /// When its intent was committed, by the daemon's clock, and its token; `None`: never.
-    pub(crate) issued: Option<(Timestamp, String)>,
+    /// `None`: it never was.
+    pub(crate) issued: Option<Intent>,
+}
+
+/// That a run was issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Intent {
+    /// When that was committed, by the daemon's clock.
+    pub(crate) at: Timestamp,
+    pub(crate) token: String,
 }
 
 impl Ending {
     /// `None`: it has not ended.
     pub(crate) fn of(run: &Run) -> Option<Self> {
         let RunPhase::Exited(exit) = &run.phase else { return None };
-        let issued = run.issued.as_ref().map(|issued| (issued.at, issued.token.clone()));
+        let issued = run.issued.as_ref().map(|issued| Intent { at: issued.at, token: issued.token.clone() });
         Some(Self { code: exit.code, cause: exit.cause, message: exit.message.clone(), issued })
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Entry {
     pub(crate) life: u32,
     pub(crate) operation: Operation,
     pub(crate) resource: Option<String>,
+    /// AWS's id of it.
+    pub(crate) request_id: String,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +40,7 @@ struct Account {
     target: Option<(Point, Disturbance)>,
     sent: BTreeMap<Operation, u32>,
     arrived: BTreeMap<Operation, u32>,
+    answered: BTreeSet<(Operation, u32)>,
     commits: u32,
     /// The number of each life's commit that is under way.
     committing: BTreeMap<u32, u32>,
@@ -111,7 +114,8 @@ impl Ledger {
         let nth = account.arrived.entry(operation).or_insert(0);
         *nth += 1;
         let point = Point::Call(operation, *nth);
-        account.journal.push(Entry { at_ms: now_ms, life, operation, resource: call.resource.clone() });
+        let (resource, request_id) = (call.resource.clone(), call.request_id.clone());
+        account.journal.push(Entry { at_ms: now_ms, life, operation, resource, request_id });
         if account.is_target(point, Cut::Processed) {
             account.kill(life, now_ms);
             self.crash.notify_one();
@@ -121,6 +125,7 @@ impl Ledger {
     /// A daemon has got what came of its nth call of an operation.
     pub(crate) fn answered(&self, life: u32, operation: Operation, nth: u32, now_ms: i64) {
         let mut account = self.account();
+        account.answered.insert((operation, nth));
         if account.is_target(Point::Call(operation, nth), Cut::Answered) {
             account.kill(life, now_ms);
             self.crash.notify_one();
@@ -184,6 +189,7 @@ impl Ledger {
         let calls = account.sent.iter().map(|(operation, last)| (*operation, (first(operation), *last)));
         Numbers {
             calls: calls.filter(|(_, (first, last))| first <= last).collect(),
+            answered: account.answered.clone(),
             commits: (commits + 1, account.commits),
         }
     }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::history::Ending;
+use super::history::{Ending, RunOf};
 use super::in_place::in_place;
 use super::ledger::{Ledger, key_of};
 use super::rest::Rest;
@@ -48,6 +48,8 @@ pub(crate) struct Around {
     pub(crate) aws_clock: sockerless_sandbox::clock::Clock,
     /// Where AWS is.
     pub(crate) endpoint: String,
+    /// No Invoke is ever sent: a daemon that forgets what it has committed.
+    pub(crate) swallows_invokes: bool,
 }
 
 /// A daemon that runs.
@@ -146,21 +148,38 @@ async fn stop_if_dead(ledger: &Ledger, life: u32) {
 
 /// How each run of the main database ended: looked at after every commit, as a container may be gone with the next one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Endings(Arc<Mutex<BTreeMap<(String, u64), Ending>>>);
+pub(crate) struct Endings(Arc<Mutex<Told>>);
+
+#[derive(Debug, Default)]
+struct Told {
+    endings: BTreeMap<RunOf, Ending>,
+    line: u32,
+}
 
 impl Endings {
     /// As it is now.
-    pub(crate) fn so_far(&self) -> BTreeMap<(String, u64), Ending> {
-        self.0.lock().unwrap().clone()
+    pub(crate) fn so_far(&self) -> BTreeMap<RunOf, Ending> {
+        self.0.lock().unwrap().endings.clone()
+    }
+
+    /// How often the database was restored.
+    pub(crate) fn line(&self) -> u32 {
+        self.0.lock().unwrap().line
+    }
+
+    /// The database is an older one from now on.
+    pub(crate) fn are_restored(&self) {
+        self.0.lock().unwrap().line += 1;
     }
 
     async fn look(&self, facts: &Facts) {
         let rows = facts.all().await.unwrap();
-        let ended = rows.iter().filter_map(|row| {
+        let mut told = self.0.lock().unwrap();
+        let line = told.line;
+        told.endings.extend(rows.iter().filter_map(|row| {
             let run = row.status.run.as_ref()?;
-            Some(((row.name.clone(), run.no), Ending::of(run)?))
-        });
-        self.0.lock().unwrap().extend(ended);
+            Some((RunOf { name: row.name.clone(), no: run.no, line }, Ending::of(run)?))
+        }));
     }
 }
 
@@ -182,12 +201,15 @@ fn commit_hook(around: &Around, life: u32, endings: &Endings, committed: &Arc<On
 }
 
 fn call_hook(around: &Around, life: u32) -> CallHook {
-    let Around { ledger, rest, aws_clock, .. } = around.clone();
+    let Around { ledger, rest, aws_clock, swallows_invokes, .. } = around.clone();
     Arc::new(move |call: HookedCall| -> Pause {
         let (ledger, rest, aws_clock) = (Arc::clone(&ledger), Arc::clone(&rest), aws_clock.clone());
         Box::pin(async move {
             let operation = operation(call.operation);
             stop_if_dead(&ledger, life).await;
+            if swallows_invokes && operation == Operation::Invoke {
+                std::future::pending::<()>().await;
+            }
             match call.point {
                 CallPoint::Before => {
                     let nth = ledger.sends(life, operation, aws_clock.now_ms());

@@ -4,19 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use sockerless_lambda::state::model::{Cause, InvocationKind, RunPhase};
 use tempfile::TempDir;
 
 use super::acts::{Users, new_function};
+use super::history::{Ending, RunOf};
 use super::life::{LOG_GROUP, SWEEP};
 use super::points::{Numbers, Plan, Point};
 use super::rest::Rest;
 use super::sabotage::Sabotage;
 use super::scenario::{Act, ByHand, Scenario, Site, Until};
-use super::stage::{Broken, Stage, log_group};
-use super::verdict::{Judge, Played};
+use super::stage::{Broken, Stage, log_group, log_stream};
+use super::verdict::{Foreign, Judge, Played};
 
+/// A log group of somebody else, and a stream in it.
+const THEIR_GROUP: &str = "/aws/lambda/theirs";
+const THEIR_STREAM: &str = "2027/01/15/theirs[$LATEST]0123456789abcdef0123456789abcdef";
 /// So many sweeps must change nothing in the end.
 const PASSES: i64 = 10;
 /// A plan takes no longer, in real time. It takes milliseconds; this ends one that never comes to rest.
@@ -71,7 +74,7 @@ async fn play(stage: &mut Stage, piece: Piece<'_>) -> Result<Outcome, Broken> {
     for act in &scenario.acts {
         stage.act(&mut users, act, invocation).await?;
         if matches!(act, Act::ByHand(ByHand::TakeName(_) | ByHand::ImitateUs)) {
-            foreign = stage.functions();
+            foreign.functions = stage.functions();
         }
     }
     stage.until(&users, Until::Settled).await?;
@@ -104,17 +107,35 @@ async fn play(stage: &mut Stage, piece: Piece<'_>) -> Result<Outcome, Broken> {
     Ok(Outcome::Played(Box::new(played), numbers))
 }
 
-/// The log group and functions of others: one of another daemon and one of nobody that we know.
-fn foreign(stage: &Stage) -> Result<BTreeMap<String, Value>, Broken> {
+/// The log group, and what others have: functions of another daemon and of nobody that we know, another daemon's claims in
+/// our log group, and a group of somebody else.
+fn foreign(stage: &Stage) -> Result<Foreign, Broken> {
     // The daemon's first start may have made it.
     let _ = stage.by_hand(&log_group(LOG_GROUP));
+    stage.by_hand(&log_group(THEIR_GROUP)).map_err(|error| error.to_string())?;
+    let mut streams = BTreeMap::new();
+    for (group, name) in foreign_streams(&stage.instance) {
+        stage.by_hand(&log_stream(group, &name)).map_err(|error| error.to_string())?;
+        let described = stage.streams(group).remove(&name).ok_or("a stream that was just made is not there")?;
+        streams.insert((group.to_owned(), name), described);
+    }
     let digits = "ab".repeat(12);
     let other = format!("skls-9999999999-{digits}");
     let of_other = [("sockerless.instance", "9999999999"), ("sockerless.container", "abababababab")];
     for (name, tags) in [(other.as_str(), &of_other[..]), ("theirs", &[])] {
         stage.by_hand(&new_function(name, tags)).map_err(|error| error.to_string())?;
     }
-    Ok(stage.functions())
+    Ok(Foreign { functions: stage.functions(), streams })
+}
+
+/// In our group: a claim with a low and one with a high epoch, one of an instance whose name begins as ours does, and one of
+/// a function. In theirs: one that is called as a claim of ours.
+fn foreign_streams(instance: &str) -> Vec<(&'static str, String)> {
+    let ours =
+        ["9999999999/1".to_owned(), "9999999999/900".to_owned(), format!("{instance}0/1"), THEIR_STREAM.to_owned()];
+    let theirs = [format!("{instance}/1"), THEIR_STREAM.to_owned()];
+    let ours = ours.into_iter().map(|name| (LOG_GROUP, name));
+    ours.chain(theirs.into_iter().map(|name| (THEIR_GROUP, name))).collect()
 }
 
 /// A user whose container was refused for want of a right starts it again, when the right is there.
@@ -125,7 +146,10 @@ async fn start_again(stage: &mut Stage, users: &mut Users, told: &Played) -> Res
         let Some(row) = stage.rows.iter().find(|row| row.id == id && !row.is_removed()) else { continue };
         let Some(run) = &row.status.run else { continue };
         let never_ran = matches!(&run.phase, RunPhase::Exited(exit) if exit.cause == Cause::NeverRan);
-        let should_have = told.endings.iter().any(|((of, _), ending)| of == name && ending.cause != Cause::NeverRan);
+        let ran = |(of, ending): (&RunOf, &Ending)| {
+            of.name == name && of.line == stage.endings.line() && ending.cause != Cause::NeverRan
+        };
+        let should_have = told.endings.iter().any(ran);
         if never_ran && should_have {
             stage.start_once_more(users, name).await?;
         }

@@ -1,6 +1,6 @@
 //! The points at which a run of a scenario can be disturbed, and how: what a plan is, and what it is called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use sockerless_lambda::state::model::InvocationKind;
@@ -98,6 +98,8 @@ pub(crate) fn invocation_name(invocation: InvocationKind) -> &'static str {
 pub(crate) struct Numbers {
     /// By operation.
     pub(crate) calls: BTreeMap<Operation, (u32, u32)>,
+    /// Calls of which a daemon has seen the end: one that is stopped before has no such point.
+    pub(crate) answered: BTreeSet<(Operation, u32)>,
     /// Commits.
     pub(crate) commits: (u32, u32),
 }
@@ -109,7 +111,8 @@ impl Numbers {
             let (_, other_last) = other.calls.get(operation)?;
             Some((*operation, (*first, *last.min(other_last))))
         });
-        Self { calls: calls.collect(), commits: (self.commits.0, self.commits.1.min(other.commits.1)) }
+        let answered = self.answered.intersection(&other.answered).copied().collect();
+        Self { calls: calls.collect(), answered, commits: (self.commits.0, self.commits.1.min(other.commits.1)) }
     }
 
     /// Every plan for a scenario.
@@ -117,7 +120,13 @@ impl Numbers {
         let commits = (self.commits.0..=self.commits.1).map(|nth| (Point::Commit(nth), commit_cuts()));
         let calls = self.calls.iter().flat_map(|(operation, (first, last))| {
             let chosen = (*first..=*last).filter(move |nth| *nth < first + FIRST || *nth + LAST > *last);
-            chosen.map(|nth| (Point::Call(*operation, nth), disturbances_of(*operation, invocation)))
+            chosen.map(|nth| {
+                let mut all = disturbances_of(*operation, invocation);
+                if !self.answered.contains(&(*operation, nth)) {
+                    all.retain(|(_, disturbance)| *disturbance != Disturbance::Kill(Cut::Answered));
+                }
+                (Point::Call(*operation, nth), all)
+            })
         });
         let everywhere = std::iter::once((Point::Everywhere, weather()));
         let plan = |point, (what, disturbance)| Plan { scenario, invocation, point, what, disturbance };
@@ -164,7 +173,9 @@ fn disturbances_of(operation: Operation, invocation: InvocationKind) -> Vec<Name
         (Operation::CreateLogStream, _) => None,
         _ => operation.mutates().then_some(("processed-twice", FaultKind::Twice)),
     });
-    if !operation.mutates() {
+    if operation.mutates() {
+        faults.push(("status-502-processed", FaultKind::ServiceErrorAfter { status: 502 }));
+    } else {
         faults.push(("stale", FaultKind::Stale { ms: 5_000 }));
     }
     if operation == Operation::FilterLogEvents {

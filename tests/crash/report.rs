@@ -11,6 +11,7 @@ use sockerless_lambda::state::model::InvocationKind;
 use sockerless_lambda::state::{Store, StoreOptions};
 use tempfile::TempDir;
 
+use super::choice::{Choice, must_be_met, unmet_at_most};
 use super::life;
 use super::play::{self, Outcome};
 use super::points::{Disturbance, Numbers, Plan, invocation_name};
@@ -20,57 +21,13 @@ use super::verdict::Played;
 
 /// So many plans a processor are played at a time: each waits now and then for its store's own threads.
 const PER_PROCESSOR: usize = 3;
-/// So many plans are played at least, unless somebody asks for others.
-pub(crate) const ENOUGH: usize = 2_400;
 /// How often the undisturbed run is played.
 const REHEARSALS: usize = 3;
-/// How often a plan is tried whose point is a commit that not every run has.
+/// How often a plan is tried that does not come to its point: not every run has the same commits, and what happens at the
+/// same instant happens in any order.
 const TRIES: usize = 6;
 /// So many failures are told with everything that happened.
 const TOLD: usize = 5;
-
-/// Which plans are played.
-#[derive(Clone, Debug)]
-pub(crate) enum Choice {
-    /// Every one.
-    All,
-    /// So many, or a few more, evenly spread over all.
-    Some(usize),
-    /// Those with this text in their name.
-    Named(String),
-}
-
-impl Choice {
-    /// What the environment asks for.
-    #[expect(clippy::disallowed_methods, reason = "a test has no configuration")]
-    pub(crate) fn of_environment() -> Self {
-        match std::env::var("SOCKERLESS_CRASH_PLANS").as_deref() {
-            Ok("all") => Self::All,
-            Ok(text) => text.parse().map_or_else(|_| Self::Named(text.to_owned()), Self::Some),
-            // Without optimisation each takes several times as long.
-            Err(_) if cfg!(debug_assertions) => Self::Some(ENOUGH),
-            Err(_) => Self::All,
-        }
-    }
-
-    /// Whether any plan of a scenario can be chosen.
-    fn may_take(&self, (scenario, invocation): &Piece) -> bool {
-        let beginning = format!("{}/{}/", scenario.name, invocation_name(*invocation));
-        match self {
-            Self::All | Self::Some(_) => true,
-            Self::Named(text) => !text.contains('/') || text.starts_with(&beginning) || beginning.contains(text),
-        }
-    }
-
-    /// Whether a plan is chosen, by its place among `all`.
-    fn takes(&self, index: usize, all: usize, plan: &Plan) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some(many) => index.is_multiple_of((all / many).max(1)),
-            Self::Named(text) => plan.to_string().contains(text),
-        }
-    }
-}
 
 /// What came of the plans.
 #[derive(Debug, Default)]
@@ -84,7 +41,9 @@ pub(crate) struct Report {
     unknown_that_never_ran: usize,
     refused: usize,
     /// Plans whose point was not met: they do not count.
-    pub(crate) not_reached: Vec<String>,
+    unmet: Vec<String>,
+    /// All plans of the scenarios that were numbered.
+    numbered: usize,
     took: Duration,
 }
 
@@ -95,9 +54,17 @@ impl fmt::Display for Report {
             let why = if told < TOLD { why.as_str() } else { why.lines().next().unwrap_or_default() };
             writeln!(f, "FAILED {name}: {why}")?;
         }
+        for name in &self.unmet {
+            writeln!(f, "not met: {name}")?;
+        }
         let plans = self.plans.len();
-        let (kills, faults, missed) = (self.kills, plans - self.kills, self.not_reached.len());
-        writeln!(f, "kills: {kills}, faults: {faults}, points not met: {missed}, seconds: {}", self.took.as_secs())?;
+        let (kills, faults, unmet) = (self.kills, plans - self.kills, self.unmet.len());
+        writeln!(
+            f,
+            "kills: {kills}, faults: {faults}, points not met: {unmet}, of {} plans, seconds: {}",
+            self.numbered,
+            self.took.as_secs()
+        )?;
         writeln!(
             f,
             "as undisturbed: {}, unknown that ran: {}, unknown that never ran: {}, refused for want of a right: {}",
@@ -110,6 +77,11 @@ impl fmt::Display for Report {
 /// A scenario with one kind of invocation.
 type Piece = (Scenario, InvocationKind);
 
+/// How the names of its plans begin.
+fn beginning((scenario, invocation): &Piece) -> String {
+    format!("{}/{}/", scenario.name, invocation_name(*invocation))
+}
+
 /// Plays the plans that are chosen.
 pub(crate) fn play(choice: &Choice) -> Report {
     let begun = now();
@@ -117,7 +89,7 @@ pub(crate) fn play(choice: &Choice) -> Report {
     let kinds = [InvocationKind::RequestResponse, InvocationKind::Event];
     let pieces =
         kinds.into_iter().flat_map(|kind| scenarios::all(kind).into_iter().map(move |scenario| (scenario, kind)));
-    let pieces: Vec<Piece> = pieces.filter(|piece| choice.may_take(piece)).collect();
+    let pieces: Vec<Piece> = pieces.filter(|piece| choice.may_take(&beginning(piece))).collect();
     let told = side_by_side(&pieces, |piece| undisturbed(piece, &files));
     let mut report = Report::default();
     let mut plans = Vec::new();
@@ -128,14 +100,13 @@ pub(crate) fn play(choice: &Choice) -> Report {
                 plans.extend(all.into_iter().map(|plan| (plan, scenario, played)));
             }
             Err(why) => {
-                let name = format!("{}/{}/undisturbed", scenario.name, invocation_name(*invocation));
-                report.failed.insert(name, why.clone());
+                let name = beginning(&(scenario.clone(), *invocation));
+                report.failed.insert(name + "undisturbed", why.clone());
             }
         }
     }
-    let all = plans.len();
-    let chosen = plans.into_iter().enumerate().filter(|(index, (plan, ..))| choice.takes(*index, all, plan));
-    let chosen: Vec<_> = chosen.map(|(_, plan)| plan).collect();
+    report.numbered = plans.len();
+    let chosen = choice.of(plans, |(plan, ..)| plan);
     let outcomes = side_by_side(&chosen, |(plan, scenario, told)| {
         let outcome = disturbed(plan, scenario, told, &files);
         if let Err(why) = &outcome {
@@ -181,18 +152,20 @@ fn disturbed(plan: &Plan, scenario: &Scenario, told: &Played, files: &TempDir) -
 }
 
 impl Report {
-    /// Whether as many plans were played as must be, if nobody has asked for fewer.
-    pub(crate) fn is_enough(&self, choice: &Choice) -> bool {
-        match choice {
-            Choice::All => self.plans.len() >= ENOUGH,
-            Choice::Some(many) => self.plans.len() >= *many,
-            Choice::Named(_) => true,
-        }
+    /// What is wrong with the plans as a whole.
+    pub(crate) fn shortcomings(&self, choice: &Choice) -> Vec<String> {
+        let (played, unmet) = (self.plans.len(), self.unmet.len());
+        let most = unmet_at_most(played + unmet);
+        let too_many = (unmet > most).then(|| format!("{unmet} points were not met, and not {most} at most"));
+        choice.wants_more_than(played, self.numbered).into_iter().chain(too_many).collect()
     }
 
     fn count(&mut self, plan: &Plan, outcome: Result<Outcome, String>) {
         if matches!(outcome, Ok(Outcome::NotReached)) {
-            self.not_reached.push(plan.to_string());
+            if must_be_met(plan) {
+                self.failed.insert(plan.to_string(), format!("{TRIES} runs did not come to its point"));
+            }
+            self.unmet.push(plan.to_string());
             return;
         }
         assert!(self.plans.insert(plan.to_string()), "two plans are called {plan}");

@@ -1,24 +1,25 @@
 //! Does the harness notice what must never happen? What a wrong daemon would do is done behind its back.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::Value;
 use sockerless_lambda::state::model::InvocationKind;
-use sockerless_sandbox::model::Request;
+use sockerless_sandbox::faults::FaultKind;
 use sockerless_sandbox::model::lambda_api::FunctionName;
+use sockerless_sandbox::model::logs_api::LogStreamName;
+use sockerless_sandbox::model::{Operation, Request};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::acts::{Users, new_function};
-use super::life::{self, DATABASE};
+use super::life::{self, DATABASE, LOG_GROUP};
 use super::play::{Outcome, Piece, perform};
 use super::points::{Cut, Disturbance, Plan, Point};
+use super::programs::Plot;
 use super::report::unused_database;
-use super::scenario::{ByHand, Scenario};
+use super::scenario::{Act, ByHand, Job, Scenario, Until};
 use super::scenarios;
 use super::stage::{Broken, Stage};
-use sockerless_sandbox::model::Operation;
+use super::verdict::Foreign;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +28,14 @@ pub(crate) enum Sabotage {
     ForgetTheIntent,
     /// While the daemon is down, its database gets another exit code.
     ForgeTheExit,
+    /// An Invoke whose intent is committed is never sent, and its daemon does not notice.
+    SwallowTheInvoke,
     /// Somebody else's function is deleted.
     DeleteForeign,
+    /// Another daemon's claim in our log group is deleted.
+    DeleteForeignClaim,
+    /// A stream in somebody else's log group is deleted and made again.
+    RemakeForeignStream,
     /// A function is made that nobody wanted.
     LeaveSomething,
     /// There is something to do after all is done.
@@ -44,7 +51,7 @@ impl Sabotage {
                  WHERE json_extract(status, '$.run.phase.exited') IS NULL"
             }
             Self::ForgeTheExit => "UPDATE container SET status = json_set(status, '$.run.phase.exited.code', 99)",
-            Self::DeleteForeign | Self::LeaveSomething | Self::NeverRest => return,
+            _ => return,
         };
         let options = SqliteConnectOptions::new().filename(files.join(DATABASE));
         let mut connection = options.connect().await.unwrap();
@@ -53,82 +60,147 @@ impl Sabotage {
     }
 
     /// Does what is done in AWS.
-    pub(crate) async fn meddle(
-        self,
-        stage: &mut Stage,
-        users: &mut Users,
-        foreign: &BTreeMap<String, Value>,
-    ) -> Result<(), Broken> {
-        let request = match self {
-            Self::ForgetTheIntent | Self::ForgeTheExit => return Ok(()),
+    pub(crate) async fn meddle(self, stage: &mut Stage, users: &mut Users, foreign: &Foreign) -> Result<(), Broken> {
+        let ours = |(group, stream): &&(String, String)| group == LOG_GROUP && stream.contains("/900");
+        let theirs = |(group, _): &&(String, String)| group != LOG_GROUP;
+        let requests = match self {
+            Self::ForgetTheIntent | Self::ForgeTheExit | Self::SwallowTheInvoke => vec![],
             Self::NeverRest => return stage.meddle(users, ByHand::Change("job")).await,
             Self::DeleteForeign => {
-                Request::DeleteFunction(FunctionName::parse(foreign.keys().next().ok_or("nothing is foreign")?, None))
+                let name = foreign.functions.keys().next().ok_or("nothing is foreign")?;
+                vec![Request::DeleteFunction(FunctionName::parse(name, None))]
             }
-            Self::LeaveSomething => new_function("left-behind", &[]),
+            Self::DeleteForeignClaim => {
+                vec![Request::DeleteLogStream(named(foreign.streams.keys().find(ours).ok_or("no foreign claim")?))]
+            }
+            Self::RemakeForeignStream => {
+                let (group, stream) = foreign.streams.keys().find(theirs).ok_or("no foreign stream")?;
+                let stream = (group.clone(), stream.clone());
+                vec![Request::DeleteLogStream(named(&stream)), Request::CreateLogStream(named(&stream))]
+            }
+            Self::LeaveSomething => vec![new_function("left-behind", &[])],
         };
-        stage.by_hand(&request).map(drop).map_err(|error| error.to_string())
+        requests.iter().try_for_each(|request| stage.by_hand(request).map(drop).map_err(|error| error.to_string()))
     }
 }
 
-/// What the harness says to a run whose daemon dies while its program runs, with and without sabotage.
-fn told_of(sabotage: Option<Sabotage>) -> Result<Outcome, Broken> {
+fn named((group, stream): &(String, String)) -> LogStreamName {
+    LogStreamName { log_group_name: group.clone(), log_stream_name: stream.clone() }
+}
+
+/// What the harness says to a scenario that is disturbed in one place, with and without sabotage.
+fn told_of(
+    scenario: &Scenario,
+    point: Point,
+    disturbance: Disturbance,
+    sabotage: Option<Sabotage>,
+) -> Result<Outcome, Broken> {
     let files = unused_database();
     let invocation = InvocationKind::RequestResponse;
-    let scenarios = scenarios::all(invocation);
-    let scenario: &Scenario = scenarios.iter().find(|scenario| scenario.name == "run-to-failure").unwrap();
     let undisturbed = Piece { scenario, invocation, plan: None, told: None, sabotage: None };
     let Outcome::Played(told, _) = perform(undisturbed, life::copy_of(files.path())).unwrap() else {
         panic!("without a plan there is no point to reach")
     };
-    let plan = Plan {
-        scenario: scenario.name,
-        invocation,
-        point: Point::Call(Operation::Invoke, 1),
-        what: "kill-processed",
-        disturbance: Disturbance::Kill(Cut::Processed),
-    };
+    let plan = Plan { scenario: scenario.name, invocation, point, what: "sabotage", disturbance };
     let piece = Piece { plan: Some(&plan), told: Some(&told), sabotage, ..undisturbed };
     perform(piece, life::copy_of(files.path()))
 }
 
-fn noticed(sabotage: Sabotage) -> String {
-    let why = told_of(Some(sabotage)).expect_err("nobody notices");
+/// A run whose daemon dies while its program runs.
+fn told_of_a_kill(sabotage: Option<Sabotage>) -> Result<Outcome, Broken> {
+    let scenarios = scenarios::all(InvocationKind::RequestResponse);
+    let scenario: &Scenario = scenarios.iter().find(|scenario| scenario.name == "run-to-failure").unwrap();
+    told_of(scenario, Point::Call(Operation::Invoke, 1), Disturbance::Kill(Cut::Processed), sabotage)
+}
+
+/// A run whose Invoke is answered with this failure; while it runs, the machine stands still for a moment.
+fn told_of_a_failure(kind: FaultKind, sabotage: Option<Sabotage>) -> Result<Outcome, Broken> {
+    let job = Job::new("job", 1_000, Plot::Exit(7));
+    let acts =
+        vec![Act::Create(job), Act::Start("job"), Act::Pass(1_500), Act::Down(1_000), Act::Await(Until::Settled)];
+    let scenario = Scenario::new("failure", acts);
+    told_of(&scenario, Point::Call(Operation::Invoke, 1), Disturbance::Fault(kind), sabotage)
+}
+
+fn noticed(told: Result<Outcome, Broken>) -> String {
+    let why = told.expect_err("nobody notices");
     why.lines().next().unwrap_or_default().to_owned()
 }
 
 #[test]
 fn nothing_is_noticed_where_nothing_is_wrong() {
-    let Outcome::Played(played, _) = told_of(None).unwrap() else { panic!("the point is an Invoke") };
+    let Outcome::Played(played, _) = told_of_a_kill(None).unwrap() else { panic!("the point is an Invoke") };
     assert_eq!((played.unknown_that_ran, played.unknown_that_never_ran, played.refused), (0, 0, 0));
 }
 
 #[test]
 fn a_second_invoke_is_noticed() {
-    let why = noticed(Sabotage::ForgetTheIntent);
+    let why = noticed(told_of_a_kill(Some(Sabotage::ForgetTheIntent)));
     assert!(why.contains("1 runs are wanted, Lambda has taken 2 invocations"), "{why}");
 }
 
 #[test]
 fn a_wrong_exit_code_is_noticed() {
-    let why = noticed(Sabotage::ForgeTheExit);
+    let why = noticed(told_of_a_kill(Some(Sabotage::ForgeTheExit)));
     assert!(why.contains("99"), "{why}");
 }
 
 #[test]
 fn a_foreign_function_that_is_gone_is_noticed() {
-    let why = noticed(Sabotage::DeleteForeign);
+    let why = noticed(told_of_a_kill(Some(Sabotage::DeleteForeign)));
     assert!(why.contains("which is not ours, is changed or gone"), "{why}");
 }
 
 #[test]
 fn a_function_that_is_left_behind_is_noticed() {
-    let why = noticed(Sabotage::LeaveSomething);
+    let why = noticed(told_of_a_kill(Some(Sabotage::LeaveSomething)));
     assert!(why.contains("the function left-behind"), "{why}");
 }
 
 #[test]
 fn a_change_after_the_end_is_noticed() {
-    let why = noticed(Sabotage::NeverRest);
+    let why = noticed(told_of_a_kill(Some(Sabotage::NeverRest)));
     assert!(why.contains("after it has converged: UpdateFunctionConfiguration"), "{why}");
+}
+
+#[test]
+fn a_foreign_log_stream_that_is_gone_or_new_is_noticed() {
+    for (sabotage, which) in
+        [(Sabotage::DeleteForeignClaim, "9999999999/900 in"), (Sabotage::RemakeForeignStream, "in /aws/lambda/theirs")]
+    {
+        let why = noticed(told_of_a_kill(Some(sabotage)));
+        assert!(why.contains(which) && why.contains("which is not ours, is changed or gone"), "{why}");
+    }
+}
+
+/// Lambda has taken none of the first, so it has taken one only, and the exit code is right: the Invokes tell.
+#[test]
+fn an_invoke_that_is_repeated_after_a_failure_without_an_answer_is_noticed() {
+    for kind in
+        [FaultKind::ServiceError { status: 502 }, FaultKind::ServiceError { status: 500 }, FaultKind::ResetBefore]
+    {
+        let Outcome::Played(played, _) = told_of_a_failure(kind.clone(), None).unwrap() else { panic!("{kind:?}") };
+        assert_eq!((played.unknown_that_ran, played.unknown_that_never_ran), (0, 1), "{kind:?}");
+        let why = noticed(told_of_a_failure(kind, Some(Sabotage::ForgetTheIntent)));
+        assert!(why.contains("1 runs are wanted, 2 Invokes were sent that were not surely refused"), "{why}");
+    }
+    // After these it has run.
+    for kind in [FaultKind::ServiceErrorAfter { status: 502 }, FaultKind::LoseAnswer] {
+        let why = noticed(told_of_a_failure(kind, Some(Sabotage::ForgetTheIntent)));
+        assert!(why.contains("1 runs are wanted, Lambda has taken 2 invocations"), "{why}");
+    }
+}
+
+/// Something else fails meanwhile, which explains nothing.
+#[test]
+fn an_unknown_outcome_without_a_reason_of_its_own_is_noticed() {
+    let scenario = Scenario::new(
+        "swallowed",
+        vec![Act::Create(Job::new("job", 1_000, Plot::Exit(0))), Act::Start("job"), Act::Await(Until::Exited("job"))],
+    );
+    let fails = Disturbance::Fault(FaultKind::ServiceError { status: 500 });
+    let point = Point::Call(Operation::FilterLogEvents, 1);
+    assert!(matches!(told_of(&scenario, point, fails.clone(), None), Ok(Outcome::Played(..))));
+    let why = noticed(told_of(&scenario, point, fails, Some(Sabotage::SwallowTheInvoke)));
+    assert!(why.contains("is called unknown, and nothing came between its intent and its end"), "{why}");
 }

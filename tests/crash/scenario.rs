@@ -113,6 +113,8 @@ pub(crate) struct Scenario {
     pub(crate) faults: Faults,
     /// The daemon's clock is so far before AWS's, in milliseconds.
     pub(crate) skew_ms: i64,
+    /// How long a function is pending, in milliseconds.
+    pub(crate) pending_ms: i64,
     /// Nobody can read in the log in time how a run has ended.
     pub(crate) logs_withheld: bool,
     /// The first start of the daemon is disturbed too: it is the same everywhere, so one scenario is enough.
@@ -122,6 +124,6 @@ pub(crate) struct Scenario {
 impl Scenario {
     pub(crate) fn new(name: &'static str, acts: Vec<Act>) -> Self {
         let faults = Faults::default();
-        Self { name, acts, faults, skew_ms: 0, logs_withheld: false, from_the_first_start: false }
+        Self { name, acts, faults, skew_ms: 0, pending_ms: 600, logs_withheld: false, from_the_first_start: false }
     }
 }

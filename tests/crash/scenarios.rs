@@ -99,7 +99,8 @@ fn removals() -> Vec<Scenario> {
         ),
         Scenario::new(
             "remove-by-force",
-            then(start(long()), [Act::Await(Until::Running("job")), remove(true), gone()]),
+            // The answer comes when nobody knows the container any more.
+            then(start(long()), [Act::Await(Until::Running("job")), remove(true), gone(), Act::Pass(2 * MINUTE_MS)]),
         ),
         Scenario::new("auto-remove", run(Job { auto_remove: true, ..job(Plot::Exit(3)) })),
         Scenario::new(
@@ -204,38 +205,55 @@ fn late(invocation: InvocationKind) -> Vec<Scenario> {
     ]
 }
 
+/// Until one run is under way and the next one is wished: its function is still being made.
+fn one_runs_and_one_waits() -> Vec<Act> {
+    vec![
+        Act::Create(Job { timeout_s: 100, ..Job::new("going", LONG_MS, Plot::Exit(3)) }),
+        Act::Start("going"),
+        Act::Await(Until::Running("going")),
+        Act::Create(Job::new("wished", SHORT_MS, Plot::Exit(4))),
+        Act::Start("wished"),
+    ]
+}
+
 fn owned() -> Vec<Scenario> {
     let first = || then(run(Job::new("first", SHORT_MS, Plot::Exit(1))), [Act::Await(Until::Settled)]);
     let second = || run(Job::new("second", SHORT_MS, Plot::Exit(2)));
+    let backed_up = || vec![Act::BackUp, Act::Down(1_000), Act::Await(Until::Claimed(Site::Main))];
+    let both_end = || vec![Act::Await(Until::Exited("going")), Act::Await(Until::Exited("wished"))];
+    // Longer than a daemon is down after a crash: with any disturbance, the wish is in the copy and no intent.
+    let slowly = |name, acts: [Vec<Act>; 7]| Scenario { pending_ms: 5_000, ..Scenario::new(name, acts.concat()) };
     vec![
-        Scenario::new(
+        slowly(
             "restored-backup",
             [
                 first(),
-                vec![Act::BackUp, Act::Down(1_000), Act::Await(Until::Claimed(Site::Main))],
-                second(),
-                vec![
-                    Act::Await(Until::Settled),
-                    Act::Restore,
-                    Act::Await(Until::Lost(Site::Main)),
-                    Act::Pass(2 * MINUTE_MS),
-                ],
+                one_runs_and_one_waits(),
+                backed_up(),
+                both_end(),
+                then(second(), [Act::Await(Until::Settled)]),
+                vec![Act::Restore, Act::Await(Until::Lost(Site::Main)), Act::Pass(2 * MINUTE_MS)],
                 // However often it is started.
-                vec![Act::Down(1_000), Act::Await(Until::Lost(Site::Main)), Act::Pass(MINUTE_MS)],
-                vec![Act::Adopt, Act::Await(Until::Claimed(Site::Main))],
-            ]
-            .concat(),
+                vec![
+                    Act::Down(1_000),
+                    Act::Await(Until::Lost(Site::Main)),
+                    Act::Pass(MINUTE_MS),
+                    Act::Adopt,
+                    Act::Await(Until::Claimed(Site::Main)),
+                ],
+            ],
         ),
-        Scenario::new(
+        slowly(
             "copy-elsewhere",
             [
                 first(),
-                vec![Act::BackUp, Act::Down(1_000), Act::Await(Until::Claimed(Site::Main))],
+                one_runs_and_one_waits(),
+                backed_up(),
                 vec![Act::StartCopy, Act::Await(Until::Lost(Site::Copy))],
+                both_end(),
                 second(),
                 vec![Act::Pass(2 * MINUTE_MS)],
-            ]
-            .concat(),
+            ],
         ),
         Scenario::new("name-taken", then(vec![Act::ByHand(ByHand::TakeName("job"))], run(job(Plot::Exit(0))))),
         Scenario::new(

@@ -11,7 +11,7 @@ use sockerless_lambda::state::model::Container;
 use sockerless_sandbox::clock::Clock as AwsClock;
 use sockerless_sandbox::faults::{FaultRule, Faults};
 use sockerless_sandbox::model::lambda_api::FunctionName;
-use sockerless_sandbox::model::logs_api::CreateLogGroup;
+use sockerless_sandbox::model::logs_api::{CreateLogGroup, LogStreamName};
 use sockerless_sandbox::model::{ApiError, Request, Response};
 use sockerless_sandbox::settings::{Image, Settings, Span, StateReason, Timing};
 use sockerless_sandbox::witness::{Stage as CallStage, Witness};
@@ -61,6 +61,8 @@ pub(crate) struct Stage {
     restored: bool,
     /// Lives on a database that was not theirs.
     disowned: BTreeSet<u32>,
+    /// When each life ended, by AWS's clock.
+    pub(crate) stopped_ms: BTreeMap<u32, i64>,
     sabotage: Option<Sabotage>,
     pub(crate) backup: Option<TempDir>,
     pub(crate) instance: String,
@@ -86,7 +88,8 @@ impl Stage {
         };
         let sandbox = Sandbox::start(options).await.expect("a port");
         let clock = Clock::fixed(Timestamp::from_millis(BEGIN_MS + scenario.skew_ms));
-        let around = Around { ledger, rest, clock, aws_clock, endpoint: sandbox.endpoint() };
+        let swallows_invokes = sabotage == Some(Sabotage::SwallowTheInvoke);
+        let around = Around { ledger, rest, clock, aws_clock, endpoint: sandbox.endpoint(), swallows_invokes };
         let place = Place { files: Some(files), life: None, begins_at_ms: None, adopt: false };
         Self {
             around,
@@ -99,6 +102,7 @@ impl Stage {
             sites: BTreeMap::new(),
             restored: false,
             disowned: BTreeSet::new(),
+            stopped_ms: BTreeMap::new(),
             sabotage,
             backup: None,
             instance: String::new(),
@@ -160,6 +164,7 @@ impl Stage {
         let Some(place) = self.places.get_mut(&site) else { return };
         if let Some(life) = place.life.take() {
             let number = life.number;
+            self.stopped_ms.insert(number, self.now_ms);
             let files = life.end(&self.around).await;
             if let Some(sabotage) = self.sabotage {
                 sabotage.tamper(files.path()).await;
@@ -307,7 +312,7 @@ fn played_by(programs: &Arc<Programs>) -> Kind {
 fn settings(scenario: &Scenario, plan: Option<&Plan>) -> Settings {
     let settings = Settings::instant();
     let timing = Timing {
-        pending: Span::exactly(600),
+        pending: Span::exactly(scenario.pending_ms),
         update: Span::exactly(400),
         log_delivery: Span::exactly(700),
         event_delay: Span::exactly(50),
@@ -322,7 +327,7 @@ fn settings(scenario: &Scenario, plan: Option<&Plan>) -> Settings {
 }
 
 /// The scenario's faults and the plan's.
-fn faults(scenario: &Faults, plan: Option<&Plan>) -> Faults {
+pub(crate) fn faults(scenario: &Faults, plan: Option<&Plan>) -> Faults {
     let mut faults = scenario.clone();
     match plan.map(|plan| (plan.point, &plan.disturbance)) {
         Some((Point::Call(operation, nth), Disturbance::Fault(kind))) => {
@@ -358,4 +363,9 @@ fn witness(ledger: &Arc<Ledger>, rest: &Arc<Rest>, clock: &AwsClock) -> Witness 
 /// The log group, made by hand.
 pub(crate) fn log_group(name: &str) -> Request {
     Request::CreateLogGroup(CreateLogGroup { log_group_name: name.to_owned(), tags: BTreeMap::new() })
+}
+
+/// A log stream, made by hand.
+pub(crate) fn log_stream(group: &str, name: &str) -> Request {
+    Request::CreateLogStream(LogStreamName { log_group_name: group.to_owned(), log_stream_name: name.to_owned() })
 }

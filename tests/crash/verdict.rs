@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use sockerless_lambda::clock::Timestamp;
 use sockerless_lambda::state::model::{Cause, InvocationKind};
 use sockerless_sandbox::faults::FaultKind;
 use sockerless_sandbox::model::{Operation, Service};
 
 use super::acts::Users;
 use super::end::{End, View};
-use super::history::Ending;
+use super::history::{Ending, RunOf};
+use super::invokes::intents;
 use super::life::LOG_GROUP;
 use super::points::{Disturbance, Plan, Point};
 use super::scenario::{Act, Scenario};
@@ -20,7 +20,7 @@ use super::stage::{Broken, Stage};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Played {
     pub(crate) end: End,
-    pub(crate) endings: BTreeMap<(String, u64), Ending>,
+    pub(crate) endings: BTreeMap<RunOf, Ending>,
     /// Outcomes that nobody could know, of runs that took place.
     pub(crate) unknown_that_ran: usize,
     /// Outcomes that nobody could know, of runs that never took place.
@@ -29,17 +29,28 @@ pub(crate) struct Played {
     pub(crate) refused: usize,
 }
 
+/// What a daemon does with logs: it makes its group, and claims its database there.
+const CLAIMING: &[Operation] = &[Operation::CreateLogGroup, Operation::CreateLogStream, Operation::DeleteLogStream];
+
+/// What others have, as they made it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Foreign {
+    /// By name.
+    pub(crate) functions: BTreeMap<String, Value>,
+    /// By log group and name.
+    pub(crate) streams: BTreeMap<(String, String), Value>,
+}
+
 /// All that is needed to judge.
 pub(crate) struct Judge<'a> {
     pub(crate) stage: &'a Stage,
     pub(crate) users: &'a Users,
     pub(crate) scenario: &'a Scenario,
     pub(crate) plan: Option<&'a Plan>,
-    /// Functions of others, as they were made.
-    pub(crate) foreign: &'a BTreeMap<String, Value>,
+    pub(crate) foreign: &'a Foreign,
 }
 
-fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Broken> {
+pub(crate) fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Broken> {
     if holds { Ok(()) } else { Err(otherwise()) }
 }
 
@@ -59,16 +70,23 @@ impl Judge<'_> {
             let tries = call.operation == Operation::CreateLogStream && self.sees_old_claims();
             ensure(!self.stage.is_disowned(call.life) || tries, by_whom)?;
             let own = match call.operation.service() {
-                Service::Logs => resource == LOG_GROUP,
+                // Which streams, is told by those that are left.
+                Service::Logs => resource == LOG_GROUP && CLAIMING.contains(&call.operation),
                 // A name that is taken is found out by trying.
                 Service::Lambda if call.operation == Operation::CreateFunction => resource.starts_with(&ours),
-                Service::Lambda => resource.starts_with(&ours) && !self.foreign.contains_key(resource),
+                Service::Lambda => resource.starts_with(&ours) && !self.foreign.functions.contains_key(resource),
             };
             ensure(own, || format!("{} of {resource}, which is not ours", call.operation.name()))?;
         }
         let functions = self.stage.functions();
-        for (name, settings) in self.foreign {
+        for (name, settings) in &self.foreign.functions {
             ensure(functions.get(name) == Some(settings), || format!("{name}, which is not ours, is changed or gone"))?;
+        }
+        for (stream, described) in &self.foreign.streams {
+            let left = self.stage.streams(&stream.0).remove(&stream.1);
+            ensure(left.as_ref() == Some(described), || {
+                format!("the log stream {} in {}, which is not ours, is changed or gone", stream.1, stream.0)
+            })?;
         }
         Ok(())
     }
@@ -86,7 +104,7 @@ impl Judge<'_> {
     fn nothing_runs_twice(&self) -> Result<(), Broken> {
         let mut by_token: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for invocation in self.stage.sandbox.state().invocations {
-            let known = !self.foreign.contains_key(&invocation.function);
+            let known = !self.foreign.functions.contains_key(&invocation.function);
             ensure(known, || format!("{}, which is not ours, is invoked", invocation.function))?;
             let token = invocation.token.ok_or("an invocation without a token")?;
             by_token.entry(token).or_default().insert(invocation.request_id);
@@ -102,15 +120,31 @@ impl Judge<'_> {
             ensure(taken <= wanted, || {
                 format!("{name}: {wanted} runs are wanted, Lambda has taken {taken} invocations")
             })?;
+            self.nothing_is_sent_twice(name, wanted)?;
         }
         Ok(())
+    }
+
+    /// Whether Lambda has taken an invocation is not for its sender to guess: all that it has not surely refused count.
+    fn nothing_is_sent_twice(&self, name: &str, wanted: usize) -> Result<(), Broken> {
+        let (invokes, function) = (self.invokes(), self.stage.function_name(&self.users.id(name).to_string()));
+        let sent = invokes.may_have_run(&function);
+        ensure(sent <= wanted, || {
+            format!("{name}: {wanted} runs are wanted, {sent} Invokes were sent that were not surely refused")
+        })?;
+        let endings = self.stage.endings.so_far();
+        let own = endings.iter().filter(|(of, _)| of.name == name).map(|(_, ending)| ending);
+        let repeated = invokes.repeated(&function, &intents(own, self.stage.skew_ms));
+        ensure(repeated.is_none(), || {
+            format!("{name}: {} Invokes for one run, none surely refused", repeated.unwrap_or_default())
+        })
     }
 
     /// Compares with the undisturbed run.
     pub(crate) fn compare(&self, as_told: &Played, mut now: Played) -> Result<Played, Broken> {
         let mut excused = BTreeSet::new();
-        for ((name, run), ending) in &now.endings {
-            let told = as_told.endings.get(&(name.clone(), *run));
+        for (run, ending) in &now.endings {
+            let (name, told) = (&run.name, as_told.endings.get(run));
             let same = |told: &Ending| (told.code, told.cause) == (ending.code, ending.cause);
             // What is unknown without a disturbance may be known with one, and ran in both.
             let told_unknown = told.is_some_and(|told| told.cause == Cause::Unknown);
@@ -123,7 +157,7 @@ impl Judge<'_> {
             excused.insert(name.clone());
             match ending.cause {
                 Cause::Unknown => {
-                    if self.unknown(name, *run, ending)? {
+                    if self.unknown(run, ending)? {
                         now.unknown_that_ran += 1;
                     } else {
                         now.unknown_that_never_ran += 1;
@@ -132,10 +166,10 @@ impl Judge<'_> {
                 Cause::NeverRan if self.is_forbidden() => now.refused += 1,
                 // A start whose answer was lost is wished again, here after its end; nothing ran either time.
                 Cause::NeverRan
-                    if told.is_none() && as_told.endings.iter().any(|((of, _), told)| of == name && same(told)) => {}
+                    if told.is_none() && as_told.endings.iter().any(|(of, told)| of.name == *name && same(told)) => {}
                 // What the user started again after a refusal is another run.
                 _ if self.is_forbidden() && as_told.endings.values().any(same) => {}
-                _ => return Err(format!("run {run} of {name} ends with {ending:?}, undisturbed with {told:?}")),
+                _ => return Err(format!("run {} of {name} ends with {ending:?}, undisturbed with {told:?}", run.no)),
             }
         }
         excused.extend(self.pruned_later(as_told, &now));
@@ -168,49 +202,6 @@ impl Judge<'_> {
 
     fn is_forbidden(&self) -> bool {
         matches!(self.plan.map(|plan| &plan.disturbance), Some(Disturbance::Fault(FaultKind::AccessDenied)))
-    }
-
-    /// Whether a run whose outcome is called unknown took place; an error if its outcome could be known.
-    fn unknown(&self, name: &str, run: u64, ending: &Ending) -> Result<bool, Broken> {
-        let history = &self.stage.history;
-        let Some((issued_at, _)) = &ending.issued else {
-            return Err(format!("run {run} of {name} was never issued and is called unknown"));
-        };
-        let struck = self.stage.around.ledger.struck_ms().map(|ms| Timestamp::from_millis(ms + self.stage.skew_ms));
-        let within = match (self.plan.map(|plan| &plan.disturbance), &history.open_at_the_cut) {
-            (Some(Disturbance::Kill(_)), Some(open)) => open.contains(&(name.to_owned(), run)),
-            (Some(Disturbance::Fault(_)), _) => struck.is_some_and(|struck| *issued_at <= struck),
-            (Some(Disturbance::Weather(_)), _) => true,
-            _ => false,
-        };
-        // Nobody has ever learned that this role writes no logs, so an Event was tried.
-        let within = within || self.scenario.logs_withheld && self.is_event(name);
-        ensure(within, || {
-            format!("run {run} of {name} is called unknown, and nothing came between its intent and its end")
-        })?;
-        let ran = self.ran(ending);
-        ensure(!ran || self.is_log_withheld(), || {
-            format!("run {run} of {name} is called unknown, and the log has its end")
-        })?;
-        Ok(ran)
-    }
-
-    /// Whether Lambda has taken the run.
-    fn ran(&self, ending: &Ending) -> bool {
-        let Some((_, token)) = &ending.issued else { return false };
-        let invocations = self.stage.sandbox.state().invocations;
-        invocations.iter().any(|invocation| invocation.token.as_ref() == Some(token))
-    }
-
-    fn is_log_withheld(&self) -> bool {
-        let too_late = i64::try_from(super::DELIVERY_MS).unwrap_or(i64::MAX);
-        let by_plan = |plan: &Plan| match &plan.disturbance {
-            Disturbance::Weather(faults) => faults.log_delay_ms > too_late,
-            // What lacks in the one look at a log that is hours old is not looked for again.
-            Disturbance::Fault(FaultKind::MissingEvents) => plan.scenario == "three-hours-down",
-            _ => false,
-        };
-        self.scenario.logs_withheld || self.plan.is_some_and(by_plan)
     }
 
     /// As clients see it. What was excused by its end may have another exit code, and one more start.
@@ -247,7 +238,7 @@ impl Judge<'_> {
             .collect();
         let unneeded: Vec<String> = (now.endings.iter())
             .filter(|(_, ending)| ending.cause == Cause::NeverRan)
-            .map(|((name, _), _)| name.clone())
+            .map(|(run, _)| run.name.clone())
             .collect();
         let names: BTreeSet<&String> = told.functions.keys().chain(now.end.functions.keys()).collect();
         for name in names {
@@ -278,5 +269,5 @@ impl Judge<'_> {
 /// Whether a container was removed before any run of it had ended.
 fn removed_early(played: &Played, name: &str) -> bool {
     let is_gone = played.end.containers.get(name).is_some_and(|view| view.state == "gone");
-    is_gone && played.endings.keys().all(|(of, _)| of != name)
+    is_gone && played.endings.keys().all(|of| of.name != name)
 }

@@ -1,0 +1,112 @@
+//! Which of the plans are played.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sockerless_sandbox::model::Operation;
+
+use super::points::{Disturbance, Plan, Point};
+
+/// So many plans are played at least, unless somebody asks for others.
+pub(crate) const ENOUGH: usize = 2_400;
+/// There are so many plans at least: fewer mean that the undisturbed runs were not numbered to their ends.
+pub(crate) const ALL_AT_LEAST: usize = 17_000;
+const DAY_S: u64 = 24 * 3_600;
+
+/// Which plans are played.
+#[derive(Clone, Debug)]
+pub(crate) enum Choice {
+    /// Every one.
+    All,
+    /// A part.
+    Some {
+        /// So many, with all kills around an Invoke; the rest is evenly spread over all others.
+        many: usize,
+        /// Where the first of the others lies: with every offset others are played.
+        offset: usize,
+    },
+    /// Those with this text in their name.
+    Named(String),
+}
+
+impl Choice {
+    /// What the environment asks for.
+    #[expect(clippy::disallowed_methods, reason = "a test has no configuration")]
+    pub(crate) fn of_environment() -> Self {
+        let offset = std::env::var("SOCKERLESS_CRASH_OFFSET").ok();
+        let offset = offset.map_or_else(today, |text| text.parse().expect("SOCKERLESS_CRASH_OFFSET is a number"));
+        match std::env::var("SOCKERLESS_CRASH_PLANS").as_deref() {
+            Ok("all") => Self::All,
+            Ok(text) => text.parse().map_or_else(|_| Self::Named(text.to_owned()), |many| Self::Some { many, offset }),
+            // Without optimisation each takes several times as long.
+            Err(_) if cfg!(debug_assertions) => Self::Some { many: ENOUGH, offset },
+            Err(_) => Self::All,
+        }
+    }
+
+    /// Whether any plan can be chosen whose name begins so.
+    pub(crate) fn may_take(&self, beginning: &str) -> bool {
+        match self {
+            Self::All | Self::Some { .. } => true,
+            Self::Named(text) => !text.contains('/') || text.starts_with(beginning) || beginning.contains(text),
+        }
+    }
+
+    /// Those of `all` that are chosen.
+    pub(crate) fn of<T>(&self, all: Vec<T>, plan: impl Fn(&T) -> &Plan) -> Vec<T> {
+        match self {
+            Self::All => all,
+            Self::Some { many, offset } => {
+                let (mut chosen, others): (Vec<T>, Vec<T>) =
+                    all.into_iter().partition(|item| is_always_played(plan(item)));
+                let (wanted, there) = (many.saturating_sub(chosen.len()), others.len().max(1));
+                // As many as that, at equal distances.
+                let before = |index: usize| (index + offset) * wanted / there;
+                let is_taken = |index: &usize| before(*index) != before(index + 1);
+                chosen
+                    .extend(others.into_iter().enumerate().filter(|(index, _)| is_taken(index)).map(|(_, item)| item));
+                chosen
+            }
+            Self::Named(text) => all.into_iter().filter(|item| plan(item).to_string().contains(text)).collect(),
+        }
+    }
+
+    /// What is wrong with so many plans played, of so many that there are.
+    pub(crate) fn wants_more_than(&self, played: usize, all: usize) -> Option<String> {
+        let least = match self {
+            Self::All if all < ALL_AT_LEAST => {
+                return Some(format!("there are {all} plans only, and not {ALL_AT_LEAST}"));
+            }
+            Self::All => all - unmet_at_most(all),
+            // Those that are not met are counted apart.
+            Self::Some { many, .. } => many.saturating_sub(unmet_at_most(*many)),
+            Self::Named(text) if played == 0 => {
+                return Some(format!("no plan that was played has {text:?} in its name"));
+            }
+            Self::Named(_) => 1,
+        };
+        (played < least).then(|| format!("{played} plans were played, and not {least}"))
+    }
+}
+
+/// Of so many plans, so many may not come to their point: in which order tasks go on at the same instant is left to chance,
+/// and a call that comes first in one run may not come at all in another.
+pub(crate) fn unmet_at_most(chosen: usize) -> usize {
+    1 + chosen / 4_000
+}
+
+/// Whether a plan must come to its point, whatever chance does: nothing matters more than what becomes of an Invoke.
+pub(crate) fn must_be_met(plan: &Plan) -> bool {
+    matches!(plan.point, Point::Call(Operation::Invoke, _))
+}
+
+/// A kill around an Invoke: what everything else is there for.
+fn is_always_played(plan: &Plan) -> bool {
+    must_be_met(plan) && matches!(plan.disturbance, Disturbance::Kill(_))
+}
+
+/// A number that changes by itself, once a day, so that a failure can be played again until the next one.
+#[expect(clippy::disallowed_methods, reason = "which plans are played must differ from day to day")]
+fn today() -> usize {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    usize::try_from(now.as_secs() / DAY_S).unwrap_or(0)
+}
