@@ -40,12 +40,18 @@ impl Invokes {
     pub(crate) fn of(journal: &[Entry], taken: &[InvocationState], faults: &Faults) -> Self {
         let begin_ms = journal.first().map_or(0, |call| call.at_ms);
         let invokes = journal.iter().filter(|call| call.operation == Operation::Invoke).zip(1..);
-        let arrived = invokes.map(|(call, nth)| Arrived {
-            at_ms: call.at_ms,
-            life: call.life,
-            function: call.resource.clone().unwrap_or_default(),
-            taken: taken.iter().find(|invocation| invocation.request_id == call.request_id).cloned(),
-            unanswered: fault_of(faults, nth, call.at_ms - begin_ms).is_some_and(hides_the_answer),
+        let arrived = invokes.map(|(call, nth)| {
+            let taken = taken.iter().find(|invocation| invocation.request_id == call.request_id).cloned();
+            let fault = fault_of(faults, nth, call.at_ms - begin_ms);
+            // What Lambda refuses it refuses before it can fail: the daemon was told.
+            let told = taken.is_none() && matches!(fault, Some(FaultKind::ServiceErrorAfter { .. }));
+            Arrived {
+                at_ms: call.at_ms,
+                life: call.life,
+                function: call.resource.clone().unwrap_or_default(),
+                taken,
+                unanswered: !told && fault.is_some_and(hides_the_answer),
+            }
         });
         Self(arrived.collect())
     }

@@ -48,8 +48,6 @@ pub(crate) struct Around {
     pub(crate) aws_clock: sockerless_sandbox::clock::Clock,
     /// Where AWS is.
     pub(crate) endpoint: String,
-    /// No Invoke is ever sent: a daemon that forgets what it has committed.
-    pub(crate) swallows_invokes: bool,
 }
 
 /// A daemon that runs.
@@ -201,15 +199,12 @@ fn commit_hook(around: &Around, life: u32, endings: &Endings, committed: &Arc<On
 }
 
 fn call_hook(around: &Around, life: u32) -> CallHook {
-    let Around { ledger, rest, aws_clock, swallows_invokes, .. } = around.clone();
+    let Around { ledger, rest, aws_clock, .. } = around.clone();
     Arc::new(move |call: HookedCall| -> Pause {
         let (ledger, rest, aws_clock) = (Arc::clone(&ledger), Arc::clone(&rest), aws_clock.clone());
         Box::pin(async move {
             let operation = operation(call.operation);
             stop_if_dead(&ledger, life).await;
-            if swallows_invokes && operation == Operation::Invoke {
-                std::future::pending::<()>().await;
-            }
             match call.point {
                 CallPoint::Before => {
                     let nth = ledger.sends(life, operation, aws_clock.now_ms());

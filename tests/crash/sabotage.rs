@@ -28,8 +28,8 @@ pub(crate) enum Sabotage {
     ForgetTheIntent,
     /// While the daemon is down, its database gets another exit code.
     ForgeTheExit,
-    /// An Invoke whose intent is committed is never sent, and its daemon does not notice.
-    SwallowTheInvoke,
+    /// While the daemon is down, its database takes the end for unknown.
+    ForgetTheEnd,
     /// Somebody else's function is deleted.
     DeleteForeign,
     /// Another daemon's claim in our log group is deleted.
@@ -51,6 +51,10 @@ impl Sabotage {
                  WHERE json_extract(status, '$.run.phase.exited') IS NULL"
             }
             Self::ForgeTheExit => "UPDATE container SET status = json_set(status, '$.run.phase.exited.code', 99)",
+            Self::ForgetTheEnd => {
+                "UPDATE container SET status = json_set(status, '$.run.phase.exited.code', 125, \
+                 '$.run.phase.exited.cause', 'unknown')"
+            }
             _ => return,
         };
         let options = SqliteConnectOptions::new().filename(files.join(DATABASE));
@@ -64,7 +68,7 @@ impl Sabotage {
         let ours = |(group, stream): &&(String, String)| group == LOG_GROUP && stream.contains("/900");
         let theirs = |(group, _): &&(String, String)| group != LOG_GROUP;
         let requests = match self {
-            Self::ForgetTheIntent | Self::ForgeTheExit | Self::SwallowTheInvoke => vec![],
+            Self::ForgetTheIntent | Self::ForgeTheExit | Self::ForgetTheEnd => vec![],
             Self::NeverRest => return stage.meddle(users, ByHand::Change("job")).await,
             Self::DeleteForeign => {
                 let name = foreign.functions.keys().next().ok_or("nothing is foreign")?;
@@ -194,13 +198,20 @@ fn an_invoke_that_is_repeated_after_a_failure_without_an_answer_is_noticed() {
 /// Something else fails meanwhile, which explains nothing.
 #[test]
 fn an_unknown_outcome_without_a_reason_of_its_own_is_noticed() {
-    let scenario = Scenario::new(
-        "swallowed",
-        vec![Act::Create(Job::new("job", 1_000, Plot::Exit(0))), Act::Start("job"), Act::Await(Until::Exited("job"))],
-    );
-    let fails = Disturbance::Fault(FaultKind::ServiceError { status: 500 });
-    let point = Point::Call(Operation::FilterLogEvents, 1);
-    assert!(matches!(told_of(&scenario, point, fails.clone(), None), Ok(Outcome::Played(..))));
-    let why = noticed(told_of(&scenario, point, fails, Some(Sabotage::SwallowTheInvoke)));
-    assert!(why.contains("is called unknown, and nothing came between its intent and its end"), "{why}");
+    let job = Job::new("job", 1_000, Plot::Exit(0));
+    let acts = vec![
+        Act::Create(job),
+        Act::Start("job"),
+        Act::Await(Until::Exited("job")),
+        Act::Down(1_000),
+        Act::Await(Until::Settled),
+    ];
+    let scenario = Scenario::new("forgotten", acts);
+    let told = |sabotage| {
+        let fails = Disturbance::Fault(FaultKind::ServiceError { status: 500 });
+        told_of(&scenario, Point::Call(Operation::FilterLogEvents, 1), fails, sabotage)
+    };
+    assert!(matches!(told(None), Ok(Outcome::Played(..))));
+    let why = noticed(told(Some(Sabotage::ForgetTheEnd)));
+    assert!(why.contains("is called unknown, and the log has its end"), "{why}");
 }

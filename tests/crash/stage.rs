@@ -88,8 +88,7 @@ impl Stage {
         };
         let sandbox = Sandbox::start(options).await.expect("a port");
         let clock = Clock::fixed(Timestamp::from_millis(BEGIN_MS + scenario.skew_ms));
-        let swallows_invokes = sabotage == Some(Sabotage::SwallowTheInvoke);
-        let around = Around { ledger, rest, clock, aws_clock, endpoint: sandbox.endpoint(), swallows_invokes };
+        let around = Around { ledger, rest, clock, aws_clock, endpoint: sandbox.endpoint() };
         let place = Place { files: Some(files), life: None, begins_at_ms: None, adopt: false };
         Self {
             around,
