@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sockerless_sandbox::settings::LogStyle;
 
-use super::programs::{Plot, Programs};
+use super::programs::{Plot, Programs, Ran};
 use crate::reconciler::absorb::Outcome;
 use crate::state::model::life::{self, Life};
 use crate::state::model::{Cause, Container, ContainerId, Exit, Protocol, RestartPolicy, Run, RunPhase, Status};
@@ -145,8 +145,7 @@ impl Ledger {
             Cause::NeverRan if exit.code != 125 || taken.is_some() => Err("it was invoked".to_owned()),
             Cause::Unknown if exit.code != 125 => Err("an unknown outcome has code 125".to_owned()),
             Cause::Unknown if self.answered.contains(&(container.id, no)) => Err("it was answered".to_owned()),
-            // The older log style does not tell of an error that the runtime posts.
-            Cause::Unknown if ran.iter().any(|ran| ran.plot != Plot::Error) && !self.logs_unreliable => {
+            Cause::Unknown if !ran.is_empty() && !self.logs_unreliable && !self.end_untold(&ran) => {
                 Err(format!("the log has the end of {ran:?}"))
             }
             // Nobody can read the answer of a native function's failure.
@@ -158,6 +157,12 @@ impl Ledger {
                 if is_true { Ok(()) } else { Err(format!("what really ran: {ran:?}")) }
             }
         }
+    }
+
+    /// Whether the log may hide the run's end: the older style does not tell of an error that the runtime posts. Of two
+    /// deliveries of one event that which ends first is the run.
+    fn end_untold(&self, ran: &[&Ran]) -> bool {
+        self.log_style == LogStyle::Lines && ran.iter().any(|ran| ran.plot == Plot::Error)
     }
 
     /// A container removes itself: every start that was wished must have had its end.
