@@ -31,6 +31,8 @@ pub(crate) struct Users {
     ids: BTreeMap<&'static str, ContainerId>,
     /// How many starts of each container were wished.
     pub(crate) starts: BTreeMap<&'static str, u64>,
+    /// What was created.
+    pub(crate) jobs: BTreeMap<&'static str, Job>,
 }
 
 impl Users {
@@ -54,6 +56,7 @@ impl Stage {
                 *users.starts.entry(name).or_default() += 1;
                 self.start(users, name).await
             }
+            Act::Stop(name) => self.stop(users.id(name)).await,
             Act::Remove { name, force } => self.remove(users.id(name), *force).await,
             Act::Prune => self.prune().await,
             Act::Await(until) => self.until(users, *until).await,
@@ -99,6 +102,7 @@ impl Stage {
 
     async fn create(&mut self, users: &mut Users, job: &Job, invocation: InvocationKind) -> Result<(), Broken> {
         let id = users.new_id(job.name);
+        users.jobs.insert(job.name, job.clone());
         let config = config(job, job.invocation.unwrap_or(invocation));
         self.note(format!("create {}", job.name));
         // A name that is in use is its own: an earlier try was recorded and not answered.
@@ -134,6 +138,12 @@ impl Stage {
     pub(crate) async fn start_once_more(&mut self, users: &mut Users, name: &'static str) -> Result<(), Broken> {
         *users.starts.entry(name).or_default() += 1;
         self.start(users, name).await
+    }
+
+    async fn stop(&mut self, id: ContainerId) -> Result<(), Broken> {
+        let stopped = self.wish(async |wishes, now| wishes.cancel(&id, now).await).await?;
+        self.note(format!("stop: {stopped:?}"));
+        Ok(())
     }
 
     async fn remove(&mut self, id: ContainerId, force: bool) -> Result<(), Broken> {
@@ -319,15 +329,18 @@ pub(crate) fn new_function(name: &str, tags: &[(&str, &str)]) -> Request {
 
 fn config(job: &Job, invocation: InvocationKind) -> ContainerConfig {
     let invocation = serde_json::to_value(invocation).unwrap();
+    let restart = if job.restarts == 0 { json!("no") } else { json!({ "on_failure": { "max": job.restarts } }) };
+    let (protocol, payload) =
+        if job.native { ("native", Some(programs::order(&job.runs))) } else { ("bootstrap", None) };
     serde_json::from_value(json!({
         "image": job.image, "image_reference": format!("{REGISTRY}/{}", job.image),
         "image_uri": format!("{REGISTRY}/{}", job.image),
         "entrypoint": null, "cmd": programs::command(&job.runs), "env": [], "working_dir": null, "labels": {},
-        "tty": false, "auto_remove": job.auto_remove, "restart": "no",
+        "tty": false, "auto_remove": job.auto_remove, "restart": restart,
         "function": {
             "role_arn": ROLE, "memory_mb": 128, "timeout_s": job.timeout_s, "ephemeral_storage_mb": 512,
-            "architecture": "x86_64", "protocol": "bootstrap", "invocation": invocation, "event_age_s": 60,
-            "subnet_ids": [], "security_group_ids": [], "log_group": LOG_GROUP, "payload": null,
+            "architecture": "x86_64", "protocol": protocol, "invocation": invocation, "event_age_s": 60,
+            "subnet_ids": [], "security_group_ids": [], "log_group": LOG_GROUP, "payload": payload,
             "deletion_policy": "delete", "unknown_outcome": "fail"
         },
         "docker_config": {}, "docker_host_config": {}

@@ -32,6 +32,45 @@ fn a_function_that_has_become_somebody_elses_is_left_alone() {
     assert!(matches!(outcome, Ok(Outcome::Played(..))), "{outcome:?}");
 }
 
+/// How the runs of a scenario's `job` end undisturbed, and how often Lambda takes it.
+fn undisturbed(name: &str, invocation: InvocationKind) -> (Vec<(Cause, u8)>, usize) {
+    let scenarios = scenarios::all(invocation);
+    let scenario = scenarios.iter().find(|scenario| scenario.name == name).unwrap();
+    let piece = Piece { scenario, invocation, plan: None, told: None, sabotage: None };
+    let Ok(Outcome::Played(played, _)) = perform(piece, life::copy_of(unused_database().path())) else {
+        panic!("{name} goes wrong undisturbed")
+    };
+    let ends = played.endings.values().map(|ending| (ending.cause, ending.code)).collect();
+    (ends, played.end.taken["job"])
+}
+
+/// What a plan is compared with is worth nothing if it is something else.
+#[test]
+fn scenarios_are_what_their_names_say() {
+    let once = |cause, code| (vec![(cause, code)], 1);
+    let table = [
+        ("run-to-success", once(Cause::Exited, 0)),
+        ("run-to-failure", once(Cause::Exited, 7)),
+        ("run-to-timeout", once(Cause::Deadline, 137)),
+        ("run-to-deadline", once(Cause::Deadline, 137)),
+        ("run-out-of-memory", once(Cause::OutOfMemory, 137)),
+        ("run-twice", (vec![(Cause::Exited, 4), (Cause::Exited, 5)], 2)),
+        ("run-again-on-failure", (vec![(Cause::Exited, 3); 3], 3)),
+        ("native-success", once(Cause::Exited, 0)),
+        ("native-failure", once(Cause::FunctionError, 1)),
+        ("stop-while-pending", (vec![(Cause::Cancelled, 137)], 0)),
+        ("remove-while-pending", (vec![], 0)),
+        ("create-refused", (vec![], 0)),
+        ("role-not-visible", once(Cause::Exited, 0)),
+        ("three-hours-down", once(Cause::Exited, 0)),
+    ];
+    for invocation in [InvocationKind::RequestResponse, InvocationKind::Event] {
+        for (name, ends) in &table {
+            assert_eq!(undisturbed(name, invocation), *ends, "{name}, {invocation:?}");
+        }
+    }
+}
+
 /// The backup is taken in the middle of things: the restored database has a start to invoke, and a run to invoke again.
 #[test]
 fn what_was_restored_is_not_invoked_again() {

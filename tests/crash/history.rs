@@ -50,8 +50,8 @@ pub(crate) struct History {
     ids: BTreeMap<ContainerId, String>,
     /// What is said of containers that are gone: exit code and error.
     pub(crate) epitaphs: BTreeMap<String, (u8, Option<String>)>,
-    /// The runs that were issued and had no end when the daemon was killed.
-    pub(crate) open_at_the_cut: Option<BTreeSet<(String, u64)>>,
+    /// The runs that were issued and had no end when a daemon was killed by the plan.
+    pub(crate) open_at_a_cut: BTreeSet<(String, u64)>,
 }
 
 impl History {
@@ -60,16 +60,14 @@ impl History {
         self.seen.replace((life, commits)) != Some((life, commits))
     }
 
-    /// A daemon has begun, on these rows.
-    pub(crate) fn begins(&mut self, struck_ms: Option<i64>, rows: &[Container]) {
-        if struck_ms.is_some() && self.open_at_the_cut.is_none() {
-            let open = |row: &Container| {
-                let run = row.status.run.as_ref()?;
-                let is_open = !matches!(run.phase, RunPhase::Exited(_) | RunPhase::Refused);
-                is_open.then(|| (row.name.clone(), run.no))
-            };
-            self.open_at_the_cut = Some(rows.iter().filter_map(open).collect());
-        }
+    /// A daemon has begun in the place of one that the plan has killed, on these rows.
+    pub(crate) fn goes_on(&mut self, rows: &[Container]) {
+        let open = |row: &Container| {
+            let run = row.status.run.as_ref()?;
+            let is_open = !matches!(run.phase, RunPhase::Exited(_) | RunPhase::Refused);
+            is_open.then(|| (row.name.clone(), run.no))
+        };
+        self.open_at_a_cut.extend(rows.iter().filter_map(open));
     }
 
     /// Takes in what the database has now.

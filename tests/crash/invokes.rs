@@ -73,10 +73,10 @@ impl Invokes {
     }
 
     /// Those of a run that was issued then; `until_ms`: when its container's next one was.
-    pub(crate) fn of_run(&self, function: &str, from_ms: i64, until_ms: i64) -> Vec<&Arrived> {
+    pub(crate) fn of_run(self, function: &str, from_ms: i64, until_ms: i64) -> Vec<Arrived> {
         let of =
-            |invoke: &&Arrived| invoke.function.starts_with(function) && (from_ms..until_ms).contains(&invoke.at_ms);
-        self.0.iter().filter(of).collect()
+            |invoke: &Arrived| invoke.function.starts_with(function) && (from_ms..until_ms).contains(&invoke.at_ms);
+        self.0.into_iter().filter(of).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use sockerless_sandbox::model::Operation;
 use sockerless_sandbox::witness;
 use tokio::sync::Notify;
 
-use super::points::{Cut, Disturbance, Numbers, Plan, Point};
+use super::points::{Cut, Disturbance, LIVES, Numbers, Plan, Point};
 
 /// The access key id of a daemon's life begins like this; its number follows.
 const LIFE_KEY: &str = "LIFE";
@@ -44,23 +44,45 @@ struct Account {
     commits: u32,
     /// The number of each life's commit that is under way.
     committing: BTreeMap<u32, u32>,
+    /// How far each life has come.
+    steps: BTreeMap<u32, u32>,
     struck_ms: Option<i64>,
     dead: BTreeSet<u32>,
+    /// How many the disturbance has killed.
+    killed: u32,
     fallen: Vec<u32>,
     journal: Vec<Entry>,
 }
 
 impl Account {
-    fn is_target(&self, point: Point, cut: Cut) -> bool {
-        self.struck_ms.is_none() && self.target == Some((point, Disturbance::Kill(cut)))
+    fn steps_of_the_first(&self) -> u32 {
+        self.steps.first_key_value().map_or(0, |(_, steps)| *steps)
     }
 
-    fn kill(&mut self, life: u32, now_ms: i64) {
-        self.struck_ms = Some(now_ms);
-        if self.dead.insert(life) {
+    /// A life comes to a point; `true`: it dies there.
+    fn comes_to(&mut self, life: u32, point: Point, cut: Cut, now_ms: i64) -> bool {
+        let step = self.steps.entry(life).or_insert(0);
+        *step += 1;
+        let dies = match self.target {
+            Some((Point::Step(nth), Disturbance::KillEach)) => *step == nth && self.killed < LIVES,
+            Some((target, Disturbance::Kill(at))) => self.struck_ms.is_none() && (target, at) == (point, cut),
+            _ => false,
+        };
+        if dies && self.dead.insert(life) {
+            self.killed += 1;
+            self.struck_ms = Some(now_ms);
             self.fallen.push(life);
         }
+        dies
     }
+}
+
+/// The last number of each.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    calls: BTreeMap<Operation, u32>,
+    commits: u32,
+    steps: u32,
 }
 
 /// The account.
@@ -85,6 +107,14 @@ impl Ledger {
         self.account().dead.contains(&life)
     }
 
+    /// No more daemons die.
+    pub(crate) fn calm(&self) {
+        let mut account = self.account();
+        if matches!(account.target, Some((_, Disturbance::KillEach))) {
+            account.target = None;
+        }
+    }
+
     /// A life ends here.
     pub(crate) fn kill(&self, life: u32) {
         self.account().dead.insert(life);
@@ -97,8 +127,7 @@ impl Ledger {
         *nth += 1;
         let point = Point::Call(operation, *nth);
         let nth = *nth;
-        if account.is_target(point, Cut::Unsent) {
-            account.kill(life, now_ms);
+        if account.comes_to(life, point, Cut::Unsent, now_ms) {
             self.crash.notify_one();
         }
         if matches!(&account.target, Some((target, Disturbance::Fault(_))) if *target == point) {
@@ -116,8 +145,7 @@ impl Ledger {
         let point = Point::Call(operation, *nth);
         let (resource, request_id) = (call.resource.clone(), call.request_id.clone());
         account.journal.push(Entry { at_ms: now_ms, life, operation, resource, request_id });
-        if account.is_target(point, Cut::Processed) {
-            account.kill(life, now_ms);
+        if account.comes_to(life, point, Cut::Processed, now_ms) {
             self.crash.notify_one();
         }
     }
@@ -126,8 +154,7 @@ impl Ledger {
     pub(crate) fn answered(&self, life: u32, operation: Operation, nth: u32, now_ms: i64) {
         let mut account = self.account();
         account.answered.insert((operation, nth));
-        if account.is_target(Point::Call(operation, nth), Cut::Answered) {
-            account.kill(life, now_ms);
+        if account.comes_to(life, Point::Call(operation, nth), Cut::Answered, now_ms) {
             self.crash.notify_one();
         }
     }
@@ -145,8 +172,7 @@ impl Ledger {
             CommitPoint::After => Cut::AfterCommit,
         };
         let point = Point::Commit(account.committing.get(&life).copied().unwrap_or_default());
-        if account.is_target(point, cut) {
-            account.kill(life, now_ms);
+        if account.comes_to(life, point, cut, now_ms) {
             self.crash.notify_one();
         }
     }
@@ -161,7 +187,7 @@ impl Ledger {
         }
     }
 
-    /// When the disturbance came, by AWS's clock.
+    /// When the disturbance came last, by AWS's clock.
     pub(crate) fn struck_ms(&self) -> Option<i64> {
         self.account().struck_ms
     }
@@ -176,21 +202,27 @@ impl Ledger {
         self.account().journal.get(index..).unwrap_or_default().to_vec()
     }
 
+    /// How many commits there were.
+    pub(crate) fn commits_so_far(&self) -> u32 {
+        self.account().commits
+    }
+
     /// The last number of each.
-    pub(crate) fn counts(&self) -> (BTreeMap<Operation, u32>, u32) {
+    pub(crate) fn counts(&self) -> Counts {
         let account = self.account();
-        (account.sent.clone(), account.commits)
+        Counts { calls: account.sent.clone(), commits: account.commits, steps: account.steps_of_the_first() }
     }
 
     /// What was numbered since an earlier count.
-    pub(crate) fn numbers_since(&self, (calls, commits): &(BTreeMap<Operation, u32>, u32)) -> Numbers {
+    pub(crate) fn numbers_since(&self, before: &Counts) -> Numbers {
         let account = self.account();
-        let first = |operation: &Operation| calls.get(operation).map_or(1, |last| last + 1);
+        let first = |operation: &Operation| before.calls.get(operation).map_or(1, |last| last + 1);
         let calls = account.sent.iter().map(|(operation, last)| (*operation, (first(operation), *last)));
         Numbers {
             calls: calls.filter(|(_, (first, last))| first <= last).collect(),
             answered: account.answered.clone(),
-            commits: (commits + 1, account.commits),
+            commits: (before.commits + 1, account.commits),
+            steps: (before.steps, account.steps_of_the_first()),
         }
     }
 }

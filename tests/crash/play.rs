@@ -85,6 +85,7 @@ async fn play(stage: &mut Stage, piece: Piece<'_>) -> Result<Outcome, Broken> {
     if plan.is_some_and(|plan| plan.point != Point::Everywhere) && stage.around.ledger.struck_ms().is_none() {
         return Ok(Outcome::NotReached);
     }
+    stage.around.ledger.calm();
     stage.act(&mut users, &Act::Down(1_000), invocation).await?;
     stage.until(&users, Until::Settled).await?;
     if let Some(sabotage) = sabotage {

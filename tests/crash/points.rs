@@ -11,6 +11,10 @@ use sockerless_sandbox::model::Operation;
 /// again while nothing new is there, the first and the last calls stand for all.
 const FIRST: u32 = 6;
 const LAST: u32 = 2;
+/// So many daemons die one after the other, where each of them dies.
+pub(crate) const LIVES: u32 = 8;
+/// At so many steps, evenly spread over what the first daemon does.
+const STEPS: u32 = 24;
 
 /// A place in the undisturbed run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +23,8 @@ pub(crate) enum Point {
     Call(Operation, u32),
     /// The nth commit.
     Commit(u32),
+    /// The nth step of each life: it sends a call, AWS carries it out, its answer comes, a commit begins, a commit is done.
+    Step(u32),
     /// From the beginning to the end.
     Everywhere,
 }
@@ -28,6 +34,7 @@ impl fmt::Display for Point {
         match self {
             Self::Call(operation, nth) => write!(f, "{}#{nth}", operation.name()),
             Self::Commit(nth) => write!(f, "commit#{nth}"),
+            Self::Step(nth) => write!(f, "step#{nth}"),
             Self::Everywhere => f.write_str("everywhere"),
         }
     }
@@ -53,6 +60,8 @@ pub(crate) enum Cut {
 pub(crate) enum Disturbance {
     /// The daemon dies, and is started again.
     Kill(Cut),
+    /// The daemon dies, and so do those that are started in its place, [`LIVES`] in all.
+    KillEach,
     /// AWS does this to the call.
     Fault(FaultKind),
     /// AWS is like this all the time.
@@ -75,6 +84,13 @@ pub(crate) struct Plan {
     pub(crate) what: &'static str,
     /// The disturbance.
     pub(crate) disturbance: Disturbance,
+}
+
+impl Plan {
+    /// Whether a daemon dies.
+    pub(crate) fn kills(&self) -> bool {
+        matches!(self.disturbance, Disturbance::Kill(_) | Disturbance::KillEach)
+    }
 }
 
 /// `SCENARIO/INVOCATION/POINT/DISTURBANCE`: stable, and different for each plan.
@@ -102,6 +118,8 @@ pub(crate) struct Numbers {
     pub(crate) answered: BTreeSet<(Operation, u32)>,
     /// Commits.
     pub(crate) commits: (u32, u32),
+    /// The first life's steps.
+    pub(crate) steps: (u32, u32),
 }
 
 impl Numbers {
@@ -112,7 +130,9 @@ impl Numbers {
             Some((*operation, (*first, *last.min(other_last))))
         });
         let answered = self.answered.intersection(&other.answered).copied().collect();
-        Self { calls: calls.collect(), answered, commits: (self.commits.0, self.commits.1.min(other.commits.1)) }
+        let both = |own: (u32, u32), other: (u32, u32)| (own.0, own.1.min(other.1));
+        let (commits, steps) = (both(self.commits, other.commits), both(self.steps, other.steps));
+        Self { calls: calls.collect(), answered, commits, steps }
     }
 
     /// Every plan for a scenario.
@@ -128,10 +148,14 @@ impl Numbers {
                 (Point::Call(*operation, nth), all)
             })
         });
+        let (first, last) = self.steps;
+        let steps: BTreeSet<u32> = (1..=STEPS).map(|part| first + (last - first) * part / STEPS).collect();
+        let steps = steps.into_iter().map(|nth| (Point::Step(nth), vec![("kill-each", Disturbance::KillEach)]));
         let everywhere = std::iter::once((Point::Everywhere, weather()));
         let plan = |point, (what, disturbance)| Plan { scenario, invocation, point, what, disturbance };
         commits
             .chain(calls)
+            .chain(steps)
             .chain(everywhere)
             .flat_map(|(point, named)| named.into_iter().map(move |named| plan(point, named)))
             .collect()

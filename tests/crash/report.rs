@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::choice::{Choice, must_be_met, unmet_at_most};
 use super::life;
 use super::play::{self, Outcome};
-use super::points::{Disturbance, Numbers, Plan, invocation_name};
+use super::points::{Numbers, Plan, invocation_name};
 use super::scenario::Scenario;
 use super::scenarios;
 use super::verdict::Played;
@@ -169,7 +169,7 @@ impl Report {
             return;
         }
         assert!(self.plans.insert(plan.to_string()), "two plans are called {plan}");
-        self.kills += usize::from(matches!(plan.disturbance, Disturbance::Kill(_)));
+        self.kills += usize::from(plan.kills());
         match outcome {
             Ok(Outcome::NotReached) => {}
             Ok(Outcome::Played(played, _)) => {

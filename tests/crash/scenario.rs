@@ -14,6 +14,10 @@ pub(crate) struct Job {
     pub(crate) timeout_s: u32,
     pub(crate) image: &'static str,
     pub(crate) auto_remove: bool,
+    /// How often a start that has failed is run again.
+    pub(crate) restarts: u32,
+    /// Behind a Lambda runtime of its own, without the bootstrap.
+    pub(crate) native: bool,
     /// `None`: the plan's.
     pub(crate) invocation: Option<InvocationKind>,
 }
@@ -21,7 +25,21 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn new(name: &'static str, ms: u32, plot: Plot) -> Self {
         let runs = vec![(ms, plot)];
-        Self { name, runs, timeout_s: 10, image: "host:latest", auto_remove: false, invocation: None }
+        Self {
+            name,
+            runs,
+            timeout_s: 10,
+            image: "host:latest",
+            auto_remove: false,
+            restarts: 0,
+            native: false,
+            invocation: None,
+        }
+    }
+
+    /// So many runs one start has, at most.
+    pub(crate) fn most_runs(&self) -> u64 {
+        1 + u64::from(self.restarts)
     }
 }
 
@@ -82,6 +100,7 @@ pub(crate) enum Act {
     /// A user's wishes.
     Create(Job),
     Start(&'static str),
+    Stop(&'static str),
     Remove {
         name: &'static str,
         force: bool,

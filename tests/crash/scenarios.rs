@@ -70,6 +70,9 @@ fn plain() -> Vec<Scenario> {
                 again(),
             ),
         ),
+        Scenario::new("run-again-on-failure", run(Job { restarts: 2, ..job(Plot::Exit(3)) })),
+        Scenario::new("native-success", run(Job { native: true, ..job(Plot::Exit(0)) })),
+        Scenario::new("native-failure", run(Job { native: true, ..job(Plot::Broken) })),
         Scenario { skew_ms: SKEW_MS, ..Scenario::new("clock-ahead", succeed()) },
         Scenario { skew_ms: -SKEW_MS, ..Scenario::new("clock-behind", succeed()) },
     ]
@@ -84,6 +87,17 @@ fn removals() -> Vec<Scenario> {
             "remove-while-pending",
             then(start(job(Plot::Exit(0))), [Act::Await(Until::Made("job")), remove(true), gone()]),
         ),
+        Scenario {
+            // Longer than any disturbance keeps a user from it.
+            pending_ms: 10_000,
+            ..Scenario::new(
+                "stop-while-pending",
+                then(
+                    start(job(Plot::Exit(0))),
+                    [Act::Await(Until::Made("job")), Act::Stop("job"), Act::Await(Until::Exited("job"))],
+                ),
+            )
+        },
         Scenario::new(
             "remove-while-running",
             then(
@@ -124,7 +138,8 @@ fn removals() -> Vec<Scenario> {
 
 fn broken() -> Vec<Scenario> {
     let rules = |rules: Vec<FaultRule>| Faults { rules, ..Faults::default() };
-    let not_yet = FaultRule { to: Some(3), ..FaultRule::every(Operation::CreateFunction, FaultKind::RoleNotAssumable) };
+    let not_yet =
+        FaultRule { for_ms: Some(4_000), ..FaultRule::every(Operation::CreateFunction, FaultKind::RoleNotAssumable) };
     let no_answer = FaultRule::nth(Operation::CreateFunction, 1, FaultKind::LoseAnswer);
     let gone =
         [Act::Await(Until::Made("job")), Act::Remove { name: "job", force: false }, Act::Await(Until::Gone("job"))];

@@ -22,7 +22,7 @@ use super::history::History;
 use super::ledger::{Ledger, life_of};
 use super::life::{Around, Endings, Life, REGION};
 use super::play::Piece;
-use super::points::{Disturbance, Plan, Point};
+use super::points::{Disturbance, LIVES, Plan, Point};
 use super::programs::Programs;
 use super::rest::Rest;
 use super::sabotage::Sabotage;
@@ -33,6 +33,8 @@ use super::scenarios::BROKEN_IMAGE;
 const BEGIN_MS: i64 = 1_800_000_000_000;
 /// A daemon that has died is started again after this time.
 const DOWN_MS: i64 = 2_000;
+/// And after this time, if its successors die too: together they are not down longer.
+const DOWN_AGAIN_MS: i64 = DOWN_MS / LIVES as i64;
 
 /// What does not go as it must, in words.
 pub(crate) type Broken = String;
@@ -44,6 +46,8 @@ struct Place {
     life: Option<Life>,
     begins_at_ms: Option<i64>,
     adopt: bool,
+    /// The last one was killed by the plan.
+    fell: bool,
 }
 
 /// The stage.
@@ -53,6 +57,7 @@ pub(crate) struct Stage {
     pub(crate) programs: Arc<Programs>,
     pub(crate) now_ms: i64,
     pub(crate) skew_ms: i64,
+    down_ms: i64,
     places: BTreeMap<Site, Place>,
     lives: u32,
     /// Whose each life is.
@@ -89,13 +94,15 @@ impl Stage {
         let sandbox = Sandbox::start(options).await.expect("a port");
         let clock = Clock::fixed(Timestamp::from_millis(BEGIN_MS + scenario.skew_ms));
         let around = Around { ledger, rest, clock, aws_clock, endpoint: sandbox.endpoint() };
-        let place = Place { files: Some(files), life: None, begins_at_ms: None, adopt: false };
+        let place = Place { files: Some(files), life: None, begins_at_ms: None, adopt: false, fell: false };
+        let dies_again = plan.is_some_and(|plan| plan.disturbance == Disturbance::KillEach);
         Self {
             around,
             sandbox,
             programs,
             now_ms: BEGIN_MS,
             skew_ms: scenario.skew_ms,
+            down_ms: if dies_again { DOWN_AGAIN_MS } else { DOWN_MS },
             places: BTreeMap::from([(Site::Main, place)]),
             lives: 0,
             sites: BTreeMap::new(),
@@ -150,7 +157,8 @@ impl Stage {
     /// A daemon is to be started; `files`: on this database.
     pub(crate) fn start_later(&mut self, site: Site, after_ms: i64, files: Option<TempDir>, adopt: bool) {
         let begins_at_ms = Some(self.now_ms + after_ms);
-        let place = self.places.entry(site).or_insert(Place { files: None, life: None, begins_at_ms, adopt });
+        let place = Place { files: None, life: None, begins_at_ms, adopt, fell: false };
+        let place = self.places.entry(site).or_insert(place);
         place.begins_at_ms = begins_at_ms;
         place.adopt = adopt;
         if files.is_some() {
@@ -201,13 +209,16 @@ impl Stage {
             let place = self.places.get_mut(&site).expect("it was there");
             place.begins_at_ms = None;
             let (files, adopt) = (place.files.take().ok_or("no database")?, place.adopt);
+            let goes_on = std::mem::take(&mut place.fell);
             let endings = if site == Site::Main { self.endings.clone() } else { Endings::default() };
             let life = Life::begin(&self.around, number, files, adopt, &endings).await;
             let life = life.map_err(|error| format!("the daemon does not start: {error}"))?;
             if site == Site::Main {
                 // It has changed nothing yet.
                 let rows = life.facts.all().await.map_err(|error| error.to_string())?;
-                self.history.begins(self.around.ledger.struck_ms(), &rows);
+                if goes_on {
+                    self.history.goes_on(&rows);
+                }
                 self.instance = life.reader.instance().await.map_err(|error| error.to_string())?.id;
             }
             self.places.get_mut(&site).expect("it was there").life = Some(life);
@@ -220,8 +231,10 @@ impl Stage {
         let Some(site) = self.sites.get(&life).copied() else { return };
         self.note("CRASH");
         self.end(site).await;
-        let adopt = self.places.get(&site).is_some_and(|place| place.adopt);
-        self.start_later(site, DOWN_MS, None, adopt);
+        let Some(place) = self.places.get_mut(&site) else { return };
+        place.fell = true;
+        let adopt = place.adopt;
+        self.start_later(site, self.down_ms, None, adopt);
     }
 
     /// Lets everything happen that can happen now.
@@ -241,7 +254,7 @@ impl Stage {
     async fn look(&mut self) -> Result<(), Broken> {
         let now = self.now();
         let Some(life) = self.places.get(&Site::Main).and_then(|place| place.life.as_ref()) else { return Ok(()) };
-        let (_, commits) = self.around.ledger.counts();
+        let commits = self.around.ledger.commits_so_far();
         if !self.history.is_news(life.number, commits) {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use sockerless_sandbox::model::InvocationState;
 use sockerless_sandbox::model::lambda_api::InvocationType;
 
 use super::history::{Ending, Intent, RunOf};
-use super::invokes::{Invokes, intents};
+use super::invokes::{Arrived, Invokes, intents};
 use super::points::{Disturbance, Plan};
 use super::stage::{Broken, faults};
 use super::verdict::{Judge, ensure};
@@ -25,7 +25,7 @@ impl Judge<'_> {
         let Some(intent) = &ending.issued else {
             return Err(format!("run {no} of {name} was never issued and is called unknown"));
         };
-        let ran = self.invocation_of(ending);
+        let ran = self.invocation_of(name, ending);
         let lost = self.was_cut(name, *no) || self.answer_was_lost(name, intent);
         match &ran {
             None => ensure(lost, || {
@@ -43,50 +43,41 @@ impl Judge<'_> {
     }
 
     /// Whether Lambda has taken the run.
-    pub(crate) fn ran(&self, ending: &Ending) -> bool {
-        self.invocation_of(ending).is_some()
+    pub(crate) fn ran(&self, name: &str, ending: &Ending) -> bool {
+        self.invocation_of(name, ending).is_some()
     }
 
-    fn invocation_of(&self, ending: &Ending) -> Option<InvocationState> {
-        let Intent { token, .. } = ending.issued.as_ref()?;
-        let mut invocations = self.stage.sandbox.state().invocations.into_iter();
-        invocations.find(|invocation| invocation.token.as_ref() == Some(token))
+    fn invocation_of(&self, name: &str, ending: &Ending) -> Option<InvocationState> {
+        self.invokes_of(name, ending.issued.as_ref()?).into_iter().find_map(|invoke| invoke.taken)
     }
 
-    /// Whether the plan's kill came between the run's intent and its recorded end.
+    /// Whether a kill of the plan came between the run's intent and its recorded end.
     fn was_cut(&self, name: &str, no: u64) -> bool {
-        let open = self.stage.history.open_at_the_cut.as_ref();
-        let dies = self.plan.is_some_and(|plan| matches!(plan.disturbance, Disturbance::Kill(_)));
-        dies && open.is_some_and(|open| open.contains(&(name.to_owned(), no)))
+        self.stage.history.open_at_a_cut.contains(&(name.to_owned(), no))
     }
 
     /// Whether something has happened to the run's own Invoke that leaves its sender without knowledge.
     fn answer_was_lost(&self, name: &str, intent: &Intent) -> bool {
-        self.invokes_of(name, intent, |invoke, _| invoke.unanswered)
+        self.invokes_of(name, intent).iter().any(|invoke| invoke.unanswered)
     }
 
     /// Whether the daemon that had sent the run's Invoke was stopped before the run ended, as the scenario wants it.
     fn nobody_waited(&self, name: &str, intent: &Intent) -> bool {
-        self.invokes_of(name, intent, |invoke, end_ms| {
+        self.invokes_of(name, intent).iter().any(|invoke| {
+            let end_ms = invoke.taken.as_ref().and_then(|taken| taken.end_ms);
             let stopped_ms = self.stage.stopped_ms.get(&invoke.life);
             stopped_ms.is_some_and(|stopped_ms| end_ms.is_none_or(|end_ms| *stopped_ms <= end_ms))
         })
     }
 
-    fn invokes_of(
-        &self,
-        name: &str,
-        intent: &Intent,
-        holds: impl Fn(&super::invokes::Arrived, Option<i64>) -> bool,
-    ) -> bool {
+    /// The Invokes that belong to an intent: a native function's have no token, so all are told apart by time.
+    fn invokes_of(&self, name: &str, intent: &Intent) -> Vec<Arrived> {
         let function = self.stage.function_name(&self.users.id(name).to_string());
         let from_ms = by_aws_clock(intent.at, self.stage.skew_ms);
         let endings = self.stage.endings.so_far();
         let issued = intents(endings.iter().filter(|(of, _)| of.name == name).map(|(_, e)| e), self.stage.skew_ms);
         let until_ms = issued.range(from_ms + 1..).next().copied().unwrap_or(i64::MAX);
-        let invokes = self.invokes();
-        let of_run = invokes.of_run(&function, from_ms, until_ms);
-        of_run.iter().any(|invoke| holds(invoke, invoke.taken.as_ref().and_then(|taken| taken.end_ms)))
+        self.invokes().of_run(&function, from_ms, until_ms)
     }
 
     /// Whether the log does not tell in time how a run has ended.

@@ -13,7 +13,7 @@ use super::history::{Ending, RunOf};
 use super::invokes::intents;
 use super::life::LOG_GROUP;
 use super::points::{Disturbance, Plan, Point};
-use super::scenario::{Act, Scenario};
+use super::scenario::{Act, Job, Scenario};
 use super::stage::{Broken, Stage};
 
 /// How a run of a scenario went.
@@ -106,7 +106,12 @@ impl Judge<'_> {
         for invocation in self.stage.sandbox.state().invocations {
             let known = !self.foreign.functions.contains_key(&invocation.function);
             ensure(known, || format!("{}, which is not ours, is invoked", invocation.function))?;
-            let token = invocation.token.ok_or("an invocation without a token")?;
+            let Some(token) = invocation.token else {
+                let native =
+                    self.users.jobs.values().any(|job| job.native && self.is_of(&invocation.function, job.name));
+                ensure(native, || "an invocation without a token".to_owned())?;
+                continue;
+            };
             by_token.entry(token).or_default().insert(invocation.request_id);
         }
         for (token, taken) in &by_token {
@@ -116,7 +121,8 @@ impl Judge<'_> {
         }
         for (name, starts) in &self.users.starts {
             let taken = self.stage.taken(&self.users.id(name).to_string()).len();
-            let wanted = usize::try_from(*starts).unwrap_or(usize::MAX);
+            let a_start = self.users.jobs.get(name).map_or(1, Job::most_runs);
+            let wanted = usize::try_from(*starts * a_start).unwrap_or(usize::MAX);
             ensure(taken <= wanted, || {
                 format!("{name}: {wanted} runs are wanted, Lambda has taken {taken} invocations")
             })?;
@@ -148,7 +154,7 @@ impl Judge<'_> {
             let same = |told: &Ending| (told.code, told.cause) == (ending.code, ending.cause);
             // What is unknown without a disturbance may be known with one, and ran in both.
             let told_unknown = told.is_some_and(|told| told.cause == Cause::Unknown);
-            if told_unknown && self.ran(ending) || !told_unknown && told.is_some_and(same) {
+            if told_unknown && self.ran(name, ending) || !told_unknown && told.is_some_and(same) {
                 continue;
             }
             if told.is_none() && self.may_have_ended(name, ending, as_told) {
@@ -181,7 +187,7 @@ impl Judge<'_> {
     /// What had not ended when a user pruned, and had when the user did it again, because the answer was lost.
     fn pruned_later(&self, as_told: &Played, now: &Played) -> Vec<String> {
         let prunes = self.scenario.acts.iter().any(|act| matches!(act, Act::Prune));
-        let dies = self.plan.is_some_and(|plan| matches!(plan.disturbance, Disturbance::Kill(_)));
+        let dies = self.plan.is_some_and(Plan::kills);
         let is_later = |name: &String, view: &View| {
             let told = as_told.end.containers.get(name);
             view.state == "gone" && told.is_some_and(|told| told.state == "exited" && told.exit == view.exit)
@@ -193,6 +199,10 @@ impl Judge<'_> {
     /// Whether a run that had no end when its container was removed may have had one with the disturbance.
     fn may_have_ended(&self, name: &str, ending: &Ending, as_told: &Played) -> bool {
         removed_early(as_told, name) && matches!(ending.cause, Cause::Exited | Cause::Cancelled)
+    }
+
+    fn is_of(&self, function: &str, name: &str) -> bool {
+        function.starts_with(&self.stage.function_name(&self.users.id(name).to_string()))
     }
 
     fn is_event(&self, name: &str) -> bool {
@@ -243,7 +253,7 @@ impl Judge<'_> {
         let names: BTreeSet<&String> = told.functions.keys().chain(now.end.functions.keys()).collect();
         for name in names {
             let (told, now) = (told.functions.get(name), now.end.functions.get(name));
-            let is_of = |of: &String| name.starts_with(&self.stage.function_name(&self.users.id(of).to_string()));
+            let is_of = |of: &String| self.is_of(name, of);
             // A container that has ended otherwise may have been pruned, or its function was not made ready for events.
             let may_differ = now.is_none() || self.is_forbidden() || self.scenario.logs_withheld;
             let excuse = failed.contains(name) || may_differ && excused.iter().any(is_of);
