@@ -329,6 +329,8 @@ pub(crate) fn new_function(name: &str, tags: &[(&str, &str)]) -> Request {
 
 fn config(job: &Job, invocation: InvocationKind) -> ContainerConfig {
     let invocation = serde_json::to_value(invocation).unwrap();
+    let unknown_outcome = if job.rerun { "rerun" } else { "fail" };
+    let deletion_policy = if job.retained { "retain" } else { "delete" };
     let restart = if job.restarts == 0 { json!("no") } else { json!({ "on_failure": { "max": job.restarts } }) };
     let (protocol, payload) =
         if job.native { ("native", Some(programs::order(&job.runs))) } else { ("bootstrap", None) };
@@ -341,7 +343,7 @@ fn config(job: &Job, invocation: InvocationKind) -> ContainerConfig {
             "role_arn": ROLE, "memory_mb": 128, "timeout_s": job.timeout_s, "ephemeral_storage_mb": 512,
             "architecture": "x86_64", "protocol": protocol, "invocation": invocation, "event_age_s": 60,
             "subnet_ids": [], "security_group_ids": [], "log_group": LOG_GROUP, "payload": payload,
-            "deletion_policy": "delete", "unknown_outcome": "fail"
+            "deletion_policy": deletion_policy, "unknown_outcome": unknown_outcome
         },
         "docker_config": {}, "docker_host_config": {}
     }))

@@ -9,6 +9,7 @@ use super::programs::Plot;
 use super::report::unused_database;
 use super::scenario::{Act, ByHand, Job, Scenario, Until};
 use super::scenarios;
+use super::verdict::Played;
 
 /// Somebody deletes a container's function and makes one of the same name, which is not ours. DeleteFunction has no condition,
 /// so a look that is stale by then could not prevent its deletion: nothing is stale here.
@@ -32,14 +33,18 @@ fn a_function_that_has_become_somebody_elses_is_left_alone() {
     assert!(matches!(outcome, Ok(Outcome::Played(..))), "{outcome:?}");
 }
 
-/// How the runs of a scenario's `job` end undisturbed, and how often Lambda takes it.
-fn undisturbed(name: &str, invocation: InvocationKind) -> (Vec<(Cause, u8)>, usize) {
+fn undisturbed(name: &str, invocation: InvocationKind) -> Played {
     let scenarios = scenarios::all(invocation);
     let scenario = scenarios.iter().find(|scenario| scenario.name == name).unwrap();
     let piece = Piece { scenario, invocation, plan: None, told: None, sabotage: None };
     let Ok(Outcome::Played(played, _)) = perform(piece, life::copy_of(unused_database().path())) else {
         panic!("{name} goes wrong undisturbed")
     };
+    *played
+}
+
+/// How the runs of `job` have ended, and how often Lambda has taken it.
+fn ends(played: &Played) -> (Vec<(Cause, u8)>, usize) {
     let ends = played.endings.values().map(|ending| (ending.cause, ending.code)).collect();
     (ends, played.end.taken["job"])
 }
@@ -56,6 +61,7 @@ fn scenarios_are_what_their_names_say() {
         ("run-out-of-memory", once(Cause::OutOfMemory, 137)),
         ("run-twice", (vec![(Cause::Exited, 4), (Cause::Exited, 5)], 2)),
         ("run-again-on-failure", (vec![(Cause::Exited, 3); 3], 3)),
+        ("run-again-on-unknown", once(Cause::Exited, 2)),
         ("native-success", once(Cause::Exited, 0)),
         ("native-failure", once(Cause::FunctionError, 1)),
         ("stop-while-pending", (vec![(Cause::Cancelled, 137)], 0)),
@@ -65,9 +71,13 @@ fn scenarios_are_what_their_names_say() {
         ("three-hours-down", once(Cause::Exited, 0)),
     ];
     for invocation in [InvocationKind::RequestResponse, InvocationKind::Event] {
-        for (name, ends) in &table {
-            assert_eq!(undisturbed(name, invocation), *ends, "{name}, {invocation:?}");
+        for (name, wanted) in &table {
+            assert_eq!(ends(&undisturbed(name, invocation)), *wanted, "{name}, {invocation:?}");
         }
+        let kept = undisturbed("remove-and-retain", invocation).end.functions;
+        let kept = kept.iter().find(|(name, _)| name.ends_with("-010101010101010101010101"));
+        let (_, settings) = kept.expect("the function is kept");
+        assert!(settings["Tags"].get("sockerless.instance").is_none(), "{settings}");
     }
 }
 
@@ -75,12 +85,7 @@ fn scenarios_are_what_their_names_say() {
 #[test]
 fn what_was_restored_is_not_invoked_again() {
     for invocation in [InvocationKind::RequestResponse, InvocationKind::Event] {
-        let scenarios = scenarios::all(invocation);
-        let scenario = scenarios.iter().find(|scenario| scenario.name == "restored-backup").unwrap();
-        let piece = Piece { scenario, invocation, plan: None, told: None, sabotage: None };
-        let Ok(Outcome::Played(played, _)) = perform(piece, life::copy_of(unused_database().path())) else {
-            panic!("it goes wrong undisturbed")
-        };
+        let played = undisturbed("restored-backup", invocation);
         let how = |name: &str, line| {
             let ending = played.endings.get(&RunOf { name: name.to_owned(), no: 1, line });
             ending.map(|ending| (ending.cause, ending.code))

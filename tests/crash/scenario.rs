@@ -16,6 +16,10 @@ pub(crate) struct Job {
     pub(crate) auto_remove: bool,
     /// How often a start that has failed is run again.
     pub(crate) restarts: u32,
+    /// A start whose outcome is unknown is run again.
+    pub(crate) rerun: bool,
+    /// Its function is kept when it is removed.
+    pub(crate) retained: bool,
     /// Behind a Lambda runtime of its own, without the bootstrap.
     pub(crate) native: bool,
     /// `None`: the plan's.
@@ -24,14 +28,15 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) fn new(name: &'static str, ms: u32, plot: Plot) -> Self {
-        let runs = vec![(ms, plot)];
         Self {
             name,
-            runs,
+            runs: vec![(ms, plot)],
             timeout_s: 10,
             image: "host:latest",
             auto_remove: false,
             restarts: 0,
+            rerun: false,
+            retained: false,
             native: false,
             invocation: None,
         }

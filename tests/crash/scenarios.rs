@@ -71,6 +71,7 @@ fn plain() -> Vec<Scenario> {
             ),
         ),
         Scenario::new("run-again-on-failure", run(Job { restarts: 2, ..job(Plot::Exit(3)) })),
+        Scenario::new("run-again-on-unknown", run(Job { rerun: true, ..job(Plot::Exit(2)) })),
         Scenario::new("native-success", run(Job { native: true, ..job(Plot::Exit(0)) })),
         Scenario::new("native-failure", run(Job { native: true, ..job(Plot::Broken) })),
         Scenario { skew_ms: SKEW_MS, ..Scenario::new("clock-ahead", succeed()) },
@@ -115,6 +116,13 @@ fn removals() -> Vec<Scenario> {
             "remove-by-force",
             // The answer comes when nobody knows the container any more.
             then(start(long()), [Act::Await(Until::Running("job")), remove(true), gone(), Act::Pass(2 * MINUTE_MS)]),
+        ),
+        Scenario::new(
+            "remove-and-retain",
+            then(
+                run(Job { retained: true, ..job(Plot::Exit(0)) }),
+                [Act::Await(Until::Settled), remove(false), gone()],
+            ),
         ),
         Scenario::new("auto-remove", run(Job { auto_remove: true, ..job(Plot::Exit(3)) })),
         Scenario::new(

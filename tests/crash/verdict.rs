@@ -122,7 +122,7 @@ impl Judge<'_> {
         for (name, starts) in &self.users.starts {
             let taken = self.stage.taken(&self.users.id(name).to_string()).len();
             let a_start = self.users.jobs.get(name).map_or(1, Job::most_runs);
-            let wanted = usize::try_from(*starts * a_start).unwrap_or(usize::MAX);
+            let wanted = usize::try_from(*starts * a_start).unwrap_or(usize::MAX) + self.reruns(name);
             ensure(taken <= wanted, || {
                 format!("{name}: {wanted} runs are wanted, Lambda has taken {taken} invocations")
             })?;
@@ -144,6 +144,13 @@ impl Judge<'_> {
         ensure(repeated.is_none(), || {
             format!("{name}: {} Invokes for one run, none surely refused", repeated.unwrap_or_default())
         })
+    }
+
+    /// How many runs of a container were to be run again because of their unknown outcomes.
+    fn reruns(&self, name: &str) -> usize {
+        let endings = self.stage.endings.so_far();
+        let unknown = endings.iter().filter(|(of, ending)| of.name == name && ending.cause == Cause::Unknown).count();
+        if self.users.jobs.get(name).is_some_and(|job| job.rerun) { unknown } else { 0 }
     }
 
     /// Compares with the undisturbed run.
@@ -173,6 +180,8 @@ impl Judge<'_> {
                 // A start whose answer was lost is wished again, here after its end; nothing ran either time.
                 Cause::NeverRan
                     if told.is_none() && as_told.endings.iter().any(|(of, told)| of.name == *name && same(told)) => {}
+                // It is run again instead of one that nobody knows the outcome of.
+                _ if told.is_none() && self.reruns(name) > 0 && as_told.endings.values().any(same) => {}
                 // What the user started again after a refusal is another run.
                 _ if self.is_forbidden() && as_told.endings.values().any(same) => {}
                 _ => return Err(format!("run {} of {name} ends with {ending:?}, undisturbed with {told:?}", run.no)),
@@ -269,7 +278,8 @@ impl Judge<'_> {
             let is_gone = now.end.containers.get(name).is_some_and(|view| view.state == "gone");
             // Nobody has learned that the role writes no logs, so an Event was tried.
             let tried = self.scenario.logs_withheld && self.is_event(name);
-            let fits = if excused.contains(name) { taken <= *told || tried } else { taken == *told } || is_gone;
+            let most = *told + self.reruns(name);
+            let fits = if excused.contains(name) { taken <= most || tried } else { taken == *told } || is_gone;
             ensure(fits, || format!("{name}: Lambda has taken {taken} invocations, undisturbed {told}"))?;
         }
         Ok(())
