@@ -112,6 +112,7 @@ mod tests {
                 after_entrypoint,
                 env: Vec::new(),
                 working_dir: None,
+                tty: false,
                 payload: None,
             };
             assert_eq!(image.command(&order), words(expected), "{command:?} {after_entrypoint}");

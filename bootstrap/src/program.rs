@@ -2,11 +2,12 @@
 //! what cannot be started.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, PipeReader};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
@@ -62,11 +63,13 @@ pub(crate) struct Program<'a> {
     pub(crate) payload_file: Option<&'a Path>,
     pub(crate) trace_id: Option<&'a str>,
     pub(crate) stdin: bool,
+    /// Stdout and stderr are one.
+    pub(crate) one_stream: bool,
 }
 
 impl Program<'_> {
     /// Looks the program up. The command is in a process group of its own, so that its signals are its own, too.
-    pub(crate) fn into_command(self) -> Result<(Command, Named), NotStarted> {
+    pub(crate) fn prepare(self) -> Result<Prepared, NotStarted> {
         let variables = self.variables(is_writable_directory);
         let directory = Path::new(self.working_dir.filter(|directory| !directory.is_empty()).unwrap_or("."));
         check_directory(directory)?;
@@ -78,7 +81,8 @@ impl Program<'_> {
         command.arg0(name).args(arguments).env_clear().envs(variables).current_dir(directory).process_group(0);
         command.stdin(if self.stdin { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok((command, Named(name.to_string_lossy().into_owned())))
+        let output = if self.one_stream { Some(one_pipe(&mut command)?) } else { None };
+        Ok(Prepared { command, name: name.to_string_lossy().into_owned(), output })
     }
 
     fn variables(&self, usable_home: impl Fn(&Path) -> bool) -> Variables {
@@ -105,14 +109,34 @@ impl Program<'_> {
     }
 }
 
-/// The program's name, for the sentence about a failed start.
-pub(crate) struct Named(String);
+/// A program that was found.
+pub(crate) struct Prepared {
+    command: Command,
+    name: String,
+    /// The other end of stdout and stderr, if they are one.
+    output: Option<PipeReader>,
+}
 
-impl Named {
-    /// The kernel refused to execute what was found.
-    pub(crate) fn refused(&self, error: &io::Error) -> NotStarted {
-        NotStarted::because(&format!("exec {:?}", self.0), error)
+impl Prepared {
+    /// Starts it. An error: the kernel refused to execute what was found.
+    pub(crate) fn start(mut self, spawn: impl FnOnce(&mut Command) -> io::Result<Child>) -> Result<Child, NotStarted> {
+        let refused = |error| NotStarted::because(&format!("exec {:?}", self.name), &error);
+        let mut child = spawn(&mut self.command).map_err(refused)?;
+        if let Some(output) = self.output {
+            child.stdout = Some(OwnedFd::from(output).into());
+        }
+        Ok(child)
     }
+}
+
+/// Lets a command write stdout and stderr into one pipe. Its writers are the command's: with it they are closed.
+fn one_pipe(command: &mut Command) -> Result<PipeReader, NotStarted> {
+    let mut pipe = || {
+        let (reader, writer) = io::pipe()?;
+        command.stdout(writer.try_clone()?).stderr(writer);
+        Ok(reader)
+    };
+    pipe().map_err(|error| NotStarted::because("output", &error))
 }
 
 fn is_writable_directory(path: &Path) -> bool {
@@ -179,6 +203,7 @@ mod tests {
             payload_file: None,
             trace_id: None,
             stdin: false,
+            one_stream: false,
         }
     }
 

@@ -83,6 +83,9 @@ pub struct Order {
     /// Where the program starts; absent: where the bootstrap was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
+    /// Stdout and stderr are one stream, in the order in which they are written, as on a terminal. There is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
     /// Given to the program on stdin and in a file; absent: stdin is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
@@ -359,6 +362,7 @@ mod tests {
             after_entrypoint: false,
             env: vec!["PASSWORD=hunter2".into()],
             working_dir: None,
+            tty: false,
             payload: Some("hunter3".into()),
         };
         assert!(!format!("{order:?}").contains("hunter"));

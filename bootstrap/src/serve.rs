@@ -144,11 +144,9 @@ impl Server {
             payload_file: file.as_ref().map(PayloadFile::path),
             trace_id: invocation.trace_id.as_deref(),
             stdin: !payload.is_empty(),
+            one_stream: order.tty,
         };
-        let started = program
-            .into_command()
-            .and_then(|(mut command, name)| self.processes.spawn(&mut command).map_err(|error| name.refused(&error)));
-        match started {
+        match program.prepare().and_then(|prepared| prepared.start(|command| self.processes.spawn(command))) {
             Ok(child) => {
                 let outcome = supervise(child, payload.to_vec(), schedule, &self.processes, &self.log);
                 judge(order.token, outcome.ended, outcome.deadline)
@@ -172,6 +170,7 @@ fn foreign_order() -> Order {
         after_entrypoint: true,
         env: Vec::new(),
         working_dir: None,
+        tty: false,
         payload: None,
     }
 }

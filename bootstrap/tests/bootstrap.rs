@@ -92,6 +92,16 @@ fn stdout_and_stderr_are_told_apart_and_keep_their_order() {
 }
 
 #[test]
+fn with_tty_stdout_and_stderr_are_one_stream_in_the_order_of_writing() {
+    let mut session = Session::start(&[]);
+    let script = "i=0; while [ $i -lt 200 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done; tty";
+    let run = session.run(&json!({ "command": ["sh", "-c", script], "tty": true }));
+    let lines: String = (0..200).map(|i| format!("out {i}\nerr {i}\n")).collect();
+    assert_eq!(run.text(), lines + "not a tty\n");
+    assert_eq!(run.verdict.exit_code, 1);
+}
+
+#[test]
 fn lines_of_two_writers_never_mix() {
     let mut session = Session::start(&[]);
     let run = session.sh("line=$(head -c 9000 /dev/zero | tr '\\0' x); \

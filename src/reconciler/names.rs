@@ -199,6 +199,7 @@ pub(crate) fn payload(config: &ContainerConfig, token: &str) -> Vec<u8> {
                     after_entrypoint: config.entrypoint.is_none(),
                     env: config.env.clone(),
                     working_dir: config.working_dir.clone(),
+                    tty: config.tty,
                     payload: given,
                 },
             };
@@ -286,6 +287,7 @@ mod tests {
         config.cmd = Some(vec!["-c".into(), "exit 3".into()]);
         config.env = vec!["A=b=c".into()];
         config.working_dir = Some("/tmp".into());
+        config.tty = true;
         config.function.payload = Some("{\"x\":1}".into());
         let shape = shape(&config);
         assert!(shape.entrypoint.is_empty() && shape.command.is_empty() && shape.environment.is_empty());
@@ -295,6 +297,7 @@ mod tests {
         assert!(!order.after_entrypoint, "the container's own entrypoint replaces the image's");
         assert_eq!((order.env, order.working_dir), (vec!["A=b=c".to_owned()], Some("/tmp".to_owned())));
         assert_eq!(order.payload.as_deref(), Some("{\"x\":1}"));
+        assert!(order.tty);
         config.entrypoint = None;
         let envelope: Envelope = serde_json::from_slice(&payload(&config, "token")).unwrap();
         assert!(envelope.sockerless.after_entrypoint && envelope.sockerless.command == ["-c", "exit 3"]);

@@ -179,6 +179,7 @@ fn check_sizes(config: &ContainerConfig) -> Result<(), ApiError> {
                 after_entrypoint: config.entrypoint.is_none(),
                 env: config.env.clone(),
                 working_dir: config.working_dir.clone(),
+                tty: config.tty,
                 payload: config.function.payload.clone(),
             };
             let size = serde_json::to_vec(&Envelope { sockerless: order }).map_or(usize::MAX, |json| json.len());
