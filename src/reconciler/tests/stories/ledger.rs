@@ -7,7 +7,9 @@ use sockerless_sandbox::settings::LogStyle;
 use super::programs::{Plot, Programs, Ran};
 use crate::reconciler::absorb::Outcome;
 use crate::state::model::life::{self, Life};
-use crate::state::model::{Cause, Container, ContainerId, Exit, Protocol, RestartPolicy, Run, RunPhase, Status};
+use crate::state::model::{
+    Cause, Container, ContainerId, Exit, Protocol, RestartPolicy, Run, RunPhase, Status, UnknownOutcome,
+};
 
 /// What the user has been told is recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,12 +43,16 @@ pub(super) struct Ledger {
     pub(super) logs_unreliable: bool,
     /// Functions that are somebody else's.
     pub(super) foreign: BTreeSet<String>,
+    /// The digits in the names of functions that are kept when their container is removed.
+    pub(super) retained: BTreeSet<String>,
     /// Calls that change something.
     pub(super) mutations: u64,
     issued: BTreeSet<String>,
     taken: BTreeMap<(ContainerId, u64), Vec<Taken>>,
     answered: BTreeSet<(ContainerId, u64)>,
     cut: BTreeSet<(ContainerId, u64)>,
+    /// How many runs of each start were called unknown.
+    unknown: BTreeMap<(ContainerId, u64), usize>,
 }
 
 impl Ledger {
@@ -92,10 +98,19 @@ impl Ledger {
         self.promise(1, times == 1, || format!("run {} of {id} is taken {times} times", run.no));
         let runs = self.taken.iter().filter(|((of, _), _)| *of == id).flat_map(|(_, taken)| taken);
         let runs = runs.filter(|taken| taken.start == run.start).count();
-        let allowed = match container.spec.config.restart {
-            RestartPolicy::No => 1,
-            RestartPolicy::OnFailure { max } => usize::try_from(max).unwrap() + 1,
+        let again = match container.spec.config.restart {
+            RestartPolicy::No => 0,
+            RestartPolicy::OnFailure { max } => usize::try_from(max).unwrap(),
         };
+        let reruns = match container.spec.config.function.unknown_outcome {
+            UnknownOutcome::Fail => 0,
+            UnknownOutcome::Rerun => self.unknown.get(&(id, run.start)).copied().unwrap_or_default(),
+        };
+        if reruns > 0 {
+            self.cover("a rerun");
+        }
+        self.promise(1, reruns <= 3, || format!("start {} of {id} is run again {reruns} times", run.start));
+        let allowed = 1 + again + reruns;
         self.promise(1, runs <= allowed, || format!("start {} of {id} has {runs} runs", run.start));
     }
 
@@ -127,6 +142,10 @@ impl Ledger {
             return self.promise(6, same, || format!("the exit code of run {no} changes from {old:?} to {exit:?}"));
         }
         self.cover(&format!("cause {:?}", exit.cause));
+        if exit.cause == Cause::Unknown {
+            let start = after.run.as_ref().map_or(0, |run| run.start);
+            *self.unknown.entry((before.id, start)).or_default() += 1;
+        }
         if before.spec.config.function.protocol == Protocol::Native && self.log_style == LogStyle::Lines {
             self.cover(&format!("native {:?} in the older style", exit.cause));
         }

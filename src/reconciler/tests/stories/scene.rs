@@ -19,6 +19,7 @@ use crate::reconciler::names::{self, Identity};
 use crate::reconciler::tests::{config, settings};
 use crate::state::model::{
     Container, ContainerConfig, ContainerId, DeletionPolicy, InvocationKind, Protocol, RestartPolicy, Spec, Status,
+    UnknownOutcome,
 };
 
 /// When stories begin.
@@ -29,13 +30,15 @@ const BROKEN_IMAGE: &str = "broken:latest";
 /// Sets the scene.
 pub(super) fn set(seed: u64, sabotage: bool) -> Story {
     let mut rng = Rng::stream(seed, 1);
+    let mut policies = Rng::stream(seed, 3);
     let count = 1 + u8::try_from(rng.below(3)).unwrap();
     let mut programs = Programs::default();
     let mut acts = VecDeque::new();
     let mut configs = Vec::new();
     for number in 1..=count {
         let id = ContainerId::from_bytes([number; 32]);
-        let config = container(&mut rng);
+        let mut config = container(&mut rng);
+        choose_policies(&mut config, &mut policies);
         programs.of.insert(id.to_string()[..24].to_owned(), repertoire(&config, &mut rng));
         acts.push_back(Act::Create(id, Box::new(config.clone())));
         configs.push((id, config));
@@ -49,6 +52,10 @@ pub(super) fn set(seed: u64, sabotage: bool) -> Story {
     let faults = faults(&mut rng);
     ledger.log_style = style;
     ledger.logs_unreliable = !faults.roles_without_logs.is_empty() || faults.log_delay_ms > 90_000;
+    ledger.retained = (configs.iter())
+        .filter(|(_, config)| config.function.deletion_policy == DeletionPolicy::Retain)
+        .map(|(id, _)| id.to_string()[..24].to_owned())
+        .collect();
     tell_the_cast(&mut ledger, &configs, &faults);
     aws.world.model.set_faults(START_MS, faults);
     let offset_ms = if rng.one_in(2) { 0 } else { rng.between(-240_000, 240_000) };
@@ -76,7 +83,8 @@ pub(super) fn set(seed: u64, sabotage: bool) -> Story {
 fn tell_the_cast(ledger: &mut Ledger, configs: &[(ContainerId, ContainerConfig)], faults: &Faults) {
     for (id, config) in configs {
         let function = &config.function;
-        let kind = (function.protocol, function.invocation, config.restart, config.auto_remove);
+        let policies = (config.restart, function.unknown_outcome, function.deletion_policy, config.auto_remove);
+        let kind = (function.protocol, function.invocation, policies);
         ledger.note(0, format!("{} is {kind:?} of {}", short(*id), config.image_uri));
     }
     ledger.note(0, format!("{faults:?}"));
@@ -125,8 +133,13 @@ fn container(rng: &mut Rng) -> ContainerConfig {
     config.function.invocation = invocation;
     config.function.timeout_s = u32::try_from(rng.between(3, 60)).unwrap();
     config.function.event_age_s = u32::try_from(rng.between(60, 300)).unwrap();
-    config.function.deletion_policy = DeletionPolicy::Delete;
     config
+}
+
+fn choose_policies(config: &mut ContainerConfig, rng: &mut Rng) {
+    let retains = rng.one_in(5);
+    config.function.deletion_policy = if retains { DeletionPolicy::Retain } else { DeletionPolicy::Delete };
+    config.function.unknown_outcome = if rng.one_in(4) { UnknownOutcome::Rerun } else { UnknownOutcome::Fail };
 }
 
 fn repertoire(config: &ContainerConfig, rng: &mut Rng) -> Repertoire {
