@@ -33,6 +33,14 @@ stories count="1000000":
 _stories-ci:
     SOCKERLESS_STORIES=20000 cargo test --lib stories -- --nocapture
 
+# The one waits for two minutes, the other computes.
+_attack-and-stories:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    just attack &
+    just _stories-ci
+    wait $!
+
 # Every crash point and every fault of every scenario, optimised; the last line is `plans: N, failed: N`. A text in
 # SOCKERLESS_CRASH_PLANS chooses the plans with it in their names.
 crash-plans:
@@ -86,4 +94,4 @@ suites:
     tests/clients/bollard.sh
     tests/clients/aiodocker.sh
 
-ci: test attack _stories-ci fmt clippy lean otlp deny docs deploy-lint clients native (schemathesis "1") suites
+ci: test _attack-and-stories fmt clippy lean otlp deny docs deploy-lint clients native (schemathesis "1") suites
