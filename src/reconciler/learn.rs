@@ -262,14 +262,20 @@ fn learn_failure(run: &mut Run, line: &Line, end: End) {
 }
 
 /// The first REPORT is the run's: it is kept, and settles the run at once if nothing can say more.
+///
+/// But one that tells a failure takes the place of one in the same stream that tells no end. Lambda may deliver an event
+/// again to the environment that has run it; the bootstrap refuses that, which is a success of the same request id.
 fn learn_report(now: Timestamp, run: &mut Run, protocol: Protocol, line: &Line, report: &Report) {
+    let end_of = |report: &Report| verdict::of_report(protocol, &report.status);
+    let refusal = |kept: &Report| kept.stream == line.stream && end_of(kept).is_none() && end_of(report).is_some();
     let seen = || Report { seen_at: now, at: line.at, stream: line.stream.clone(), ..report.clone() };
-    let report = run.report.get_or_insert_with(seen).clone();
+    let report = run.report.take().filter(|kept| !refusal(kept)).unwrap_or_else(seen);
     if !verdict::leaves_open(&report.status)
-        && let Some(end) = verdict::of_report(protocol, &report.status)
+        && let Some(end) = end_of(&report)
     {
         settle(run, end, None, report.at);
     }
+    run.report = Some(report);
     run.log_closed = true;
     mark_out_of_memory(run);
 }

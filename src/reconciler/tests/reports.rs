@@ -210,6 +210,26 @@ fn the_failure_of_a_second_delivery_is_not_the_runs() {
     assert_eq!(told(&story), Some((0, Cause::Exited)));
 }
 
+/// The environment that has run an event gets it again; CloudWatch shows the REPORTs in any order.
+#[test]
+fn a_refused_delivery_reports_nothing_of_the_run() {
+    let (refused, failed) = ("Status: success", "Status: error\tError Type: Function.Broken");
+    for order in [[refused, failed], [failed, refused]] {
+        let mut story = Story::running(InvocationKind::Event, Protocol::Bootstrap);
+        story.absorb(&Action::Invoke { run_no: 1 }, &Outcome::Accepted { request_id: Some(REQUEST.into()) });
+        for status in order {
+            page(&mut story, STREAM, t(4), &[&report_line(status)]);
+        }
+        assert_eq!(told(&story), Some((1, Cause::FunctionError)), "{order:?}");
+    }
+    // In another environment it is a second run, and what ended first stands.
+    let mut story = Story::running(InvocationKind::Event, Protocol::Bootstrap);
+    story.absorb(&Action::Invoke { run_no: 1 }, &Outcome::Accepted { request_id: Some(REQUEST.into()) });
+    page(&mut story, STREAM, t(4), &[&report_line(refused)]);
+    page(&mut story, OTHER_STREAM, t(5), &[&report_line(failed)]);
+    assert_eq!(told(&story), None);
+}
+
 /// Whoever dies while a line is waited for has the REPORT in the facts.
 #[test]
 fn what_a_report_says_survives_in_the_facts() {

@@ -40,7 +40,7 @@ use crate::state::{Cancelled, Removed, Started};
 /// Stories that are told when nobody says how many.
 const STORIES: u64 = 400;
 /// Seeds that once showed a mistake.
-const REGRESSIONS: [u64; 2] = [2_405, 4_386];
+const REGRESSIONS: [u64; 3] = [2_405, 4_386, 576_040];
 /// After so long without faults all is quiet.
 const QUIET_AFTER_MS: i64 = 2 * 3_600_000;
 /// Looks at every container in the end.
