@@ -26,10 +26,11 @@ use super::shared::{KICKS, Shared};
 use super::summary::Summary;
 use super::sweep::{Orphans, SweepError, Swept};
 use super::{Loop, Reconciler};
-use crate::clock::{Stopwatch, Timestamp};
+use crate::aws::{AwsError, AwsErrorKind};
+use crate::clock::{Clock, Stopwatch, Timestamp};
 use crate::state::StateError;
 
-/// How often the logs are read and AWS is listed before a pass gives up: one refusal for a moment is no failure.
+/// How often the claim is made, the logs are read and AWS is listed before a pass gives up: one refusal for a moment is no failure.
 const TRIES: u32 = 4;
 
 /// What a pass is to do.
@@ -100,7 +101,7 @@ impl Reconciler {
 
     async fn pass(&self, order: PassOrder, stop: &CancellationToken, summary: &mut Summary) -> Result<(), PassError> {
         let deadline = self.parts.clock.now().after(order.deadline);
-        let instance = match self.try_claim().await? {
+        let instance = match self.claim_patiently().await? {
             Claim::Held(instance) => instance,
             Claim::Lost { why } => return Err(PassError::ClaimLost(claim::lost(&why))),
         };
@@ -123,6 +124,21 @@ impl Reconciler {
         summary.running = shared.slots.held();
         noted?;
         ended.tell(summary)
+    }
+}
+
+impl Reconciler {
+    /// Claims the database, each time with the next epoch: that AWS wants it slower is no failure.
+    async fn claim_patiently(&self) -> Result<Claim, ClaimError> {
+        let mut failures = 0;
+        loop {
+            match self.try_claim().await {
+                Err(error @ ClaimError::Aws(AwsError { kind: AwsErrorKind::Throttled, .. })) => {
+                    bear(&self.parts.clock, &mut failures, error).await?;
+                }
+                result => return result,
+            }
+        }
     }
 }
 
@@ -272,7 +288,7 @@ impl Shared {
         loop {
             match self.read_logs(groups).await {
                 Ok(_) => return Ok(()),
-                Err(error) => self.bear(&mut failures, error).await?,
+                Err(error) => bear(&self.clock, &mut failures, error).await?,
             }
         }
     }
@@ -282,19 +298,19 @@ impl Shared {
         loop {
             match self.sweep(epoch).await {
                 Ok(swept) => return Ok(swept),
-                Err(error) => self.bear(&mut failures, error).await?,
+                Err(error) => bear(&self.clock, &mut failures, error).await?,
             }
         }
     }
+}
 
-    /// Waits before the next try, or gives the error back if that was the last one.
-    async fn bear<E: Display + Send>(&self, failures: &mut u32, error: E) -> Result<(), E> {
-        *failures += 1;
-        if *failures >= TRIES {
-            return Err(error);
-        }
-        tracing::warn!(%error, failures, "tried again");
-        self.clock.sleep(PAUSE.ceiling(*failures)).await;
-        Ok(())
+/// Waits before the next try, or gives the error back if that was the last one.
+async fn bear<E: Display + Send>(clock: &Clock, failures: &mut u32, error: E) -> Result<(), E> {
+    *failures += 1;
+    if *failures >= TRIES {
+        return Err(error);
     }
+    tracing::warn!(%error, failures, "tried again");
+    clock.sleep(PAUSE.ceiling(*failures)).await;
+    Ok(())
 }

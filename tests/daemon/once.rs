@@ -281,6 +281,14 @@ async fn a_refused_call_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_claim_that_comes_too_fast_for_aws_is_made_again() {
+    let (home, aws) = with_a_job().await;
+    aws.set_faults(&json!({"rules": [{"operation": "CreateLogStream", "nth": 1, "kind": {"type": "throttle"}}]}));
+    let (status, summary) = pass(&home, &aws, &[]);
+    assert_eq!((status, numbers(&summary)), (0, json!({"created": 1})), "{summary}");
+}
+
+#[tokio::test]
 async fn at_the_deadline_the_rest_is_left() {
     let (home, aws) = with_a_job().await;
     aws.set_faults(&json!({"rules": [{"operation": "CreateFunction", "kind": {"type": "throttle"}}]}));
