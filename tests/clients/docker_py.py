@@ -331,6 +331,8 @@ class Output(Case):
         pieces = list(stream)
         self.assertEqual(b"".join(out for out, _ in pieces if out), b"out\n")
         self.assertEqual(b"".join(err for _, err in pieces if err), b"err\n")
+        # The end of the output may come before the container's.
+        container.wait()
         self.assertEqual(sorted(container.attach(logs=True).splitlines()), [b"err", b"out"])
 
     def test_attach_socket(self):
