@@ -80,8 +80,12 @@ impl Program<'_> {
         let mut command = Command::new(look_up(name, path, directory)?);
         command.arg0(name).args(arguments).env_clear().envs(variables).current_dir(directory).process_group(0);
         command.stdin(if self.stdin { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let output = if self.one_stream { Some(one_pipe(&mut command)?) } else { None };
+        let output = if self.one_stream {
+            Some(one_pipe(&mut command)?)
+        } else {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            None
+        };
         Ok(Prepared { command, name: name.to_string_lossy().into_owned(), output })
     }
 

@@ -263,15 +263,14 @@ fn learn_failure(run: &mut Run, line: &Line, end: End) {
 
 /// The first REPORT is the run's: it is kept, and settles the run at once if nothing can say more.
 ///
-/// But one that tells a failure takes the place of one in the same stream that tells no end. Lambda may deliver an event
-/// again to the environment that has run it; the bootstrap refuses that, which is a success of the same request id.
+/// Of one stream the earliest counts, in whatever order they are read: Lambda may deliver an event again to the environment
+/// that has run it. The bootstrap refuses that, which is a success of the same request id.
 fn learn_report(now: Timestamp, run: &mut Run, protocol: Protocol, line: &Line, report: &Report) {
-    let end_of = |report: &Report| verdict::of_report(protocol, &report.status);
-    let refusal = |kept: &Report| kept.stream == line.stream && end_of(kept).is_none() && end_of(report).is_some();
+    let later = |kept: &Report| kept.stream == line.stream && kept.at > line.at;
     let seen = || Report { seen_at: now, at: line.at, stream: line.stream.clone(), ..report.clone() };
-    let report = run.report.take().filter(|kept| !refusal(kept)).unwrap_or_else(seen);
+    let report = run.report.take().filter(|kept| !later(kept)).unwrap_or_else(seen);
     if !verdict::leaves_open(&report.status)
-        && let Some(end) = end_of(&report)
+        && let Some(end) = verdict::of_report(protocol, &report.status)
     {
         settle(run, end, None, report.at);
     }

@@ -26,7 +26,6 @@ use super::shared::{KICKS, Shared};
 use super::summary::Summary;
 use super::sweep::{Orphans, SweepError, Swept};
 use super::{Loop, Reconciler};
-use crate::aws::{AwsError, AwsErrorKind};
 use crate::clock::{Clock, Stopwatch, Timestamp};
 use crate::state::StateError;
 
@@ -55,8 +54,8 @@ enum PassError {
     Rehearsal(#[from] RehearsalError),
     #[error("{0}")]
     ClaimLost(String),
-    #[error("the deadline came before the plan was made")]
-    Late,
+    #[error("the deadline came before {0}")]
+    Late(&'static str),
     #[error("interrupted")]
     Interrupted,
 }
@@ -94,14 +93,14 @@ impl Reconciler {
         shared.withholds_runs = !order.start;
         tokio::select! {
             rehearsed = rehearse(&shared, instance.epoch, summary) => Ok(rehearsed?),
-            () = self.parts.clock.sleep(order.deadline) => Err(PassError::Late),
+            () = self.parts.clock.sleep(order.deadline) => Err(PassError::Late("the plan was made")),
             () = stop.cancelled() => Err(PassError::Interrupted),
         }
     }
 
     async fn pass(&self, order: PassOrder, stop: &CancellationToken, summary: &mut Summary) -> Result<(), PassError> {
         let deadline = self.parts.clock.now().after(order.deadline);
-        let instance = match self.claim_patiently().await? {
+        let instance = match self.claim_patiently(deadline, stop).await? {
             Claim::Held(instance) => instance,
             Claim::Lost { why } => return Err(PassError::ClaimLost(claim::lost(&why))),
         };
@@ -125,18 +124,21 @@ impl Reconciler {
         noted?;
         ended.tell(summary)
     }
-}
 
-impl Reconciler {
-    /// Claims the database, each time with the next epoch: that AWS wants it slower is no failure.
-    async fn claim_patiently(&self) -> Result<Claim, ClaimError> {
+    /// Claims the database, each time with the next epoch. A claim that is under way is not cut off: whether it is lost
+    /// must get into the database.
+    async fn claim_patiently(&self, deadline: Timestamp, stop: &CancellationToken) -> Result<Claim, PassError> {
+        let clock = &self.parts.clock;
         let mut failures = 0;
         loop {
-            match self.try_claim().await {
-                Err(error @ ClaimError::Aws(AwsError { kind: AwsErrorKind::Throttled, .. })) => {
-                    bear(&self.parts.clock, &mut failures, error).await?;
-                }
-                result => return result,
+            let error = match self.try_claim().await {
+                Err(error @ ClaimError::Aws(_)) => error,
+                result => return Ok(result?),
+            };
+            tokio::select! {
+                borne = bear(clock, &mut failures, error) => borne?,
+                () = clock.sleep_until(deadline) => return Err(PassError::Late("the database was claimed")),
+                () = stop.cancelled() => return Err(PassError::Interrupted),
             }
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::model::Container;
 use super::model::life::{KILLED, Life, NOT_THE_PROGRAM, is_running, life};
+use super::model::{Container, Failure};
 use super::records::{ContainerEvent, Tombstone};
 use super::rows::{Meaning, id, time};
 use super::writer::Tx;
@@ -21,10 +21,12 @@ const TOMBSTONES_KEPT: i64 = 10_000;
 /// What will be remembered of a container that is removed now.
 pub(super) fn of(container: &Container, at: Timestamp) -> Tombstone {
     let (exit_code, error) = match life(&container.spec, &container.status) {
-        Life::Created => match container.status.retry.failure.as_ref().filter(|failure| failure.is_for_good()) {
-            Some(failure) => (NOT_THE_PROGRAM, Some(failure.message.clone())),
-            None => (0, None),
-        },
+        // Whoever started it has been told why it cannot start, and `docker run` waits beside its start: it would print
+        // the failure twice.
+        Life::Created if container.status.retry.failure.as_ref().is_some_and(Failure::is_for_good) => {
+            (NOT_THE_PROGRAM, None)
+        }
+        Life::Created => (0, None),
         Life::Running { .. } | Life::Restarting(_) => (KILLED, None),
         Life::Exited(exit) => (exit.code, (exit.code == NOT_THE_PROGRAM).then_some(exit.message)),
     };

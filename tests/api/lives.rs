@@ -149,3 +149,17 @@ async fn a_removed_container_is_remembered_for_those_who_wait() {
     assert_eq!(api.post(&format!("/containers/{id}/wait")).await.text(), "{\"StatusCode\":3}\n");
     assert_eq!(api.get(&format!("/containers/{id}/json")).await.status, 404);
 }
+
+#[tokio::test]
+async fn why_a_container_cannot_start_is_told_once() {
+    let api = Api::new().await;
+    let id = api.create("one", &json!({ "Image": "alpine", "HostConfig": { "AutoRemove": true } })).await;
+    api.refuse(&id, "no such image").await;
+    let path = format!("/containers/{id}/wait?condition=removed");
+    let mut removed = api.send("POST", &path, "Connection: close\r\n", "").await;
+    removed.head().await;
+    let (status, message) = api.post("/containers/one/start").await.error();
+    assert!(status == 400 && message.contains("no such image"), "{status} {message}");
+    assert_eq!(removed.all().await.text(), "{\"StatusCode\":125}\n", "docker run would print it again");
+    assert_eq!(api.get("/containers/one/json").await.status, 404);
+}

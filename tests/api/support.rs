@@ -12,7 +12,7 @@ use sockerless_lambda::clock::Clock;
 use sockerless_lambda::config::{Config, DockerApi, Listen};
 use sockerless_lambda::health::Health;
 use sockerless_lambda::state::model::{
-    Cause, Container, ContainerId, Exit, InvocationKind, Issued, Report, Run, RunPhase,
+    Cause, Container, ContainerId, Exit, Failure, FailureKind, InvocationKind, Issued, Report, Run, RunPhase,
 };
 use sockerless_lambda::state::{ContainerEvent, FactWrite, Facts, Issue, Reader, Store, StoreOptions, Written};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -246,6 +246,18 @@ impl Api {
     /// The fact that the container was removed after its run, as `--rm` asks.
     pub(crate) async fn auto_remove(&self, id: &str) {
         self.note(id, |write| write.status.auto_removed = Some(Clock::real().now())).await;
+    }
+
+    /// The fact that AWS has refused the function for good.
+    pub(crate) async fn refuse(&self, id: &str, message: &str) {
+        self.note(id, |write| {
+            let (kind, action, message) =
+                (FailureKind::InvalidParameter, "CreateFunction".to_owned(), message.to_owned());
+            let (at, terminal_for) = (Clock::real().now(), Some(write.status.observed_generation));
+            let failure = Failure { kind, action, message, request_id: None, at, terminal_for };
+            write.status.retry.failure = Some(failure);
+        })
+        .await;
     }
 
     async fn note(&self, id: &str, change: impl FnOnce(&mut FactWrite)) {

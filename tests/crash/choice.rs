@@ -19,7 +19,7 @@ pub(crate) enum Choice {
     All,
     /// A part.
     Some {
-        /// So many, with all kills around an Invoke; the rest is evenly spread over all others.
+        /// So many at least, with all kills around an Invoke; the rest is evenly spread over all others.
         many: usize,
         /// Where the first of the others lies: with every offset others are played.
         offset: usize,
@@ -58,7 +58,9 @@ impl Choice {
             Self::Some { many, offset } => {
                 let (mut chosen, others): (Vec<T>, Vec<T>) =
                     all.into_iter().partition(|item| is_always_played(plan(item)));
-                let (wanted, there) = (many.saturating_sub(chosen.len()), others.len().max(1));
+                // And as many more as may not come to their points.
+                let wanted = (many + unmet_at_most(*many)).saturating_sub(chosen.len());
+                let there = others.len().max(1);
                 // As many as that, at equal distances.
                 let before = |index: usize| (index + offset) * wanted / there;
                 let is_taken = |index: &usize| before(*index) != before(index + 1);
@@ -77,8 +79,7 @@ impl Choice {
                 return Some(format!("there are {all} plans only, and not {ALL_AT_LEAST}"));
             }
             Self::All => all - unmet_at_most(all),
-            // Those that are not met are counted apart.
-            Self::Some { many, .. } => many.saturating_sub(unmet_at_most(*many)),
+            Self::Some { many, .. } => *many,
             Self::Named(text) if played == 0 => {
                 return Some(format!("no plan that was played has {text:?} in its name"));
             }

@@ -281,11 +281,20 @@ async fn a_refused_call_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_claim_that_comes_too_fast_for_aws_is_made_again() {
+async fn a_refused_claim_is_made_again() {
     let (home, aws) = with_a_job().await;
     aws.set_faults(&json!({"rules": [{"operation": "CreateLogStream", "nth": 1, "kind": {"type": "throttle"}}]}));
     let (status, summary) = pass(&home, &aws, &[]);
     assert_eq!((status, numbers(&summary)), (0, json!({"created": 1})), "{summary}");
+}
+
+#[tokio::test]
+async fn a_claim_that_never_succeeds_is_an_error_at_the_deadline() {
+    let (home, aws) = with_a_job().await;
+    aws.set_faults(&json!({"rules": [{"operation": "CreateLogStream", "kind": {"type": "throttle"}}]}));
+    let (status, summary) = pass(&home, &aws, &["--deadline", "1s"]);
+    assert_eq!((status, numbers(&summary)), (1, json!({})), "{summary}");
+    assert_eq!(summary["errors"], json!(["the deadline came before the database was claimed"]));
 }
 
 #[tokio::test]

@@ -134,11 +134,11 @@ async fn a_container_that_cannot_start_and_removes_itself_is_gone_with_the_refus
     let failure = failure();
     let retry = Retry { failure: Some(failure.clone()), ..Retry::default() };
     fixture.facts.write(write(id(1), 0, Status { retry, ..status(1, None) })).await.unwrap();
-    assert_eq!(fixture.wishes.start(&id(1), at(9)).await.unwrap(), Started::Refused(failure.clone()));
+    assert_eq!(fixture.wishes.start(&id(1), at(9)).await.unwrap(), Started::Refused(failure));
     assert!(matches!(fixture.reader.resolve("web").await, Err(ResolveError::NotFound)));
     assert!(fixture.reader.container(&id(1)).await.unwrap().unwrap().is_removed(), "its function is still to go");
     let tombstone = fixture.reader.tombstone("web", at(10)).await.unwrap().unwrap();
-    assert_eq!((tombstone.exit_code, tombstone.error), (125, Some(failure.message)));
+    assert_eq!((tombstone.exit_code, tombstone.error), (125, None), "the start has told why");
     assert_eq!(fixture.actions().await, ["create", "destroy"]);
 }
 

@@ -214,19 +214,19 @@ fn the_failure_of_a_second_delivery_is_not_the_runs() {
 #[test]
 fn a_refused_delivery_reports_nothing_of_the_run() {
     let (refused, failed) = ("Status: success", "Status: error\tError Type: Function.Broken");
-    for order in [[refused, failed], [failed, refused]] {
+    for order in [[(refused, t(5)), (failed, t(4))], [(failed, t(4)), (refused, t(5))]] {
         let mut story = Story::running(InvocationKind::Event, Protocol::Bootstrap);
         story.absorb(&Action::Invoke { run_no: 1 }, &Outcome::Accepted { request_id: Some(REQUEST.into()) });
-        for status in order {
-            page(&mut story, STREAM, t(4), &[&report_line(status)]);
+        for (status, at) in order {
+            page(&mut story, STREAM, at, &[&report_line(status)]);
         }
         assert_eq!(told(&story), Some((1, Cause::FunctionError)), "{order:?}");
     }
     // In another environment it is a second run, and what ended first stands.
     let mut story = Story::running(InvocationKind::Event, Protocol::Bootstrap);
     story.absorb(&Action::Invoke { run_no: 1 }, &Outcome::Accepted { request_id: Some(REQUEST.into()) });
-    page(&mut story, STREAM, t(4), &[&report_line(refused)]);
-    page(&mut story, OTHER_STREAM, t(5), &[&report_line(failed)]);
+    page(&mut story, STREAM, t(5), &[&report_line(refused)]);
+    page(&mut story, OTHER_STREAM, t(4), &[&report_line(failed)]);
     assert_eq!(told(&story), None);
 }
 

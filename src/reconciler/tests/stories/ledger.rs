@@ -8,7 +8,7 @@ use super::programs::{Plot, Programs, Ran};
 use crate::reconciler::absorb::Outcome;
 use crate::state::model::life::{self, Life};
 use crate::state::model::{
-    Cause, Container, ContainerId, Exit, Protocol, RestartPolicy, Run, RunPhase, Status, UnknownOutcome,
+    Cause, Container, ContainerId, Exit, Protocol, Report, RestartPolicy, Run, RunPhase, Status, UnknownOutcome,
 };
 
 /// What the user has been told is recorded.
@@ -109,7 +109,8 @@ impl Ledger {
         if reruns > 0 {
             self.cover("a rerun");
         }
-        self.promise(1, reruns <= 3, || format!("start {} of {id} is run again {reruns} times", run.start));
+        let most = usize::try_from(life::MAX_RERUNS).unwrap();
+        self.promise(1, reruns <= most, || format!("start {} of {id} is run again {reruns} times", run.start));
         let allowed = 1 + again + reruns;
         self.promise(1, runs <= allowed, || format!("start {} of {id} has {runs} runs", run.start));
     }
@@ -150,11 +151,18 @@ impl Ledger {
             self.cover(&format!("native {:?} in the older style", exit.cause));
         }
         self.note(now_ms, format!("run {no} of {} ends: {} {:?}", short(before.id), exit.code, exit.cause));
-        let truth = self.is_true(before, no, &exit, programs);
+        let report = after.run.as_ref().and_then(|run| run.report.as_ref());
+        let truth = self.is_true(before, (no, report), &exit, programs);
         self.promise(6, truth.is_ok(), || format!("run {no} of {}: {exit:?}: {}", before.id, truth.unwrap_err()));
     }
 
-    fn is_true(&self, container: &Container, no: u64, exit: &Exit, programs: &Programs) -> Result<(), String> {
+    fn is_true(
+        &self,
+        container: &Container,
+        (no, report): (u64, Option<&Report>),
+        exit: &Exit,
+        programs: &Programs,
+    ) -> Result<(), String> {
         let taken = self.taken.get(&(container.id, no)).and_then(|taken| taken.first());
         let ran: Vec<_> =
             programs.ran.iter().filter(|ran| taken.is_some_and(|t| t.request_id == ran.request_id)).collect();
@@ -164,8 +172,9 @@ impl Ledger {
             Cause::NeverRan if exit.code != 125 || taken.is_some() => Err("it was invoked".to_owned()),
             Cause::Unknown if exit.code != 125 => Err("an unknown outcome has code 125".to_owned()),
             Cause::Unknown if self.answered.contains(&(container.id, no)) => Err("it was answered".to_owned()),
-            Cause::Unknown if !ran.is_empty() && !self.logs_unreliable && !self.end_untold(&ran) => {
-                Err(format!("the log has the end of {ran:?}"))
+            Cause::Unknown if !ran.is_empty() && !self.logs_unreliable => {
+                let untold = report.is_some_and(|report| self.is_untold(report, &ran));
+                if untold { Ok(()) } else { Err(format!("the log has the end of {ran:?}")) }
             }
             // Nobody can read the answer of a native function's failure.
             Cause::FunctionError if protocol == Protocol::Native && self.cut.contains(&(container.id, no)) => Ok(()),
@@ -178,10 +187,10 @@ impl Ledger {
         }
     }
 
-    /// Whether the log may hide the run's end: the older style does not tell of an error that the runtime posts. Of two
-    /// deliveries of one event that which ends first is the run.
-    fn end_untold(&self, ran: &[&Ran]) -> bool {
-        self.log_style == LogStyle::Lines && ran.iter().any(|ran| ran.plot == Plot::Error)
+    /// Whether the run's REPORT is that of an error which the runtime has posted: the older style does not tell of it.
+    fn is_untold(&self, report: &Report, ran: &[&Ran]) -> bool {
+        let is_its = |ran: &&Ran| ran.plot == Plot::Error && f64::from(ran.duration_ms) == report.duration_ms;
+        self.log_style == LogStyle::Lines && ran.iter().any(is_its)
     }
 
     /// A container removes itself: every start that was wished must have had its end.

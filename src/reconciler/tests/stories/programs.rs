@@ -79,6 +79,8 @@ pub(super) struct Repertoire {
 pub(super) struct Ran {
     pub(super) request_id: String,
     pub(super) plot: Plot,
+    /// How long it takes, if nobody stops it.
+    pub(super) duration_ms: u32,
 }
 
 /// All programs, by the digits of the container's id in the function's name.
@@ -107,7 +109,7 @@ impl Programs {
         }
         let (plot, duration_ms) = repertoire.plots[repertoire.played.min(repertoire.plots.len() - 1)];
         repertoire.played += 1;
-        self.ran.push(Ran { request_id: handover.request_id.clone(), plot });
+        self.ran.push(Ran { request_id: handover.request_id.clone(), plot, duration_ms });
         match token {
             Some(token) => bootstrap(repertoire, plot, duration_ms, &token, &handover.request_id),
             None => native(repertoire, plot, duration_ms),
