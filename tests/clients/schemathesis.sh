@@ -44,7 +44,10 @@ PYTHONPATH="$state" PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" tests/clients/g
 
 checks=status_code_conformance,content_type_conformance,response_schema_conformance
 checks=$checks,only_documented_server_errors,every_line_fits
-SCHEMATHESIS_HOOKS=schemathesis_hooks PYTHONPATH="$PWD/tests/clients" PYTHONDONTWRITEBYTECODE=1 \
+hooks="$PWD/tests/clients"
+# What it remembers of its failures goes where it runs.
+cd "$state"
+SCHEMATHESIS_HOOKS=schemathesis_hooks PYTHONPATH="$hooks" PYTHONDONTWRITEBYTECODE=1 \
     "$venv/bin/schemathesis" run "$state/openapi.json" --url "$DAEMON" --max-time $((minutes * 60)) --checks "$checks" \
     --request-timeout 30 --workers 2 --warnings off --suppress-health-check all
 if grep -q 'a request failed\|panicked' "$state/log"; then
