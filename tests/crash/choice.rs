@@ -6,8 +6,11 @@ use sockerless_sandbox::model::Operation;
 
 use super::points::{Plan, Point};
 
-/// So many plans are played at least, unless somebody asks for others.
-pub(crate) const ENOUGH: usize = 2_400;
+/// Plans of an ordinary test run: about a minute of two processors without optimisation.
+pub(crate) const ORDINARY: usize = 600;
+/// An ordinary run plays one in this many scenarios, others every day: to number the steps of all of them would take longer
+/// than the plans themselves.
+const ROTATION: usize = 6;
 /// There are so many plans at least: fewer mean that the undisturbed runs were not numbered to their ends.
 pub(crate) const ALL_AT_LEAST: usize = 22_000;
 const DAY_S: u64 = 24 * 3_600;
@@ -17,11 +20,16 @@ const DAY_S: u64 = 24 * 3_600;
 pub(crate) enum Choice {
     /// Every one.
     All,
-    /// A part.
+    /// A part of all scenarios' plans.
     Some {
-        /// So many at least, with all kills around an Invoke; the rest is evenly spread over all others.
+        /// How many at least: all kills around an Invoke, the rest evenly spread over all others.
         many: usize,
         /// Where the first of the others lies: with every offset others are played.
+        offset: usize,
+    },
+    /// [`ORDINARY`] plans of one scenario in [`ROTATION`].
+    Rotating {
+        /// Which scenarios and plans: each scenario is played at `ROTATION` offsets in a row, each time with other plans.
         offset: usize,
     },
     /// Those with this text in their name.
@@ -38,7 +46,7 @@ impl Choice {
             Ok("all") => Self::All,
             Ok(text) => text.parse().map_or_else(|_| Self::Named(text.to_owned()), |many| Self::Some { many, offset }),
             // Without optimisation each takes several times as long.
-            Err(_) if cfg!(debug_assertions) => Self::Some { many: ENOUGH, offset },
+            Err(_) if cfg!(debug_assertions) => Self::Rotating { offset },
             Err(_) => Self::All,
         }
     }
@@ -46,8 +54,19 @@ impl Choice {
     /// Whether any plan can be chosen whose name begins so.
     pub(crate) fn may_take(&self, beginning: &str) -> bool {
         match self {
-            Self::All | Self::Some { .. } => true,
+            Self::All | Self::Some { .. } | Self::Rotating { .. } => true,
             Self::Named(text) => !text.contains('/') || text.starts_with(beginning) || beginning.contains(text),
+        }
+    }
+
+    /// The scenarios that are played, of all that may be taken.
+    pub(crate) fn scenarios<T>(&self, all: Vec<T>) -> Vec<T> {
+        match self {
+            Self::Rotating { offset } => {
+                let is_due = |index: usize| (index + offset).is_multiple_of(ROTATION);
+                all.into_iter().enumerate().filter(|(index, _)| is_due(*index)).map(|(_, item)| item).collect()
+            }
+            Self::All | Self::Some { .. } | Self::Named(_) => all,
         }
     }
 
@@ -55,19 +74,9 @@ impl Choice {
     pub(crate) fn of<T>(&self, all: Vec<T>, plan: impl Fn(&T) -> &Plan) -> Vec<T> {
         match self {
             Self::All => all,
-            Self::Some { many, offset } => {
-                let (mut chosen, others): (Vec<T>, Vec<T>) =
-                    all.into_iter().partition(|item| is_always_played(plan(item)));
-                // And as many more as may not come to their points.
-                let wanted = (many + unmet_at_most(*many)).saturating_sub(chosen.len());
-                let there = others.len().max(1);
-                // As many as that, at equal distances.
-                let before = |index: usize| (index + offset) * wanted / there;
-                let is_taken = |index: &usize| before(*index) != before(index + 1);
-                chosen
-                    .extend(others.into_iter().enumerate().filter(|(index, _)| is_taken(index)).map(|(_, item)| item));
-                chosen
-            }
+            Self::Some { many, offset } => spread(all, plan, *many, *offset),
+            // A scenario comes again after ROTATION offsets, and the next plans are due then.
+            Self::Rotating { offset } => spread(all, plan, ORDINARY, offset / ROTATION),
             Self::Named(text) => all.into_iter().filter(|item| plan(item).to_string().contains(text)).collect(),
         }
     }
@@ -80,6 +89,7 @@ impl Choice {
             }
             Self::All => all - unmet_at_most(all),
             Self::Some { many, .. } => *many,
+            Self::Rotating { .. } => ORDINARY,
             Self::Named(text) if played == 0 => {
                 return Some(format!("no plan that was played has {text:?} in its name"));
             }
@@ -87,6 +97,18 @@ impl Choice {
         };
         (played < least).then(|| format!("{played} plans were played, and not {least}"))
     }
+}
+
+/// All kills around an Invoke, and of the others as many as make `many` together, at equal distances.
+fn spread<T>(all: Vec<T>, plan: impl Fn(&T) -> &Plan, many: usize, offset: usize) -> Vec<T> {
+    let (mut chosen, others): (Vec<T>, Vec<T>) = all.into_iter().partition(|item| is_always_played(plan(item)));
+    // And as many more as may not come to their points.
+    let wanted = (many + unmet_at_most(many)).saturating_sub(chosen.len());
+    let available = others.len().max(1);
+    let before = |index: usize| (index + offset) * wanted / available;
+    let is_taken = |index: &usize| before(*index) != before(index + 1);
+    chosen.extend(others.into_iter().enumerate().filter(|(index, _)| is_taken(index)).map(|(_, item)| item));
+    chosen
 }
 
 /// Of so many plans, so many may not come to their point: in which order tasks go on at the same instant is left to chance,

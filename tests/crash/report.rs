@@ -89,7 +89,7 @@ pub(crate) fn play(choice: &Choice) -> Report {
     let kinds = [InvocationKind::RequestResponse, InvocationKind::Event];
     let pieces =
         kinds.into_iter().flat_map(|kind| scenarios::all(kind).into_iter().map(move |scenario| (scenario, kind)));
-    let pieces: Vec<Piece> = pieces.filter(|piece| choice.may_take(&beginning(piece))).collect();
+    let pieces = choice.scenarios(pieces.filter(|piece| choice.may_take(&beginning(piece))).collect());
     let told = side_by_side(&pieces, |piece| undisturbed(piece, &files));
     let mut report = Report::default();
     let mut plans = Vec::new();
