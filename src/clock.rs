@@ -98,12 +98,23 @@ pub struct Clock {
 #[derive(Debug)]
 struct Hand(Mutex<Dial>);
 
-/// The time of such a clock, and those who wait for it to move, by their times.
+/// The time of such a clock, and those who wait for it to move. As on a machine, sleeps and stopwatches go by a time
+/// of their own, which stands still when the clock is set back.
 #[derive(Debug)]
 struct Dial {
     now: Timestamp,
+    /// By how much the clock was set back, all in all.
+    set_back: Duration,
+    /// By [`Dial::steady`] times.
     alarms: BTreeMap<(Timestamp, u64), Waker>,
     count: u64,
+}
+
+impl Dial {
+    /// A time of this clock as one that never goes back.
+    fn steady(&self, time: Timestamp) -> Timestamp {
+        time.after(self.set_back)
+    }
 }
 
 impl Hand {
@@ -122,7 +133,7 @@ impl Clock {
     /// A clock that stands at `now` until [`Clock::set`] moves it.
     #[must_use]
     pub fn fixed(now: Timestamp) -> Self {
-        let dial = Dial { now, alarms: BTreeMap::new(), count: 0 };
+        let dial = Dial { now, set_back: Duration::ZERO, alarms: BTreeMap::new(), count: 0 };
         Self { set: Some(Arc::new(Hand(Mutex::new(dial)))) }
     }
 
@@ -131,8 +142,11 @@ impl Clock {
         let Some(hand) = &self.set else { return };
         let later = {
             let mut dial = hand.dial();
+            let step = dial.now.since(now);
+            dial.set_back += step;
             dial.now = now;
-            let later = dial.alarms.split_off(&(now, u64::MAX));
+            let steady = dial.steady(now);
+            let later = dial.alarms.split_off(&(steady, u64::MAX));
             std::mem::replace(&mut dial.alarms, later)
         };
         later.into_values().for_each(Waker::wake);
@@ -155,13 +169,17 @@ impl Clock {
     #[must_use]
     pub fn next_alarm(&self) -> Option<Timestamp> {
         let hand = self.set.as_ref()?;
-        hand.dial().alarms.first_key_value().map(|((at, _), _)| *at)
+        let dial = hand.dial();
+        dial.alarms.first_key_value().map(|((at, _), _)| at.before(dial.set_back))
     }
 
     /// Returns when it is `then`: a fixed clock must be moved there.
     pub async fn sleep_until(&self, then: Timestamp) {
         match &self.set {
-            Some(hand) => Alarm { hand, at: then, number: None }.await,
+            Some(hand) => {
+                let at = hand.dial().steady(then);
+                Alarm { hand, at, number: None }.await;
+            }
             None => tokio::time::sleep(then.since(self.now())).await,
         }
     }
@@ -174,11 +192,22 @@ impl Clock {
         }
     }
 
+    /// Now, by a time that never goes back; only differences of it mean anything.
+    fn steady(&self) -> Timestamp {
+        self.set.as_ref().map_or_else(
+            || self.now(),
+            |hand| {
+                let dial = hand.dial();
+                dial.steady(dial.now)
+            },
+        )
+    }
+
     /// Begins to measure: the time that passes on a fixed clock, otherwise that of a clock that nobody sets.
     #[must_use]
     pub fn stopwatch(&self) -> Stopwatch {
         match &self.set {
-            Some(_) => Stopwatch(Start::Fixed(self.clone(), self.now())),
+            Some(_) => Stopwatch(Start::Fixed(self.clone(), self.steady())),
             None => Stopwatch::start(),
         }
     }
@@ -196,7 +225,7 @@ impl Future for Alarm<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut dial = self.hand.dial();
-        if dial.now >= self.at {
+        if dial.steady(dial.now) >= self.at {
             return Poll::Ready(());
         }
         dial.count += 1;
@@ -239,7 +268,7 @@ impl Stopwatch {
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
             Start::Real(start) => start.elapsed(),
-            Start::Fixed(clock, start) => clock.now().since(*start),
+            Start::Fixed(clock, start) => clock.steady().since(*start),
         }
     }
 }
@@ -304,6 +333,22 @@ mod tests {
         drop(sleep);
         assert_eq!(clock.next_alarm(), None);
         assert_eq!(Clock::real().next_alarm(), None);
+    }
+
+    #[tokio::test]
+    async fn sleeps_and_stopwatches_do_not_go_back_with_their_clock() {
+        let clock = Clock::fixed(Timestamp::from_secs(100_000));
+        let watch = clock.stopwatch();
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep(Duration::from_secs(60)).await }
+        });
+        tokio::task::yield_now().await;
+        clock.set(Timestamp::from_secs(1_000));
+        assert_eq!((clock.next_alarm(), watch.elapsed()), (Some(Timestamp::from_secs(1_060)), Duration::ZERO));
+        clock.set(Timestamp::from_secs(1_060));
+        sleeper.await.unwrap();
+        assert_eq!(watch.elapsed(), Duration::from_secs(60));
     }
 
     #[test]

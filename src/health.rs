@@ -71,6 +71,12 @@ impl Health {
         self.lock().heartbeat
     }
 
+    /// The clock stands at `now`: a sign of life of the future was given before it was set back, and would hide a stall.
+    pub fn follow_clock(&self, now: Timestamp) {
+        let mut board = self.lock();
+        board.heartbeat = board.heartbeat.min(now);
+    }
+
     /// The failing checks with their reasons.
     #[must_use]
     pub fn problems(&self) -> BTreeMap<Check, String> {

@@ -88,6 +88,8 @@ impl Watchdog {
             return;
         }
         let now = self.clock.now();
+        self.health.follow_clock(now);
+        self.since = self.since.min(now);
         let silent = now.since(self.health.last_beat().max(self.since));
         let busy = self.pulse.busy_for();
         self.note(Part::Reconciler, silent > self.limit, silent);
@@ -155,6 +157,18 @@ mod tests {
         assert_eq!(watchdog.stalled, [Part::Reconciler]);
     }
 
+    #[tokio::test]
+    async fn a_stall_is_seen_after_the_clock_was_set_back_by_a_day() {
+        let Fixture { mut watchdog, health, clock, _store, _directory } = fixture().await;
+        clock.set(Timestamp::from_secs(86_400));
+        health.beat(clock.now());
+        for (now, stalled) in [(500, false), (560, false), (561, true)] {
+            clock.set(Timestamp::from_secs(now));
+            watchdog.look();
+            assert_eq!(watchdog.stalled.contains(&Part::Reconciler), stalled, "at {now}");
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_commit_that_does_not_end_is_a_stall_and_a_problem() {
         let directory = tempfile::tempdir().unwrap();
@@ -170,11 +184,11 @@ mod tests {
             })
         });
         let store = Store::open_with(&options, Some(hook)).await.unwrap();
-        let (health, clock, pulse) = (Health::default(), Clock::real(), store.pulse());
+        let (health, clock, pulse) = (Health::default(), Clock::fixed(Timestamp::from_secs(1_000)), store.pulse());
         store.report_to(&health);
+        health.beat(clock.now());
         let mut watchdog = Watchdog::new(health.clone(), pulse.clone(), clock, ServiceManager::default());
         watchdog.limit = Duration::ZERO;
-        health.beat(Timestamp::from_nanos(i64::MAX));
         watchdog.look();
         assert_eq!(watchdog.stalled, [], "a writer without work is no stall");
         let probe = tokio::spawn(async move { pulse.probe().await });

@@ -114,12 +114,16 @@ impl ApiError {
 fn failure_status(kind: FailureKind) -> StatusCode {
     match kind {
         FailureKind::AccessDenied => StatusCode::FORBIDDEN,
-        FailureKind::NotFound => StatusCode::NOT_FOUND,
+        FailureKind::NotFound | FailureKind::ImageNotFound => StatusCode::NOT_FOUND,
         FailureKind::Conflict => StatusCode::CONFLICT,
         FailureKind::Throttled => StatusCode::TOO_MANY_REQUESTS,
-        FailureKind::InvalidParameter | FailureKind::TooLarge | FailureKind::RoleNotReady => StatusCode::BAD_REQUEST,
+        FailureKind::InvalidParameter
+        | FailureKind::TooLarge
+        | FailureKind::RoleNotReady
+        | FailureKind::DependencyNotReady
+        | FailureKind::Refused => StatusCode::BAD_REQUEST,
         FailureKind::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
-        FailureKind::ServiceError => StatusCode::BAD_GATEWAY,
+        FailureKind::ServiceError | FailureKind::FunctionFailed => StatusCode::BAD_GATEWAY,
         FailureKind::NoAnswer => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -134,12 +138,13 @@ impl From<AwsError> for ApiError {
 fn aws_status(kind: AwsErrorKind) -> StatusCode {
     match kind {
         AwsErrorKind::AccessDenied => StatusCode::FORBIDDEN,
-        AwsErrorKind::NotFound => StatusCode::NOT_FOUND,
+        AwsErrorKind::NotFound | AwsErrorKind::ImageNotFound => StatusCode::NOT_FOUND,
         AwsErrorKind::Conflict => StatusCode::CONFLICT,
         AwsErrorKind::Throttled => StatusCode::TOO_MANY_REQUESTS,
         AwsErrorKind::InvalidParameter
         | AwsErrorKind::TooLarge
         | AwsErrorKind::RoleNotReady
+        | AwsErrorKind::DependencyNotReady
         | AwsErrorKind::Refused => StatusCode::BAD_REQUEST,
         AwsErrorKind::Credentials | AwsErrorKind::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
         AwsErrorKind::ServiceError | AwsErrorKind::EnvironmentNotReady => StatusCode::BAD_GATEWAY,
@@ -161,6 +166,10 @@ mod tests {
             (FailureKind::InvalidParameter, 400),
             (FailureKind::TooLarge, 400),
             (FailureKind::RoleNotReady, 400),
+            (FailureKind::DependencyNotReady, 400),
+            (FailureKind::ImageNotFound, 404),
+            (FailureKind::Refused, 400),
+            (FailureKind::FunctionFailed, 502),
             (FailureKind::Unreachable, 503),
             (FailureKind::ServiceError, 502),
             (FailureKind::NoAnswer, 500),

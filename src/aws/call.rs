@@ -58,12 +58,9 @@ impl Cloud {
         E: ProvideErrorMetadata + Error + 'static,
     {
         let gate = self.gates.of(call.quota);
-        let patience = if call.quota == Quota::Invoke { INVOKE_PATIENCE } else { Duration::MAX };
-        if !gate.pass(self.lane, patience).await {
-            let most = patience.as_secs();
-            return Err(
-                call.failed(AwsErrorKind::Throttled, format!("its turn within the quota does not come in {most} s"))
-            );
+        match self.take_reserved(call.quota) {
+            Some(reserved) => reserved.send(),
+            None => self.wait_for_turn(&call).await?,
         }
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.tell_hook(&call, CallPoint::Before).await;
@@ -85,6 +82,15 @@ impl Cloud {
             metrics::counter!(AWS_THROTTLES, "service" => call.service, "operation" => call.operation).increment(1);
         }
         result
+    }
+
+    async fn wait_for_turn(&self, call: &Call<'_>) -> Result<(), AwsError> {
+        let patience = if call.quota == Quota::Invoke { INVOKE_PATIENCE } else { Duration::MAX };
+        if self.gates.of(call.quota).pass(self.lane, patience).await {
+            return Ok(());
+        }
+        let most = patience.as_secs();
+        Err(call.failed(AwsErrorKind::Throttled, format!("its turn within the quota does not come in {most} s")))
     }
 
     async fn tell_hook(&self, call: &Call<'_>, point: CallPoint) {
@@ -114,6 +120,8 @@ fn label(error: &AwsError) -> &str {
         AwsErrorKind::Credentials => "Credentials",
         AwsErrorKind::InvalidParameter => "InvalidParameter",
         AwsErrorKind::RoleNotReady => "RoleNotReady",
+        AwsErrorKind::DependencyNotReady => "DependencyNotReady",
+        AwsErrorKind::ImageNotFound => "ImageNotFound",
         AwsErrorKind::TooLarge => "TooLarge",
         AwsErrorKind::EnvironmentNotReady => "EnvironmentNotReady",
         AwsErrorKind::Refused => "Refused",

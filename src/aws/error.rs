@@ -8,6 +8,7 @@ use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::call::Call;
+use super::classify;
 use super::transport::SendFailure;
 use super::types::{AwsError, AwsErrorKind};
 
@@ -49,7 +50,7 @@ where
 
 /// By the code first, since AWS gives some of them with surprising statuses; by the status otherwise.
 pub(crate) fn kind_of_answer(status: u16, code: Option<&str>, message: &str) -> AwsErrorKind {
-    if let Some(kind) = code.and_then(|code| kind_of_code(code.strip_suffix("Exception").unwrap_or(code), message)) {
+    if let Some(kind) = code.and_then(|code| classify::kind_of_code(code, message)) {
         return kind;
     }
     match (status, code) {
@@ -62,60 +63,6 @@ pub(crate) fn kind_of_answer(status: u16, code: Option<&str>, message: &str) -> 
         // Without a code it is not AWS that answered: a proxy, or an address that leads elsewhere.
         _ => AwsErrorKind::Malformed,
     }
-}
-
-/// Codes of the Lambda and CloudWatch Logs API references and of "Common errors", without the `Exception` at the end.
-fn kind_of_code(code: &str, message: &str) -> Option<AwsErrorKind> {
-    Some(match code {
-        "ResourceNotFound" => AwsErrorKind::NotFound,
-        "ResourceConflict" | "ResourceNotReady" | "ResourceAlreadyExists" | "OperationAborted" => {
-            AwsErrorKind::Conflict
-        }
-        "TooManyRequests" | "Throttling" | "Throttled" | "RequestLimitExceeded" | "RequestThrottled" | "SlowDown" => {
-            AwsErrorKind::Throttled
-        }
-        // CloudWatch Logs says it for too many groups as well as, in some operations, for too many calls.
-        "LimitExceeded" if message.to_ascii_lowercase().contains("rate") => AwsErrorKind::Throttled,
-        "AccessDenied" | "NotAuthorized" | "UnauthorizedOperation" => AwsErrorKind::AccessDenied,
-        "UnrecognizedClient"
-        | "InvalidSignature"
-        | "SignatureDoesNotMatch"
-        | "ExpiredToken"
-        | "RequestExpired"
-        | "RequestTimeTooSkewed"
-        | "MissingAuthenticationToken"
-        | "IncompleteSignature"
-        | "InvalidClientTokenId"
-        | "InvalidAccessKeyId"
-        | "AuthFailure" => AwsErrorKind::Credentials,
-        "InvalidParameterValue" if message.contains("cannot be assumed by Lambda") => AwsErrorKind::RoleNotReady,
-        "InvalidParameterValue" | "InvalidParameter" | "InvalidRequestContent" | "Validation" => {
-            AwsErrorKind::InvalidParameter
-        }
-        "RequestTooLarge" | "RequestEntityTooLarge" | "SerializedRequestEntityTooLarge" => AwsErrorKind::TooLarge,
-        // Reading or writing the file system: that can also happen to a function that runs.
-        "EFSIO" => AwsErrorKind::ServiceError,
-        _ if is_about_the_environment(code) => AwsErrorKind::EnvironmentNotReady,
-        _ => return None,
-    })
-}
-
-/// Errors of Invoke that say that no environment could be made for the function.
-fn is_about_the_environment(code: &str) -> bool {
-    const BEGINNINGS: [&str; 11] = [
-        "EC2",
-        "ENI",
-        "EFSMount",
-        "S3FilesMount",
-        "KMS",
-        "CodeArtifactUser",
-        "SubnetIPAddressLimitReached",
-        "InvalidSubnetID",
-        "InvalidSecurityGroupID",
-        "InvalidRuntime",
-        "InvalidZipFile",
-    ];
-    BEGINNINGS.iter().any(|beginning| code.starts_with(beginning))
 }
 
 /// The witness saw every request that left the SDK: without its word, none did. What else stops a call before it is

@@ -1,6 +1,6 @@
 //! Where calls wait for our share of a quota: the buckets of [`super::limits`] with a clock.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::limits::{Bucket, Lane, Ticket, Turn};
@@ -32,6 +32,57 @@ pub(super) enum Quota {
     Logs,
 }
 
+/// What a piece of work will call, as far as quotas are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// GetFunction.
+    Look,
+    /// One other control-plane call.
+    Change,
+    /// GetFunction, then one other control-plane call.
+    LookAndChange,
+}
+
+impl Need {
+    fn quotas(self) -> &'static [Quota] {
+        match self {
+            Self::Look => &[Quota::GetFunction],
+            Self::Change => &[Quota::ControlPlane],
+            Self::LookAndChange => &[Quota::GetFunction, Quota::ControlPlane],
+        }
+    }
+}
+
+/// A token that is taken for a call that follows soon; given back when it is dropped unused.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    gates: Arc<Gates>,
+    quota: Quota,
+    lane: Lane,
+    sent: bool,
+}
+
+impl Reserved {
+    pub(super) fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// The call is sent now.
+    pub(super) fn send(mut self) {
+        self.sent = true;
+        let gate = self.gates.of(self.quota);
+        gate.bucket().send_reserved(self.lane, gate.since.elapsed());
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if !self.sent {
+            self.gates.of(self.quota).bucket().give_back(self.lane);
+        }
+    }
+}
+
 /// One gate a quota.
 #[derive(Debug)]
 pub(super) struct Gates {
@@ -53,6 +104,26 @@ impl Gates {
             filter_log_events: gate("filter_log_events", FILTER_LOG_EVENTS_PER_S),
             logs: gate("logs", LOGS_PER_S),
         }
+    }
+
+    /// Takes the tokens that `need` asks for without waiting, all or none. `Err`: not before so long. `waited`: how long
+    /// the caller has had to wait for them.
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        need: Need,
+        lane: Lane,
+        waited: Duration,
+    ) -> Result<Vec<Reserved>, Duration> {
+        let mut all = Vec::new();
+        for quota in need.quotas() {
+            let gate = self.of(*quota);
+            gate.bucket().reserve(lane, gate.since.elapsed())?;
+            all.push(Reserved { gates: Arc::clone(self), quota: *quota, lane, sent: false });
+        }
+        for quota in need.quotas() {
+            metrics::histogram!(AWS_QUOTA_WAIT, "bucket" => self.of(*quota).name).record(waited.as_secs_f64());
+        }
+        Ok(all)
     }
 
     pub(super) fn of(&self, quota: Quota) -> &Gate {
@@ -149,6 +220,21 @@ mod tests {
         let passed = tokio::time::timeout(Duration::from_millis(1), gate.pass(Lane::User, Duration::MAX)).await;
         assert!(passed.is_err());
         assert_eq!(gate.bucket().waiting(), 0);
+    }
+
+    #[test]
+    fn tokens_are_reserved_all_or_none_and_given_back_unused() {
+        let gates = Arc::new(Gates::new(1.0, &Clock::fixed(crate::clock::Timestamp::from_secs(1))));
+        let reserve = |need| gates.reserve(need, Lane::User, Duration::ZERO);
+        let mut held: Vec<_> = (0..15).map(|_| reserve(Need::Change).unwrap()).collect();
+        assert!(reserve(Need::LookAndChange).is_err());
+        let looks: Vec<_> = (0..100).map(|_| reserve(Need::Look).unwrap()).collect();
+        assert!(reserve(Need::Look).is_err(), "and what was refused has kept none");
+        drop(looks);
+        held.pop();
+        let both = reserve(Need::LookAndChange).unwrap();
+        both.into_iter().for_each(Reserved::send);
+        assert!(reserve(Need::Change).is_err(), "it was used up");
     }
 
     #[tokio::test]

@@ -5,9 +5,11 @@
 //!
 //! Calls stand in three lines. [`Lane::User`] goes ahead of [`Lane::Retry`], but a retry that has waited for
 //! [`RETRY_PATIENCE`] goes ahead of users who came later, so that it is not starved. [`Lane::Housekeeping`] goes when
-//! nobody else waits, and holds at most a part of the tokens at a time, so that a user never waits for a sweep. Within a
-//! line the first to come is the first to go. Under a constant load of users housekeeping does not go at all: that is
-//! wanted, nothing depends on it.
+//! nobody else waits, or when it has waited for [`HOUSEKEEPING_PATIENCE`], and holds at most a part of the tokens at a
+//! time, so that a user hardly ever waits for a sweep. Within a line the first to come is the first to go.
+//!
+//! A token can be reserved for a call that follows soon: it counts as taken from then on, and its period begins when the
+//! call is sent.
 //!
 //! The lines have no limit of their own: whoever waits is a task that exists already, and their number is limited
 //! where they are started.
@@ -17,6 +19,10 @@ use std::time::Duration;
 
 /// How long a retry lets users who come later go first.
 const RETRY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long housekeeping lets everybody else who comes later go first. A sweep of a page a time goes on under any load,
+/// and takes a token of this many seconds' worth.
+const HOUSEKEEPING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a bucket rests after AWS refused a call without saying for how long.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -87,6 +93,10 @@ pub(super) struct Bucket {
     period: Duration,
     /// The oldest first.
     taken: VecDeque<Taken>,
+    /// Tokens of calls that are not sent yet.
+    reserved: usize,
+    /// How many of those are housekeeping's.
+    reserved_by_housekeeping: usize,
     paused_until: Moment,
     users: VecDeque<Waiting>,
     retries: VecDeque<Waiting>,
@@ -106,6 +116,8 @@ impl Bucket {
             housekeeping_tokens: (tokens / TOKENS_PER_HOUSEKEEPING_TOKEN).max(1),
             period,
             taken: VecDeque::with_capacity(tokens),
+            reserved: 0,
+            reserved_by_housekeeping: 0,
             paused_until: Moment::ZERO,
             users: VecDeque::new(),
             retries: VecDeque::new(),
@@ -118,7 +130,11 @@ impl Bucket {
     pub(super) fn enter(&mut self, lane: Lane, now: Moment) -> Ticket {
         let number = self.next_number;
         self.next_number += 1;
-        let patience = if lane == Lane::Retry { RETRY_PATIENCE } else { Duration::ZERO };
+        let patience = match lane {
+            Lane::User => Duration::ZERO,
+            Lane::Retry => RETRY_PATIENCE,
+            Lane::Housekeeping => HOUSEKEEPING_PATIENCE,
+        };
         self.line_mut(lane).push_back(Waiting { urgency: now + patience, number });
         Ticket { lane, number }
     }
@@ -145,6 +161,37 @@ impl Bucket {
         Turn::Wait(turn.min(ask_again) - now)
     }
 
+    /// Takes a token without waiting, for a call that is sent soon; behind all who stand in line. `Err`: none comes free
+    /// before so long.
+    pub(super) fn reserve(&mut self, lane: Lane, now: Moment) -> Result<(), Duration> {
+        let ticket = self.enter(lane, now);
+        match self.ask(ticket, now) {
+            Turn::Go => {
+                self.taken.pop_back();
+                self.reserved += 1;
+                self.reserved_by_housekeeping += usize::from(lane == Lane::Housekeeping);
+                Ok(())
+            }
+            Turn::Wait(wait) => {
+                self.leave(ticket);
+                Err(wait)
+            }
+        }
+    }
+
+    /// The call of a reserved token is sent now.
+    pub(super) fn send_reserved(&mut self, lane: Lane, now: Moment) {
+        self.give_back(lane);
+        self.taken.push_back(Taken { at: now, by_housekeeping: lane == Lane::Housekeeping });
+    }
+
+    /// The call of a reserved token is not sent.
+    pub(super) fn give_back(&mut self, lane: Lane) {
+        self.reserved = self.reserved.saturating_sub(1);
+        let own = usize::from(lane == Lane::Housekeeping);
+        self.reserved_by_housekeeping = self.reserved_by_housekeeping.saturating_sub(own);
+    }
+
     /// AWS refused a call as too many: nobody goes for the time it said.
     pub(super) fn pause(&mut self, retry_after: Option<Duration>, now: Moment) {
         let pause = retry_after.unwrap_or(PAUSE).min(PAUSE_MAX);
@@ -159,25 +206,46 @@ impl Bucket {
 
     /// When the call at this place of its line may go, as far as can be told now.
     fn turn_of(&self, lane: Lane, place: usize, now: Moment) -> Moment {
-        let ahead = place + self.ahead_in_other_lines(lane, place);
-        let all = self.taken.iter().map(|taken| taken.at);
+        let ahead = place + self.ahead_in_other_lines(lane, place, now);
+        let all = self.taken.iter().map(|taken| taken.at).chain(std::iter::repeat_n(now, self.reserved));
         let turn = self.token_at(all, self.tokens, ahead, now).max(self.paused_until);
         if lane != Lane::Housekeeping {
             return turn;
         }
-        let own = self.taken.iter().filter(|taken| taken.by_housekeeping).map(|taken| taken.at);
+        let own = self.taken_by_housekeeping().chain(std::iter::repeat_n(now, self.reserved_by_housekeeping));
         turn.max(self.token_at(own, self.housekeeping_tokens, place, now))
     }
 
-    fn ahead_in_other_lines(&self, lane: Lane, place: usize) -> usize {
+    fn ahead_in_other_lines(&self, lane: Lane, place: usize, now: Moment) -> usize {
         let more_urgent = |line: &VecDeque<Waiting>, than: Option<&Waiting>| {
             than.map_or(0, |than| line.partition_point(|waiting| waiting < than))
         };
         match lane {
-            Lane::User => more_urgent(&self.retries, self.users.get(place)),
-            Lane::Retry => more_urgent(&self.users, self.retries.get(place)),
-            Lane::Housekeeping => self.users.len() + self.retries.len(),
+            Lane::User => {
+                let this = self.users.get(place);
+                more_urgent(&self.retries, this) + more_urgent(&self.housekeeping, this).min(self.impatient(now))
+            }
+            Lane::Retry => {
+                let this = self.retries.get(place);
+                more_urgent(&self.users, this) + more_urgent(&self.housekeeping, this).min(self.impatient(now))
+            }
+            Lane::Housekeeping => match self.housekeeping.get(place).filter(|this| this.urgency <= now) {
+                Some(this) => more_urgent(&self.users, Some(this)) + more_urgent(&self.retries, Some(this)),
+                None => self.users.len() + self.retries.len(),
+            },
         }
+    }
+
+    /// How many of housekeeping have waited for long enough and may go by its part of the tokens. One that must wait for
+    /// that holds nobody up.
+    fn impatient(&self, now: Moment) -> usize {
+        let own = self.taken_by_housekeeping().count() + self.reserved_by_housekeeping;
+        let waited = self.housekeeping.partition_point(|waiting| waiting.urgency <= now);
+        waited.min(self.housekeeping_tokens.saturating_sub(own))
+    }
+
+    fn taken_by_housekeeping(&self) -> impl Iterator<Item = Moment> {
+        self.taken.iter().filter(|taken| taken.by_housekeeping).map(|taken| taken.at)
     }
 
     /// When a token is there for one who has so many ahead, if each of them takes one at once.

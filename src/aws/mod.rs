@@ -4,10 +4,11 @@
 //! each within its quota, each error mapped once. Nothing is tried twice here (SDK retries are off).
 //! Knows no other room.
 //!
-//! `lambda` and `logs` have the calls, `call` what they have in common, `error` their failures. `limits` (pure) and
-//! `gates` keep them within the quotas. `connect` and `transport` set up the SDK, `convert` translates.
+//! `lambda` and `logs` have the calls, `call` what they have in common, `error` their failures, `classify` (pure) what AWS's
+//! codes mean. `limits` (pure) and `gates` keep them within the quotas. `connect` and `transport` set up the SDK, `convert` translates.
 
 mod call;
+mod classify;
 mod connect;
 mod convert;
 mod error;
@@ -19,14 +20,16 @@ mod probe;
 mod transport;
 mod types;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::clock::Clock;
-use gates::Gates;
+use gates::{Gates, Quota, Reserved};
 
 #[cfg(all(test, feature = "sandbox"))]
 pub(crate) use error::kind_of_answer;
+pub use gates::Need;
 pub use limits::Lane;
 pub use probe::FirstAnswer;
 pub use types::{
@@ -77,6 +80,8 @@ pub struct Cloud {
     hook: Option<CallHook>,
     lane: Lane,
     calls: Arc<AtomicU64>,
+    /// Tokens of calls that this handle and its clones will make.
+    reserved: Arc<Mutex<Vec<Reserved>>>,
 }
 
 impl std::fmt::Debug for Cloud {
@@ -97,13 +102,29 @@ impl Cloud {
         let CloudSeams { clock, hook } = seams;
         let (lambda, logs) = connect::clients(settings, &clock).await;
         let gates = Arc::new(Gates::new(settings.api_share, &clock));
-        Self { lambda, logs, gates, hook, lane: Lane::User, calls: Arc::default() }
+        Self { lambda, logs, gates, hook, lane: Lane::User, calls: Arc::default(), reserved: Arc::default() }
     }
 
     /// How many calls were made, in all lanes.
     #[must_use]
     pub fn calls_made(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// A handle that holds the tokens for what `need` says: its calls do not wait. Never waits; all tokens or none, and
+    /// those that are not used are given back when the handle and its clones are dropped.
+    ///
+    /// # Errors
+    /// How long no token comes free, at least. `waited`: how long the caller has waited for them, for the metrics.
+    pub(crate) fn reserve(&self, need: Need, lane: Lane, waited: Duration) -> Result<Self, Duration> {
+        let reserved = self.gates.reserve(need, lane, waited)?;
+        Ok(Self { lane, reserved: Arc::new(Mutex::new(reserved)), ..self.clone() })
+    }
+
+    fn take_reserved(&self, quota: Quota) -> Option<Reserved> {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = reserved.iter().position(|reserved| reserved.quota() == quota)?;
+        Some(reserved.swap_remove(at))
     }
 
     /// The same connections and quotas, for calls on another behalf.

@@ -264,11 +264,15 @@ pub enum AwsErrorKind {
     InvalidParameter,
     /// 400: the role cannot be assumed by Lambda (yet).
     RoleNotReady,
+    /// 400 or 502: something that the function depends on cannot be used yet: a right, a key, EC2's rate limit.
+    DependencyNotReady,
+    /// 400: the image is not in its repository (yet).
+    ImageNotFound,
     /// 413: the request is too large.
     TooLarge,
-    /// 502 with a code that says that no environment could be made (EC2, ENI, subnet, EFS, KMS): nothing ran.
+    /// 502 with a code that says that no environment could be made now (EC2, ENI, subnet, EFS): nothing ran.
     EnvironmentNotReady,
-    /// Any other 4xx with AWS's error shape.
+    /// A key of KMS that cannot be used, or any other 4xx with AWS's error shape.
     Refused,
     /// 5xx.
     ServiceError,

@@ -8,12 +8,18 @@ use super::plan::Action;
 use super::schedule::ACTIONS;
 use crate::aws::{AwsError, AwsErrorKind};
 use crate::clock::Timestamp;
-use crate::state::model::{Failure, FailureKind, Known, Retry, RunPhase, Status};
+use crate::state::model::{BoundedWait, Failure, FailureKind, Known, Retry, RunPhase, Status};
 
 /// How long a role may take to become visible to Lambda before that counts as final.
 pub(crate) const ROLE_PATIENCE: Duration = Duration::from_secs(120);
+/// How long rights, keys and EC2's rate limit may keep a function from being made before that counts as final: a new
+/// policy takes a minute or two to become visible, and EC2 throttles in bursts.
+pub(crate) const DEPENDENCY_PATIENCE: Duration = Duration::from_secs(300);
+/// How long an image may take to become visible after its push before it counts as missing. Short, since a mistyped name
+/// is the usual reason, and a client waits.
+pub(crate) const IMAGE_PATIENCE: Duration = Duration::from_secs(10);
 /// The longest `Retry-After` that is honoured.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// What became of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +73,7 @@ pub(crate) fn absorb(now: Timestamp, jitter: f64, mut status: Status, action: &A
         Outcome::Done | Outcome::Accepted { .. } => absorb_success(now, &mut status, action, outcome),
         Outcome::Refused(error) => {
             absorb_refusal(&mut status, action, error);
-            let patience_is_over = error.kind == AwsErrorKind::RoleNotReady
-                && status.retry.since.is_some_and(|since| now.since(since) >= ROLE_PATIENCE);
+            let patience_is_over = patience_is_over(now, &mut status.retry, error.kind);
             count_failure(now, jitter, &mut status, action, error, patience_is_over);
         }
         Outcome::Terminal(error) => {
@@ -182,20 +187,71 @@ fn absorb_unknown(status: &mut Status, action: &Action) {
     }
 }
 
+/// How long a kind of failure is borne before it counts as final; `None`: for ever.
+fn patience(kind: AwsErrorKind) -> Option<Duration> {
+    match kind {
+        AwsErrorKind::RoleNotReady => Some(ROLE_PATIENCE),
+        AwsErrorKind::DependencyNotReady => Some(DEPENDENCY_PATIENCE),
+        AwsErrorKind::ImageNotFound => Some(IMAGE_PATIENCE),
+        _ => None,
+    }
+}
+
+/// Whether a failure says nothing about the condition that is waited for: the call did not come that far.
+fn is_beside_the_point(kind: AwsErrorKind) -> bool {
+    matches!(
+        kind,
+        AwsErrorKind::Throttled
+            | AwsErrorKind::Credentials
+            | AwsErrorKind::Unreachable
+            | AwsErrorKind::ServiceError
+            | AwsErrorKind::NoAnswer
+            | AwsErrorKind::Malformed
+    )
+}
+
+/// Counts the time since a condition of bounded patience was met first. An unrelated failure before does not count.
+fn patience_is_over(now: Timestamp, retry: &mut Retry, kind: AwsErrorKind) -> bool {
+    let Some(patience) = patience(kind) else {
+        retry.bounded = retry.bounded.take().filter(|_| is_beside_the_point(kind));
+        return false;
+    };
+    let kind = kind_of(kind);
+    let met_before = retry.bounded.take().filter(|bounded| bounded.kind == kind);
+    let bounded = met_before.unwrap_or(BoundedWait { kind, since: now });
+    let is_over = now.since(bounded.since) >= patience;
+    retry.bounded = Some(bounded);
+    is_over
+}
+
 fn count_failure(now: Timestamp, jitter: f64, status: &mut Status, action: &Action, error: &AwsError, terminal: bool) {
+    let kind = kind_of(error.kind);
     let retry = &mut status.retry;
+    if retry.failure.as_ref().is_none_or(|failure| failure.kind != kind || failure.action != action.name()) {
+        (retry.attempts, retry.since) = (0, None);
+    }
     retry.attempts = retry.attempts.saturating_add(1);
+    retry.failures = retry.failures.saturating_add(1);
     retry.since.get_or_insert(now);
     let asked = error.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-    retry.not_before = (!terminal).then(|| now.after(ACTIONS.delay(retry.attempts, jitter).max(asked)));
+    retry.not_before = (!terminal).then(|| now.after(ACTIONS.delay(retry.failures, jitter).max(asked)));
     retry.failure = Some(Failure {
-        kind: kind_of(error.kind),
+        kind,
         action: action.name().to_owned(),
-        message: error.to_string(),
+        message: message(error),
         request_id: error.request_id.clone(),
         at: now,
         terminal_for: terminal.then_some(status.observed_generation),
     });
+}
+
+/// AWS's words with their context; a missing image is named first, in Docker's words.
+fn message(error: &AwsError) -> String {
+    let image = || error.message.split_once("Source image ")?.1.split_once(" does not exist").map(|(image, _)| image);
+    match image().filter(|_| error.kind == AwsErrorKind::ImageNotFound) {
+        Some(image) => format!("No such image: {image}: {error}"),
+        None => error.to_string(),
+    }
 }
 
 fn kind_of(kind: AwsErrorKind) -> FailureKind {
@@ -204,8 +260,11 @@ fn kind_of(kind: AwsErrorKind) -> FailureKind {
         AwsErrorKind::Conflict => FailureKind::Conflict,
         AwsErrorKind::Throttled => FailureKind::Throttled,
         AwsErrorKind::AccessDenied => FailureKind::AccessDenied,
-        AwsErrorKind::InvalidParameter | AwsErrorKind::Refused => FailureKind::InvalidParameter,
+        AwsErrorKind::InvalidParameter => FailureKind::InvalidParameter,
         AwsErrorKind::RoleNotReady => FailureKind::RoleNotReady,
+        AwsErrorKind::DependencyNotReady => FailureKind::DependencyNotReady,
+        AwsErrorKind::ImageNotFound => FailureKind::ImageNotFound,
+        AwsErrorKind::Refused => FailureKind::Refused,
         AwsErrorKind::TooLarge => FailureKind::TooLarge,
         AwsErrorKind::Credentials | AwsErrorKind::Unreachable => FailureKind::Unreachable,
         AwsErrorKind::EnvironmentNotReady | AwsErrorKind::ServiceError => FailureKind::ServiceError,

@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use sockerless_bootstrap::protocol::Marker;
 
+use super::function_failure::learn_failed;
 use super::lines::{Line, Says};
 use super::verdict::{self, End};
 use crate::clock::Timestamp;
 use crate::state::model::{
-    Cause, Failure, FailureKind, Function, FunctionState, InvocationKind, Known, LogTail, Protocol, Report, Retry, Run,
-    RunPhase, Spec, Status,
+    Cause, Failure, FailureKind, Function, FunctionFailures, FunctionState, InvocationKind, Known, LogTail, Protocol,
+    Report, Retry, Run, RunPhase, Spec, Status,
 };
 
 /// How far our clock and AWS's may be apart.
@@ -88,15 +89,10 @@ fn learn_function(now: Timestamp, status: &mut Status, seen: &Function) {
     }
     status.missing_since = None;
     status.function_seen = true;
-    if let FunctionState::Failed { code, reason } = &function.state {
-        status.retry.failure = Some(Failure {
-            kind: FailureKind::InvalidParameter,
-            action: "CreateFunction".to_owned(),
-            message: format!("lambda: the function failed: {reason} ({code})"),
-            request_id: None,
-            at: now,
-            terminal_for: Some(status.observed_generation),
-        });
+    match &function.state {
+        FunctionState::Failed { code, reason } => learn_failed(now, status, code, reason),
+        FunctionState::Active => status.function_failures = FunctionFailures::default(),
+        FunctionState::Pending | FunctionState::Inactive | FunctionState::Other(_) => {}
     }
     status.function = Known::Is(function);
 }

@@ -6,26 +6,32 @@
 //! | file | what it is |
 //! |---|---|
 //! | `plan`, `learn`, `absorb` | PURE: (now, wish, facts) → one step; facts + what was seen → facts |
-//! | `queue`, `schedule`, `backoff`, `names`, `lines`, `verdict` | PURE: the parts that these need |
+//! | `queue`, `schedule`, `backoff`, `names`, `lines`, `verdict`, `function_failure`, `clock_steps` | PURE: the parts that these need |
+//! | `quota_line`, `permits` | containers that wait for a quota (PURE), and what they get there |
 //! | `worker`, `execute`, `invocations` | read, plan, commit, act, fold; runs in flight |
 //! | `observe` | the log informer: the evidence for runs whose answer was lost |
 //! | `sweep`, `claim` | drift and orphans; whose database is this? |
 //! | `once`, `rehearse` | one pass to convergence, and what it would do |
-//! | this file | the loop |
+//! | this file, `dispatch` | the loop, and what it hands out to workers |
 
 mod absorb;
 mod backoff;
 mod census;
 mod claim;
+mod clock_steps;
+mod dispatch;
 mod execute;
+mod function_failure;
 mod invocations;
 mod learn;
 mod lines;
 mod names;
 mod observe;
 mod once;
+mod permits;
 mod plan;
 mod queue;
+mod quota_line;
 mod record;
 mod rehearse;
 mod schedule;
@@ -49,21 +55,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{self, JoinError, JoinSet};
+use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::census::Census;
 use self::claim::{Claim, ClaimError, Claimant};
+use self::clock_steps::clamp_due;
 use self::names::Identity;
 pub use self::names::{BOOTSTRAP, TAG_PROTOCOL};
 use self::observe::Groups;
+use self::permits::{MAX_CALLS, Permits};
 use self::queue::{Priority, Queue};
-use self::schedule::Schedule;
+use self::quota_line::{Place, QuotaLines};
+use self::schedule::{LONGEST_PAUSE, Schedule};
 use self::shared::{KICKS, Kick, Shared};
 use self::slots::Slots;
-use self::worker::{LeftWork, Next, Turn};
-use crate::aws::{Cloud, Lane};
+use self::worker::{LeftWork, Turn};
+use crate::aws::Cloud;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::health::{Check, Health};
@@ -71,8 +80,9 @@ use crate::state::model::{ContainerId, life};
 use crate::state::{Facts, Instance, Reader, StateError, WishFeed, Wished};
 use crate::telemetry;
 
-/// Containers that are worked on at once. Runs in flight do not count: they have tasks of their own.
-const MAX_WORKERS: usize = 32;
+/// Containers that are worked on at once: those that call AWS ([`MAX_CALLS`]), and as many that only read, plan and
+/// commit. Runs in flight do not count: they have tasks of their own.
+const MAX_WORKERS: usize = 2 * MAX_CALLS;
 /// Containers that are read from the store at once, where all are looked at.
 const ROW_PAGE: u32 = 500;
 /// The loop says so often that it is alive.
@@ -237,7 +247,7 @@ impl Reconciler {
         loop {
             let now = self.parts.clock.now();
             self.parts.health.beat(now);
-            if now >= until {
+            if now >= clamp_due(now, until, pause) {
                 return;
             }
             self.parts.clock.sleep_until(until.min(now.after(HEARTBEAT))).await;
@@ -260,6 +270,7 @@ impl Reconciler {
             adopted_at: instance.adopted_at,
             horizon: instance.horizon,
             slots: Arc::new(Slots::new(parts.config.max_running)),
+            permits: Arc::new(Permits::default()),
             knowledge: Arc::default(),
             kicks,
             watch_logs: Arc::default(),
@@ -287,15 +298,26 @@ impl Reconciler {
 /// A worker's last word.
 type WorkerDone = (ContainerId, Result<Turn, StateError>);
 
+/// What a worker works on.
+struct Work {
+    id: ContainerId,
+    /// Should the worker stall.
+    since: Timestamp,
+    /// Where the container stood in line before.
+    place: Option<Place>,
+}
+
 /// The loop: the queue, and the tasks that work on what it gives out.
 struct Loop {
     shared: Shared,
     queue: Queue<ContainerId>,
+    /// Containers that wait for a quota.
+    lines: QuotaLines<ContainerId>,
     feed: WishFeed,
     kicked: mpsc::Receiver<Kick>,
     workers: JoinSet<WorkerDone>,
-    /// Who works on what and since when, should a worker stall or end in a panic.
-    keys: HashMap<task::Id, (ContainerId, Timestamp)>,
+    /// What each worker works on.
+    keys: HashMap<task::Id, Work>,
     halt: CancellationToken,
     census: Census,
     /// What is left to do for containers, as their last turns told.
@@ -304,6 +326,8 @@ struct Loop {
     resync_at: Timestamp,
     /// When a worker last came back, or was free.
     progress_at: Timestamp,
+    /// When the loop last looked at the clock.
+    seen_at: Timestamp,
     /// Somebody wants the loop to look around.
     poke: Arc<Notify>,
 }
@@ -314,8 +338,10 @@ impl Loop {
             feed: shared.facts.wish_feed(),
             resync_at: shared.clock.now(),
             progress_at: shared.clock.now(),
+            seen_at: shared.clock.now(),
             shared,
             queue: Queue::default(),
+            lines: QuotaLines::default(),
             kicked,
             workers: JoinSet::new(),
             keys: HashMap::new(),
@@ -338,6 +364,7 @@ impl Loop {
     /// done: what it has taken in would be lost.
     async fn round(&mut self) -> ControlFlow<()> {
         let now = self.now();
+        self.follow_clock(now);
         if self.workers.len() < MAX_WORKERS {
             self.progress_at = now;
         }
@@ -352,9 +379,11 @@ impl Loop {
                 Err(_) => self.resync_at = now.after(STORE_PAUSE),
             }
         }
+        let token_at = self.serve_lines(now);
         self.give_out(now);
         let resync_at = self.resync_at;
         let wake = self.queue.next_due().unwrap_or(resync_at).min(resync_at).min(now.after(HEARTBEAT));
+        let wake = token_at.map_or(wake, |token_at| wake.min(token_at));
         let wake = if self.workers.len() < MAX_WORKERS { wake } else { now.after(HEARTBEAT) };
         tokio::select! {
             Some(done) = self.workers.join_next_with_id() => self.take_back(done),
@@ -369,6 +398,22 @@ impl Loop {
             () = self.shared.clock.sleep_until(wake) => {}
         }
         ControlFlow::Continue(())
+    }
+
+    /// Takes what the loop remembers along when the clock was set back: otherwise it would wait for the whole difference.
+    fn follow_clock(&mut self, now: Timestamp) {
+        let step = self.seen_at.since(now);
+        self.seen_at = now;
+        if step.is_zero() {
+            return;
+        }
+        tracing::debug!(seconds = step.as_secs_f64(), "the clock was set back");
+        self.queue.bring_forward(step);
+        self.resync_at = self.resync_at.before(step);
+        self.progress_at = self.progress_at.before(step);
+        for work in self.keys.values_mut() {
+            work.since = work.since.before(step);
+        }
     }
 
     /// Every container is counted once; from then on, those that are worked on.
@@ -394,10 +439,11 @@ impl Loop {
     /// Takes up what is due from the index, and wishes that nobody has planned for: at the start, and now and then in case
     /// something was missed.
     async fn resync(&mut self) -> Result<(), StateError> {
-        for (id, due) in self.shared.facts.due().await? {
-            self.queue.push(id, due, Priority::Poll);
-        }
         let now = self.now();
+        for (id, due) in self.shared.facts.due().await? {
+            // Only runs under way are due later than that by a right clock; a look at them costs one row.
+            self.queue.push(id, clamp_due(now, due, LONGEST_PAUSE), Priority::Poll);
+        }
         for id in self.shared.facts.wished().await? {
             self.queue.push(id, now, Priority::User);
         }
@@ -412,92 +458,6 @@ impl Loop {
         };
         ids.into_iter().for_each(|id| self.push(id, now, Priority::User));
         Ok(())
-    }
-
-    /// Hands out what is due, as far as there are workers.
-    fn give_out(&mut self, now: Timestamp) {
-        while self.workers.len() < MAX_WORKERS {
-            let Some((id, due, priority)) = self.queue.pop(now) else { break };
-            metrics::histogram!(telemetry::QUEUE_SECONDS, "name" => "container").record(now.since(due));
-            let lane = match priority {
-                Priority::User => Lane::User,
-                Priority::Retry | Priority::Poll => Lane::Retry,
-                Priority::Housekeeping => Lane::Housekeeping,
-            };
-            let shared = Shared { cloud: self.shared.cloud.lane(lane), ..self.shared.clone() };
-            let halt = self.halt.clone();
-            let worker = self.workers.spawn(async move {
-                let started = shared.clock.now();
-                let turn = shared.reconcile(id, &halt).await;
-                metrics::histogram!(telemetry::RECONCILE_SECONDS, "controller" => "container")
-                    .record(shared.clock.now().since(started));
-                (id, turn)
-            });
-            self.keys.insert(worker.id(), (id, now));
-        }
-        self.measure(now);
-    }
-
-    fn measure(&self, now: Timestamp) {
-        let ages = || self.keys.values().map(|(_, since)| now.since(*since).as_secs_f64());
-        let wish_age = self.census.oldest_wish().map_or(0.0, |since| now.since(since).as_secs_f64());
-        metrics::gauge!(telemetry::RUNS_IN_FLIGHT).set(count(self.shared.slots.held()));
-        metrics::gauge!(telemetry::OLDEST_WISH).set(wish_age);
-        metrics::gauge!(telemetry::QUEUE_DEPTH, "name" => "container").set(count(self.queue.ready()));
-        metrics::gauge!(telemetry::QUEUE_UNFINISHED, "name" => "container").set(ages().sum::<f64>());
-        metrics::gauge!(telemetry::QUEUE_LONGEST, "name" => "container").set(ages().fold(0.0, f64::max));
-        metrics::gauge!(telemetry::ACTIVE_WORKERS, "controller" => "container").set(count(self.queue.working()));
-    }
-
-    fn take_back(&mut self, done: Result<(task::Id, WorkerDone), JoinError>) {
-        let (id, turn) = match done {
-            Ok((task, done)) => {
-                self.keys.remove(&task);
-                done
-            }
-            Err(error) => {
-                // A bug. Every act has its intent committed, so looking again is safe.
-                let Some((id, _)) = self.keys.remove(&error.id()) else { return };
-                tracing::error!(container = %id, %error, "a worker ended in a panic");
-                self.left.insert(id, LeftWork::later("a worker ended in a panic"));
-                self.queue.done(id);
-                self.queue.push(id, self.now().after(PANIC_PAUSE), Priority::Housekeeping);
-                return;
-            }
-        };
-        self.queue.done(id);
-        if let Some(next) = self.shared.slots.next() {
-            self.queue.push(next, self.now(), Priority::User);
-        }
-        let result = match turn {
-            Ok(turn) => {
-                self.shared.health.pass(Check::Reconciler);
-                self.census.count(id, turn.counted);
-                match turn.left {
-                    Some(left) => self.left.insert(id, left),
-                    None => self.left.remove(&id),
-                };
-                match turn.next {
-                    Next::Idle => {}
-                    Next::At(at, priority) => self.queue.push(id, at, priority),
-                }
-                match (turn.failed, turn.next) {
-                    (true, _) => "error",
-                    (false, Next::Idle) => "success",
-                    (false, Next::At(..)) => "requeue_after",
-                }
-            }
-            Err(error) => {
-                self.store_failed(&error);
-                self.left.insert(id, LeftWork::later("the store failed"));
-                self.queue.push(id, self.now().after(STORE_PAUSE), Priority::Retry);
-                "error"
-            }
-        };
-        if result == "error" {
-            metrics::counter!(telemetry::RECONCILE_ERRORS, "controller" => "container").increment(1);
-        }
-        metrics::counter!(telemetry::RECONCILE_TOTAL, "controller" => "container", "result" => result).increment(1);
     }
 
     /// Says that the store failed. Returns whether it is closed for good.
@@ -532,8 +492,4 @@ impl Loop {
             );
         }
     }
-}
-
-fn count(n: usize) -> f64 {
-    u32::try_from(n).map_or(f64::from(u32::MAX), f64::from)
 }

@@ -26,7 +26,7 @@ use super::shared::{KICKS, Shared};
 use super::summary::Summary;
 use super::sweep::{Orphans, SweepError, Swept};
 use super::{Loop, Reconciler};
-use crate::clock::{Clock, Stopwatch, Timestamp};
+use crate::clock::{Clock, Stopwatch};
 use crate::state::StateError;
 
 /// How often the claim is made, the logs are read and AWS is listed before a pass gives up: one refusal for a moment is no failure.
@@ -99,8 +99,8 @@ impl Reconciler {
     }
 
     async fn pass(&self, order: PassOrder, stop: &CancellationToken, summary: &mut Summary) -> Result<(), PassError> {
-        let deadline = self.parts.clock.now().after(order.deadline);
-        let instance = match self.claim_patiently(deadline, stop).await? {
+        let deadline = Deadline { since: self.parts.clock.stopwatch(), within: order.deadline };
+        let instance = match self.claim_patiently(&deadline, stop).await? {
             Claim::Held(instance) => instance,
             Claim::Lost { why } => return Err(PassError::ClaimLost(claim::lost(&why))),
         };
@@ -110,8 +110,8 @@ impl Reconciler {
         let mut control = Loop::new(shared.clone(), kicked);
         let (tell, told) = oneshot::channel();
         let looking = tokio::spawn(shared.clone().look_around(instance.epoch, tell, Arc::clone(&control.poke)));
-        let alarm = tokio::spawn(alarm(shared.clone(), deadline, stop.clone(), Arc::clone(&control.poke)));
-        let ended = control.converge(told, deadline, stop).await;
+        let alarm = tokio::spawn(alarm(shared.clone(), deadline.left(), stop.clone(), Arc::clone(&control.poke)));
+        let ended = control.converge(told, &deadline, stop).await;
         let noted = control.note_undone(&mut *summary).await;
         control.drain(shared.config.drain_timeout).await;
         for helper in [looking, alarm] {
@@ -127,7 +127,7 @@ impl Reconciler {
 
     /// Claims the database, each time with the next epoch. A claim that is under way is not cut off: whether it is lost
     /// must get into the database.
-    async fn claim_patiently(&self, deadline: Timestamp, stop: &CancellationToken) -> Result<Claim, PassError> {
+    async fn claim_patiently(&self, deadline: &Deadline, stop: &CancellationToken) -> Result<Claim, PassError> {
         let clock = &self.parts.clock;
         let mut failures = 0;
         loop {
@@ -137,10 +137,22 @@ impl Reconciler {
             };
             tokio::select! {
                 borne = bear(clock, &mut failures, error) => borne?,
-                () = clock.sleep_until(deadline) => return Err(PassError::Late("the database was claimed")),
+                () = clock.sleep(deadline.left()) => return Err(PassError::Late("the database was claimed")),
                 () = stop.cancelled() => return Err(PassError::Interrupted),
             }
         }
+    }
+}
+
+/// When a pass must end, by a clock that nobody sets.
+struct Deadline {
+    since: Stopwatch,
+    within: Duration,
+}
+
+impl Deadline {
+    fn left(&self) -> Duration {
+        self.within.saturating_sub(self.since.elapsed())
     }
 }
 
@@ -198,7 +210,7 @@ impl Loop {
     async fn converge(
         &mut self,
         mut told: oneshot::Receiver<Look>,
-        deadline: Timestamp,
+        deadline: &Deadline,
         stop: &CancellationToken,
     ) -> Ended {
         let mut look = None;
@@ -214,19 +226,20 @@ impl Loop {
                 Some(look) if look.claim_lost || self.is_done() => return Ended::Converged(look),
                 look => look,
             };
-            if self.now() >= deadline {
+            if deadline.left().is_zero() {
                 return Ended::Late(look);
             }
         }
     }
 
     /// Whether nobody is at work, nothing is due, and what is left will not be done however long one waits.
-    fn is_done(&mut self) -> bool {
+    pub(super) fn is_done(&mut self) -> bool {
         // A run sends its news before it counts as ended, so it is asked first.
         let now = self.now();
         self.shared.runs.is_empty()
             && self.workers.is_empty()
             && self.kicked.is_empty()
+            && self.lines.is_empty()
             && self.queue.next_due().is_none_or(|due| due > now)
             && self.left.values().all(|left| left.withheld)
     }
@@ -234,7 +247,7 @@ impl Loop {
     /// Tells what is left undone now.
     async fn note_undone(&mut self, summary: &mut Summary) -> Result<(), StateError> {
         let now = self.now();
-        let cut_off = self.keys.values().map(|(id, _)| *id).chain(self.queue.due(now));
+        let cut_off = self.keys.values().map(|work| work.id).chain(self.queue.due(now));
         let mut undone: Vec<_> = cut_off.map(|id| (id, "its turn had not ended when the pass did")).collect();
         undone.extend(self.left.iter().map(|(id, left)| (*id, left.because)));
         undone.sort_by_key(|(id, _)| *id);
@@ -249,9 +262,9 @@ impl Loop {
 }
 
 /// Wakes the loop when the time is over.
-async fn alarm(shared: Shared, deadline: Timestamp, stop: CancellationToken, poke: Arc<Notify>) {
+async fn alarm(shared: Shared, left: Duration, stop: CancellationToken, poke: Arc<Notify>) {
     tokio::select! {
-        () = shared.clock.sleep_until(deadline) => {}
+        () = shared.clock.sleep(left) => {}
         () = stop.cancelled() => {}
     }
     poke.notify_one();

@@ -9,14 +9,15 @@
 
 use std::time::Duration;
 
-use super::learn::{CREATE_SETTLE, settle, settled_by, was_answered};
-use super::schedule::{RERUNS, RESTARTS};
+use super::clock_steps::{self, clamp_due};
+use super::learn::{CLOCK_SKEW, CREATE_SETTLE, settle, settled_by, was_answered};
+use super::schedule::{LONGEST_PAUSE, RERUNS, RESTARTS};
 use super::verdict::{self, End};
 use crate::clock::Timestamp;
 use crate::state::model::life::{self, Again, Life};
 use crate::state::model::{
-    Container, DeletionPolicy, Exit, Function, FunctionState, InvocationKind, Issued, Known, Protocol, Run, RunPhase,
-    Spec, Status,
+    Container, DeletionPolicy, Exit, Function, FunctionState, InvocationKind, Issued, Known, Protocol, Retry, Run,
+    RunPhase, Spec, Status,
 };
 
 /// A run has surely ended so long after its time-out: cold start, queueing and our clock's error included.
@@ -195,10 +196,15 @@ pub(super) fn credible(read_through: Timestamp, now: Timestamp) -> Timestamp {
 #[must_use]
 pub(crate) fn plan(moment: &Moment, container: &Container, observed: &Observed) -> Decision {
     let mut status = container.status.clone();
+    clock_steps::correct(moment.now, LONGEST_PAUSE, &mut status);
     if status.observed_generation != container.spec.generation {
-        // Somebody wishes something new: what failed before is tried again at once.
+        // Something new is wanted: what failed before is tried again at once, and a final failure is forgiven.
         status.observed_generation = container.spec.generation;
         status.retry.not_before = None;
+        status.function_failures.count = 0;
+        if status.retry.failure.as_ref().is_some_and(|failure| failure.terminal_for.is_some()) {
+            status.retry = Retry { failure: status.retry.failure.take(), ..Retry::default() };
+        }
     }
     let planner = Planner { moment, spec: &container.spec, observed };
     planner.plan(status)
@@ -355,21 +361,21 @@ impl Planner<'_> {
         let Life::Exited(exit) = life::life(self.spec, status) else { return None };
         let run = life::current_run(self.spec, status)?;
         let (now, mut status) = (self.moment.now, status.clone());
+        let log_is_waited_for = self.after_end(&exit, AUTO_REMOVE_PATIENCE);
         let log_is_read = run.issued.is_none()
             || run.log_closed
             || run.tail.as_ref().is_some_and(|tail| tail.complete)
-            || now >= exit.finished_at.after(AUTO_REMOVE_PATIENCE);
+            || now >= log_is_waited_for;
         if self.spec.config.auto_remove {
             if !log_is_read {
-                return Some(wait("the log is still read", status, Some(exit.finished_at.after(AUTO_REMOVE_PATIENCE))));
+                return Some(wait("the log is still read", status, Some(log_is_waited_for)));
             }
             status.auto_removed = Some(now);
             status.retry.not_before = None;
             return Some(record("the run has ended and the container removes itself", status, now));
         }
         if run.issued.is_some() && !run.log_closed {
-            let patience_ends = exit.finished_at.after(LOG_PATIENCE);
-            if now < patience_ends {
+            if now < self.after_end(&exit, LOG_PATIENCE) {
                 return None;
             }
             let missing = was_answered(run) && run.log_stream.is_none();
@@ -382,6 +388,11 @@ impl Planner<'_> {
         None
     }
 
+    /// So long after a run's end, by AWS's clock; now, if it seems to have ended in the future.
+    fn after_end(&self, exit: &Exit, pause: Duration) -> Timestamp {
+        clamp_due(self.moment.now, exit.finished_at.after(pause), pause + CLOCK_SKEW)
+    }
+
     fn not_before(&self, status: &Status) -> Option<Timestamp> {
         let now = self.moment.now;
         let failed = status.retry.not_before;
@@ -391,7 +402,7 @@ impl Planner<'_> {
             None => None,
         };
         let again = match life::life(self.spec, status) {
-            Life::Restarting(exit) => pause.map(|pause| exit.finished_at.after(pause)),
+            Life::Restarting(exit) => pause.map(|pause| self.after_end(&exit, pause)),
             _ => None,
         };
         failed.max(again).filter(|until| *until > now)
@@ -521,7 +532,7 @@ impl Planner<'_> {
     fn idle(&self, because: &'static str, status: Status) -> Decision {
         let until = match status.run.as_ref() {
             Some(Run { phase: RunPhase::Exited(exit), issued: Some(_), log_closed: false, .. }) => {
-                Some(exit.finished_at.after(LOG_PATIENCE).max(self.moment.now.after(Duration::from_secs(1))))
+                Some(self.after_end(exit, LOG_PATIENCE).max(self.moment.now.after(Duration::from_secs(1))))
             }
             _ => None,
         };

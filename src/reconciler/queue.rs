@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 
@@ -74,6 +75,18 @@ impl<K: Copy + Eq + Hash + Ord> Queue<K> {
         Some((key, due, priority))
     }
 
+    /// The key is worked on from now on, though the queue has not given it out. What was asked for until now is done by
+    /// that.
+    pub(crate) fn begin(&mut self, key: K, now: Timestamp) {
+        self.working.insert(key);
+        let Some(entry) = self.entries.get(&key).copied() else { return };
+        self.later.remove(&(entry.due, key));
+        self.ready.remove(&(entry.priority, entry.due, key));
+        if entry.due <= now {
+            self.entries.remove(&key);
+        }
+    }
+
     fn ripen(&mut self, now: Timestamp) {
         while let Some((due, key)) = self.later.pop_first() {
             if due > now {
@@ -93,6 +106,14 @@ impl<K: Copy + Eq + Hash + Ord> Queue<K> {
         {
             self.later.insert((entry.due, key));
         }
+    }
+
+    /// Everything becomes due this much earlier: the clock was set back by it.
+    pub(crate) fn bring_forward(&mut self, step: Duration) {
+        self.entries.values_mut().for_each(|entry| entry.due = entry.due.before(step));
+        self.later = std::mem::take(&mut self.later).into_iter().map(|(due, key)| (due.before(step), key)).collect();
+        let ready = std::mem::take(&mut self.ready);
+        self.ready = ready.into_iter().map(|(priority, due, key)| (priority, due.before(step), key)).collect();
     }
 
     /// When the next key that is not being worked on is due; in the past: one is due now.
@@ -175,6 +196,37 @@ mod tests {
         queue.done(1);
         assert_eq!(queue.pop(at(1)), None);
         assert_eq!((queue.len(), queue.working()), (0, 0));
+    }
+
+    #[test]
+    fn a_key_that_is_begun_elsewhere_is_not_given_out() {
+        let mut queue = Queue::default();
+        queue.push(1, at(1), Priority::User);
+        queue.push(2, at(9), Priority::Poll);
+        queue.begin(1, at(5));
+        queue.begin(2, at(5));
+        assert_eq!((queue.pop(at(20)), queue.working()), (None, 2));
+        queue.done(1);
+        queue.done(2);
+        assert_eq!(queue.pop(at(20)), Some((2, at(9), Priority::Poll)), "what was asked for later still stands");
+        assert_eq!(queue.pop(at(20)), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_by_a_day_puts_nothing_off() {
+        const DAY: i64 = 86_400;
+        let mut queue = Queue::default();
+        queue.push(1, at(DAY + 10), Priority::Poll);
+        queue.push(2, at(DAY + 5), Priority::User);
+        queue.push(3, at(DAY), Priority::User);
+        assert_eq!(queue.pop(at(DAY + 6)).map(|(key, ..)| key), Some(3));
+        queue.push(3, at(DAY + 20), Priority::Poll);
+        queue.bring_forward(Duration::from_secs(86_400));
+        assert_eq!(queue.pop(at(6)), Some((2, at(5), Priority::User)));
+        queue.done(3);
+        assert_eq!(queue.next_due(), Some(at(10)));
+        assert_eq!(queue.pop(at(10)).map(|(key, ..)| key), Some(1));
+        assert_eq!(queue.pop(at(20)).map(|(key, ..)| key), Some(3));
     }
 
     proptest! {

@@ -227,8 +227,11 @@ fn sightings_after(known: Vec<Sighting>, orphans: &BTreeSet<String>, now: Timest
     let known: BTreeMap<String, Sighting> =
         known.into_iter().map(|sighting| (sighting.function_name.clone(), sighting)).collect();
     let after = |name: &String| match known.get(name) {
-        Some(seen) => Sighting { last_seen: now, times: seen.times + 1, ..seen.clone() },
-        None => Sighting { function_name: name.clone(), first_seen: now, last_seen: now, times: 1 },
+        // As the store does: one of the future was made before the clock was set back.
+        Some(seen) if seen.first_seen.max(seen.last_seen) <= now => {
+            Sighting { last_seen: now, times: seen.times + 1, ..seen.clone() }
+        }
+        _ => Sighting { function_name: name.clone(), first_seen: now, last_seen: now, times: 1 },
     };
     orphans.iter().map(after).collect()
 }

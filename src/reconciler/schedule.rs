@@ -18,6 +18,9 @@ pub(crate) const RESTARTS: Schedule = Schedule { first: Duration::from_millis(10
 /// For runs that are repeated because nobody could tell how they ended: what hid the end may last.
 pub(crate) const RERUNS: Schedule = Schedule { first: Duration::from_secs(10), most: Duration::from_secs(300) };
 
+/// The longest that a failure of any kind puts anything off: by the schedules, and by a `Retry-After`.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
 impl Schedule {
     /// Full jitter: anything from nothing to the ceiling. `jitter` is in 0..1.
     #[must_use]
@@ -29,12 +32,20 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reconciler::absorb::MAX_RETRY_AFTER;
+    use crate::reconciler::function_failure::FAILED_FUNCTIONS;
 
     #[test]
     fn the_ceiling_doubles_up_to_the_most() {
         let ceilings: Vec<u64> = (0..=10).map(|n| u64::try_from(ACTIONS.ceiling(n).as_millis()).unwrap()).collect();
         assert_eq!(ceilings, [500, 500, 1000, 2000, 4000, 8000, 16000, 32000, 64000, 120_000, 120_000]);
         assert_eq!(ACTIONS.ceiling(u32::MAX), ACTIONS.most);
+    }
+
+    #[test]
+    fn nothing_is_put_off_for_longer_than_the_longest_pause() {
+        let schedules = [ACTIONS, RESTARTS, RERUNS, FAILED_FUNCTIONS].map(|schedule| schedule.most);
+        assert_eq!(schedules.into_iter().chain([MAX_RETRY_AFTER]).max(), Some(LONGEST_PAUSE));
     }
 
     #[test]

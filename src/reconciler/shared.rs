@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::names::Identity;
+use super::permits::Permits;
 use super::plan::Observed;
 use super::queue::Priority;
 use super::record;
@@ -44,6 +45,7 @@ pub(super) struct Shared {
     pub(super) adopted_at: Option<Timestamp>,
     pub(super) horizon: Option<Timestamp>,
     pub(super) slots: Arc<Slots>,
+    pub(super) permits: Arc<Permits>,
     pub(super) knowledge: Arc<Mutex<Knowledge>>,
     pub(super) kicks: mpsc::Sender<Kick>,
     /// Wakes the log informer: there is something to look for.
@@ -67,8 +69,17 @@ pub(super) struct Knowledge {
     pub(super) roles_without_logs: BTreeSet<String>,
     /// Runs whose invocation has not come back yet.
     under_way: BTreeSet<(ContainerId, u64)>,
-    /// Functions without a container that were looked at and kept, and when.
-    pub(super) kept: BTreeMap<String, Timestamp>,
+    /// Functions without a container that were looked at and kept.
+    pub(super) kept: BTreeMap<String, Kept>,
+    /// Functions without a container that could not be deleted, and the kind of failure that was logged.
+    pub(super) undeletable: BTreeMap<String, AwsErrorKind>,
+}
+
+/// When a function without a container was looked at, and why it was kept, as it was logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) looked_at: Timestamp,
+    pub(super) reason: &'static str,
 }
 
 /// An invocation that has not come back yet, for as long as this lives.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::claim;
 use super::names::{self, Identity, Owner};
 use super::queue::Priority;
-use super::shared::Shared;
+use super::shared::{Kept, Shared};
 use crate::aws::{AwsError, AwsErrorKind, FunctionDescription, Lane};
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -28,6 +28,8 @@ use crate::telemetry;
 pub(super) const MAX_DELETIONS: usize = 50;
 /// A function that is kept is looked at again after this time: somebody may have put its tags back.
 const KEPT_LOOK: Duration = Duration::from_secs(3_600);
+/// A sweep is over in this time, whatever it has to list.
+const LONGEST_SWEEP: Duration = Duration::from_secs(3_600);
 /// Sweeps that must have seen an orphan.
 const MIN_SIGHTINGS: u32 = 2;
 
@@ -164,13 +166,13 @@ impl Shared {
         let (now, grace) = (self.clock.now(), self.config.gc_grace);
         let (ripe, waiting): (Vec<_>, Vec<_>) = sightings.iter().partition(|sighting| is_ripe(sighting, now, grace));
         let mut orphans = Orphans { waiting: waiting.len(), ..Orphans::default() };
-        self.knowledge().kept.retain(|name, looked_at| {
-            now.since(*looked_at) < KEPT_LOOK && ripe.iter().any(|sighting| sighting.function_name == *name)
-        });
+        let names: BTreeSet<&str> = sightings.iter().map(|sighting| sighting.function_name.as_str()).collect();
+        self.knowledge().kept.retain(|name, _| names.contains(name.as_str()));
+        self.knowledge().undeletable.retain(|name, _| names.contains(name.as_str()));
         let (mut deletions, mut failure) = (0, None);
         for sighting in ripe {
             let name = &sighting.function_name;
-            if self.knowledge().kept.contains_key(name) {
+            if self.knowledge().kept.get(name).is_some_and(|kept| is_recent(now, kept.looked_at)) {
                 orphans.kept += 1;
                 continue;
             }
@@ -183,7 +185,9 @@ impl Shared {
                 Ok(Fate::Keep(_)) => orphans.kept += 1,
                 Ok(Fate::Delete) => deletions += 1,
                 Err(error) if concerns_one(&error) => {
-                    tracing::warn!(function = name, %error, "a function without a container cannot be deleted");
+                    if self.knowledge().undeletable.insert(name.clone(), error.kind) != Some(error.kind) {
+                        tracing::warn!(function = name, %error, "a function without a container cannot be deleted");
+                    }
                     failure.get_or_insert(error);
                 }
                 Err(error) => return Err(error.into()),
@@ -198,9 +202,13 @@ impl Shared {
         match fate {
             Fate::Gone => {}
             Fate::Keep(reason) => {
-                tracing::warn!(function = name, reason, "a function without a container is not deleted");
                 metrics::counter!(telemetry::ORPHANS_SKIPPED, "reason" => reason).increment(1);
-                self.knowledge().kept.insert(name.to_owned(), self.clock.now());
+                let kept = Kept { looked_at: self.clock.now(), reason };
+                let before = self.knowledge().kept.insert(name.to_owned(), kept);
+                // Logged when the reason is new, not at every look: a retained function stays for good.
+                if before.is_none_or(|before| before.reason != reason) {
+                    tracing::warn!(function = name, reason, "a function without a container is not deleted");
+                }
             }
             Fate::Delete => self.delete_orphan(name).await?,
         }
@@ -263,6 +271,17 @@ pub(super) enum Fate {
     Delete,
 }
 
+/// Whether a time cannot have been noted since the sweep began: it was before the clock was set back. PURE.
+fn is_of_the_future(started: Timestamp, noted: Timestamp) -> bool {
+    noted > started.after(LONGEST_SWEEP)
+}
+
+/// Whether a kept function was looked at a short while ago. A time of the future was noted before the clock was set back.
+/// PURE.
+fn is_recent(now: Timestamp, looked_at: Timestamp) -> bool {
+    looked_at <= now && now.since(looked_at) < KEPT_LOOK
+}
+
 /// Whether the failure is that one function's, so that the others are still to be looked at. PURE, as all below.
 fn concerns_one(error: &AwsError) -> bool {
     !matches!(
@@ -301,7 +320,7 @@ pub(super) fn judge(
         }
     }
     for row in by_name.values() {
-        let is_older = row.status.create_sent_at.is_none_or(|sent| sent < started);
+        let is_older = row.status.create_sent_at.is_none_or(|sent| sent < started || is_of_the_future(started, sent));
         if is_older && matches!(row.status.function, Known::Is(_)) {
             findings.missing.insert(row.id);
         }

@@ -3,6 +3,8 @@
 //! # Guarantees
 //! - The facts of a decision are committed before its action is carried out; the commit loses against any other write of
 //!   facts, and then everything is read and thought again.
+//! - A call that needs a quota has its token before its intent is committed; without one the container goes back to the loop,
+//!   and the worker is free.
 //! - What an action brought is folded into whatever the facts are by then: it is never lost to a race.
 
 use tokio_util::sync::CancellationToken;
@@ -10,8 +12,10 @@ use tracing::Instrument as _;
 
 use super::census::Counted;
 use super::execute::{News, fresh_token};
+use super::permits::Permit;
 use super::plan::{Action, DELIVERY_SLACK, Decision, Left, Moment, plan};
 use super::queue::Priority;
+use super::quota_line::{Rank, Waiting, need_of};
 use super::record::{self, fact_write};
 use super::shared::Shared;
 use crate::clock::Timestamp;
@@ -30,6 +34,8 @@ pub(super) enum Next {
     Idle,
     /// Look again then.
     At(Timestamp, Priority),
+    /// Look again when its turn has come at the quota.
+    InLine(Waiting),
 }
 
 /// What a turn did, for the loop.
@@ -67,15 +73,26 @@ impl LeftWork {
 }
 
 impl Shared {
-    /// Takes one container as many steps as can be taken now.
-    pub(super) async fn reconcile(&self, id: ContainerId, stop: &CancellationToken) -> Result<Turn, StateError> {
+    /// Takes one container as many steps as can be taken now. `permit`: what it has stood in line for.
+    pub(super) async fn reconcile(
+        &self,
+        id: ContainerId,
+        permit: Option<Permit>,
+        stop: &CancellationToken,
+    ) -> Result<Turn, StateError> {
         let mut trace = Reconcile::of(id);
-        let turn = self.turn(id, stop, &mut trace).await;
+        let turn = self.turn(id, permit, stop, &mut trace).await;
         trace.ended(turn.as_ref().map_or(true, |turn| turn.failed));
         turn
     }
 
-    async fn turn(&self, id: ContainerId, stop: &CancellationToken, trace: &mut Reconcile) -> Result<Turn, StateError> {
+    async fn turn(
+        &self,
+        id: ContainerId,
+        mut held: Option<Permit>,
+        stop: &CancellationToken,
+        trace: &mut Reconcile,
+    ) -> Result<Turn, StateError> {
         let mut news: Option<News> = None;
         let mut failed = false;
         let mut counted = None;
@@ -107,6 +124,16 @@ impl Shared {
                 // Nothing is issued any more, perhaps because the claim was lost: who invokes next must find the wish.
                 return Ok(Turn { next: Next::Idle, failed, counted, left });
             }
+            if let Some(need) = need_of(&decision.action) {
+                let waiting = Waiting { need, rank: Rank::of(&container, &decision.action) };
+                held = self.permit(waiting, held);
+                if held.is_none() {
+                    if self.note_waiting(&stored, &container).await? {
+                        return Ok(Turn { next: Next::InLine(waiting), failed, counted, left });
+                    }
+                    continue;
+                }
+            }
             let Some(step) = self.commit(&stored, &container, decision).await? else { continue };
             news = None;
             match step {
@@ -119,7 +146,7 @@ impl Shared {
                     return Ok(Turn { next: Next::Idle, failed, counted, left });
                 }
                 Step::Act(container, action) => {
-                    let result = self.execute(&container, action).instrument(trace.span()).await;
+                    let result = self.with(held.take()).execute(&container, action).instrument(trace.span()).await;
                     failed |= self.report(&container, &result);
                     news = Some(result);
                 }
@@ -132,6 +159,38 @@ impl Shared {
         }
         let left = Some(LeftWork::later("more steps than one turn takes"));
         Ok(Turn { next: Next::At(self.clock.now(), Priority::Retry), failed, counted, left })
+    }
+
+    /// A permit for what is needed: the one that is held, or one that nobody stands in line for.
+    fn permit(&self, waiting: Waiting, held: Option<Permit>) -> Option<Permit> {
+        held.filter(|permit| permit.covers(waiting.need)).or_else(|| self.permits.take_first(&self.cloud, waiting))
+    }
+
+    /// The same, with calls by this permit.
+    fn with(&self, permit: Option<Permit>) -> Permitted {
+        match permit {
+            Some(permit) => {
+                Permitted { shared: Self { cloud: permit.cloud.clone(), ..self.clone() }, _permit: Some(permit) }
+            }
+            None => Permitted { shared: self.clone(), _permit: None },
+        }
+    }
+
+    /// Makes durable what is known of a container that must wait for a quota, without the intent: that it is due, and what
+    /// came of the last action. Returns whether it was; otherwise another write came first.
+    async fn note_waiting(&self, stored: &Container, container: &Container) -> Result<bool, StateError> {
+        let now = self.clock.now();
+        let is_due = stored.due_at.is_some_and(|due| due <= now);
+        let is_unplanned = stored.spec.generation > stored.status.observed_generation;
+        if container.status == stored.status && (is_due || is_unplanned) {
+            return Ok(true);
+        }
+        match self.facts.write(fact_write(stored, &container.status, Some(now), now)).await? {
+            Written::Stale | Written::Gone => return Ok(false),
+            Written::At(_) => self.observe_change(&stored.id, &stored.status, &container.status),
+        }
+        self.after_commit(stored, &container.status).await?;
+        Ok(true)
     }
 
     /// Makes a decision's facts durable. `None`: another write came first.
@@ -156,7 +215,7 @@ impl Shared {
                 Written::Stale | Written::Gone => return Ok(None),
                 Written::At(_) => self.observe_change(&stored.id, &stored.status, &decision.status),
             }
-            self.after_commit(stored, &decision).await?;
+            self.after_commit(stored, &decision.status).await?;
         }
         let mut container = container.clone();
         container.status = decision.status;
@@ -208,15 +267,15 @@ impl Shared {
     }
 
     /// What else follows from new facts.
-    async fn after_commit(&self, stored: &Container, decision: &Decision) -> Result<(), StateError> {
+    async fn after_commit(&self, stored: &Container, status: &Status) -> Result<(), StateError> {
         let had_run = life::unsettled_run(&stored.status).is_some();
-        if had_run && life::unsettled_run(&decision.status).is_none() {
+        if had_run && life::unsettled_run(status).is_none() {
             self.give_slot_back(&stored.id).await;
         }
-        if let Some(digest) = new_digest(&stored.status, &decision.status) {
+        if let Some(digest) = new_digest(&stored.status, status) {
             self.facts.set_image_digest(&stored.spec.config.image_reference, digest).await?;
         }
-        if decision.status.logs_missing && !stored.status.logs_missing {
+        if status.logs_missing && !stored.status.logs_missing {
             self.set_role_logs(&stored.spec.config.function.role_arn, false).await?;
         }
         Ok(())
@@ -260,6 +319,19 @@ impl Shared {
             "an action on AWS failed"
         );
         true
+    }
+}
+
+/// What an action is carried out with.
+struct Permitted {
+    shared: Shared,
+    /// Kept until the action has been carried out.
+    _permit: Option<Permit>,
+}
+
+impl Permitted {
+    async fn execute(self, container: &Container, action: Action) -> News {
+        self.shared.execute(container, action).await
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) fn start(container: &mut Container, now: Timestamp) -> Started {
     if life::is_running(spec, status) {
         return Started::AlreadyRunning;
     }
-    if let Some(failure) = status.retry.failure.as_ref().filter(|failure| failure.is_for_good()) {
+    if let Some(failure) = status.retry.failure.as_ref().filter(|failure| failure.refuses_start(now)) {
         return Started::Refused(failure.clone());
     }
     spec.generation += 1;
@@ -71,7 +71,8 @@ pub(crate) fn issue(container: &Container, write: &FactWrite, generation: u64) -
 mod tests {
     use super::super::model::samples::{at, config, config_with, exit, failure, run};
     use super::super::model::{
-        Cause, ContainerId, FailureKind, RestartPolicy, Retry, RunPhase, Spec, Status, UnknownOutcome,
+        Cause, ContainerId, FailureKind, IMAGE_ABSENCE_HOLDS, RestartPolicy, Retry, RunPhase, Spec, Status,
+        UnknownOutcome,
     };
     use super::*;
 
@@ -126,12 +127,33 @@ mod tests {
             (FailureKind::TooLarge, Some(1), true),
             (FailureKind::InvalidParameter, None, false),
             (FailureKind::AccessDenied, Some(1), false),
+            (FailureKind::Refused, Some(1), false),
+            (FailureKind::FunctionFailed, Some(1), false),
         ] {
             let failure = failure(kind, terminal_for);
             let retry = Retry { failure: Some(failure.clone()), ..Retry::default() };
             let mut container = container(Spec::new(config()), Status { retry, ..Status::default() });
             let expected = if refused { Started::Refused(failure) } else { Started::Recorded };
             assert_eq!(start(&mut container, at(50)), expected, "{kind:?} {terminal_for:?}");
+        }
+    }
+
+    /// The failure is of second 5.
+    #[test]
+    fn a_missing_image_refuses_starts_only_for_a_while() {
+        let hold = i64::try_from(IMAGE_ABSENCE_HOLDS.as_secs()).unwrap();
+        for (terminal_for, now, refused) in [
+            (Some(1), 5, true),
+            (Some(1), 4 + hold, true),
+            (Some(1), 5 + hold, false),
+            (Some(1), 4, false),
+            (None, 6, false),
+        ] {
+            let failure = failure(FailureKind::ImageNotFound, terminal_for);
+            let retry = Retry { failure: Some(failure), ..Retry::default() };
+            let mut container = container(Spec::new(config()), Status { retry, ..Status::default() });
+            let is_refused = matches!(start(&mut container, at(now)), Started::Refused(_));
+            assert_eq!(is_refused, refused, "{terminal_for:?} at {now}");
         }
     }
 

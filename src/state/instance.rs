@@ -1,5 +1,7 @@
 //! Who this database is in AWS: drawn once, counted up by each start.
 
+use std::time::Duration;
+
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
@@ -84,6 +86,16 @@ pub(super) async fn close(connection: &mut SqliteConnection) -> Result<u64> {
 pub(super) async fn read(pool: &SqlitePool) -> Result<Instance> {
     let row = sqlx::query("SELECT id, epoch, adopted_at, horizon, doubt FROM instance").fetch_one(pool).await?;
     instance(&row)
+}
+
+impl Tx<'_> {
+    /// The time of a start that is wanted now: later than the adoption, though the clock was set back since. Starts that are
+    /// not later than it are from before it, and are not run.
+    pub(super) async fn after_adoption(&mut self, now: Timestamp) -> Result<Timestamp> {
+        let row = sqlx::query("SELECT adopted_at FROM instance").fetch_one(&mut *self.conn).await?;
+        let adopted_at = maybe_time(&row, "adopted_at")?;
+        Ok(adopted_at.map_or(now, |adopted_at| now.max(adopted_at.after(Duration::from_nanos(1)))))
+    }
 }
 
 /// Begins the next epoch.

@@ -50,6 +50,12 @@ impl Command for SetLogProgress {
     }
 }
 
+/// A sighting of the future was made before the clock was set back: how long ago is unknown, so it counts as none.
+const SEEN_AGAIN: &str = "INSERT INTO sighting (function_name, first_seen, last_seen, times) VALUES (?1, ?2, ?2, 1) \
+    ON CONFLICT (function_name) DO UPDATE SET last_seen = excluded.last_seen, \
+    first_seen = iif(max(first_seen, last_seen) > excluded.last_seen, excluded.first_seen, first_seen), \
+    times = iif(max(first_seen, last_seen) > excluded.last_seen, 1, times + 1)";
+
 /// A complete sweep saw exactly these functions without a container.
 pub(super) struct RecordSweep {
     pub(super) orphans: BTreeSet<String>,
@@ -66,14 +72,7 @@ impl Command for RecordSweep {
             sqlx::query("DELETE FROM sighting WHERE function_name = ?1").bind(gone).execute(&mut *tx.conn).await?;
         }
         for orphan in &self.orphans {
-            sqlx::query(
-                "INSERT INTO sighting (function_name, first_seen, last_seen, times) VALUES (?1, ?2, ?2, 1) \
-                 ON CONFLICT (function_name) DO UPDATE SET last_seen = excluded.last_seen, times = times + 1",
-            )
-            .bind(orphan)
-            .bind(self.now.as_nanos())
-            .execute(&mut *tx.conn)
-            .await?;
+            sqlx::query(SEEN_AGAIN).bind(orphan).bind(self.now.as_nanos()).execute(&mut *tx.conn).await?;
         }
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
+use super::model::Container;
 use super::model::life::{KILLED, Life, NOT_THE_PROGRAM, is_running, life};
-use super::model::{Container, Failure};
 use super::records::{ContainerEvent, Tombstone};
 use super::rows::{Meaning, id, time};
 use super::writer::Tx;
@@ -23,7 +23,7 @@ pub(super) fn of(container: &Container, at: Timestamp) -> Tombstone {
     let (exit_code, error) = match life(&container.spec, &container.status) {
         // Whoever started it has been told why it cannot start, and `docker run` waits beside its start: it would print
         // the failure twice.
-        Life::Created if container.status.retry.failure.as_ref().is_some_and(Failure::is_for_good) => {
+        Life::Created if container.status.retry.failure.as_ref().is_some_and(|failure| failure.refuses_start(at)) => {
             (NOT_THE_PROGRAM, None)
         }
         Life::Created => (0, None),

@@ -110,7 +110,8 @@ impl Command for Start {
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<Started> {
         let Some(mut container) = tx.visible(&self.id).await? else { return Ok(Started::NotFound) };
-        let started = admit::start(&mut container, self.now);
+        let now = tx.after_adoption(self.now).await?;
+        let started = admit::start(&mut container, now);
         if started == Started::Recorded {
             tx.save_wish(&container).await?;
             tx.plain_event(&container, "start", self.now).await?;

@@ -164,6 +164,7 @@ const AGING: &[&str] = &[
     "$.missing_since",
     "$.function.is.seen_at",
     "$.retry.since",
+    "$.retry.bounded.since",
     "$.retry.not_before",
     "$.run.issued.at",
     "$.run.issued.deadline",

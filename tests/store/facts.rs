@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sockerless_lambda::state::model::{Failure, FailureKind, Retry, RunPhase, Status};
+use sockerless_lambda::state::model::{BoundedWait, Failure, FailureKind, Retry, RunPhase, Status};
 use sockerless_lambda::state::{ContainerEvent, FactWrite, Issue, Sighting, StateError, Wished, Written};
 
 use crate::support::{Fixture, at, ended, id, run, status, write};
@@ -53,7 +53,9 @@ async fn failures_and_the_next_try_survive_a_restart() {
         at: at(20),
         terminal_for: None,
     };
-    let retry = Retry { attempts: 7, since: Some(at(10)), not_before: Some(at(90)), failure: Some(failure) };
+    let bounded = Some(BoundedWait { kind: failure.kind, since: at(10) });
+    let (since, not_before) = (Some(at(10)), Some(at(90)));
+    let retry = Retry { attempts: 7, since, not_before, failure: Some(failure), failures: 9, bounded };
     let facts = Status { retry, ..status(1, None) };
     let write = FactWrite { due_at: Some(at(90)), ..write(id(1), 0, facts.clone()) };
     fixture.facts.write(write).await.unwrap();
@@ -131,6 +133,33 @@ async fn events_of_facts_come_with_them_and_the_oldest_go() {
     let stale = FactWrite { events: vec![die(1)], ..write(id(1), 0, status(1, None)) };
     fixture.facts.write(stale).await.unwrap();
     assert_eq!(fixture.reader.last_event().await.unwrap(), events.last().unwrap().seq);
+}
+
+#[tokio::test]
+async fn a_start_after_the_adoption_is_later_than_it_by_a_clock_that_was_set_back_since() {
+    let fixture = Fixture::new().await;
+    fixture.create(1, "a").await;
+    fixture.facts.adopt(3, at(86_400)).await.unwrap();
+    fixture.wishes.start(&id(1), at(50)).await.unwrap();
+    let container = fixture.reader.container(&id(1)).await.unwrap().unwrap();
+    assert!(container.spec.started_at > Some(at(86_400)), "{:?}", container.spec.started_at);
+}
+
+#[tokio::test]
+async fn a_sighting_of_the_future_counts_as_none() {
+    const DAY: i64 = 86_400;
+    let fixture = Fixture::new().await;
+    let sweep = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    for (seen_at, now, first_seen, times) in
+        [(&[10, 20][..], 30, 10, 3), (&[DAY + 10, DAY + 20], 30, 30, 1), (&[10, DAY + 20], 30, 30, 1)]
+    {
+        fixture.facts.record_sweep(&sweep(&[]), at(0)).await.unwrap();
+        for seen_at in seen_at.iter().chain([&now]) {
+            fixture.facts.record_sweep(&sweep(&["a"]), at(*seen_at)).await.unwrap();
+        }
+        let sighting = fixture.facts.sightings().await.unwrap().pop().unwrap();
+        assert_eq!((sighting.first_seen, sighting.last_seen, sighting.times), (at(first_seen), at(now), times));
+    }
 }
 
 #[tokio::test]

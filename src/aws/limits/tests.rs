@@ -95,9 +95,49 @@ fn a_retry_is_not_starved() {
     }
     assert!(matches!(bucket.ask(retry, ms(4_999)), Turn::Wait(_)), "still patient");
     let late = bucket.enter(Lane::User, ms(5_001));
-    assert_eq!(bucket.ahead_in_other_lines(Lane::Retry, 0), 4);
-    assert_eq!(bucket.ahead_in_other_lines(Lane::User, 4), 1, "the late user stands behind the retry");
+    assert_eq!(bucket.ahead_in_other_lines(Lane::Retry, 0, ms(5_001)), 4);
+    assert_eq!(bucket.ahead_in_other_lines(Lane::User, 4, ms(5_001)), 1, "the late user stands behind the retry");
     assert!(matches!(bucket.ask(late, ms(5_001)), Turn::Wait(_)));
+}
+
+#[test]
+fn housekeeping_is_not_starved() {
+    let mut bucket = Bucket::per_second(4.0);
+    let sweep = bucket.enter(Lane::Housekeeping, ms(0));
+    let patience = u64::try_from(HOUSEKEEPING_PATIENCE.as_millis()).unwrap();
+    // Users take every token that is free.
+    let mut went = None;
+    for now in (0..patience + 2_000).step_by(100) {
+        while try_go(&mut bucket, Lane::User, ms(now)) == Turn::Go {}
+        if went.is_none() && bucket.ask(sweep, ms(now)) == Turn::Go {
+            went = Some(now);
+        }
+    }
+    assert!(went.is_some_and(|went| (patience..=patience + 1_000).contains(&went)), "{went:?}");
+}
+
+#[test]
+fn a_reserved_token_is_gone_until_it_is_given_back_or_a_period_after_its_call() {
+    let mut bucket = Bucket::per_second(4.0);
+    for _ in 0..4 {
+        assert_eq!(bucket.reserve(Lane::User, ms(0)), Ok(()));
+    }
+    assert_eq!(bucket.reserve(Lane::User, ms(5_000)), Err(ms(1_000)), "its call may still be sent");
+    bucket.send_reserved(Lane::User, ms(5_000));
+    assert_eq!(bucket.reserve(Lane::User, ms(5_900)), Err(ms(100)));
+    assert_eq!(bucket.reserve(Lane::User, ms(6_000)), Ok(()));
+    bucket.give_back(Lane::User);
+    assert_eq!(bucket.reserve(Lane::User, ms(6_000)), Ok(()));
+    assert_eq!(bucket.waiting(), 0);
+}
+
+#[test]
+fn a_reservation_stands_behind_those_in_line() {
+    let mut bucket = Bucket::per_second(4.0);
+    let line: Vec<Ticket> = (0..3).map(|_| bucket.enter(Lane::User, ms(0))).collect();
+    assert_eq!(bucket.reserve(Lane::User, ms(0)), Ok(()));
+    assert!(bucket.reserve(Lane::User, ms(0)).is_err());
+    assert!(line.into_iter().all(|ticket| bucket.ask(ticket, ms(0)) == Turn::Go));
 }
 
 #[test]
@@ -179,6 +219,8 @@ struct Story {
     bucket: Bucket,
     waiting: Vec<Ticket>,
     went: Vec<(Moment, Ticket)>,
+    /// When each came, by its number.
+    entered: Vec<Moment>,
     now: Moment,
 }
 
@@ -195,21 +237,30 @@ impl Story {
         }
     }
 
-    /// Everybody asks, the last to come first: the order of asking must not matter. If housekeeping goes, no user and
-    /// no retry is left standing.
+    /// Everybody asks, the last to come first: the order of asking must not matter. If housekeeping goes that has not
+    /// waited for long, no user and no retry is left standing.
     fn ask_all(&mut self) {
         let before = self.went.len();
         for index in (0..self.waiting.len()).rev() {
             self.ask(index);
         }
-        let swept = self.went[before..].iter().any(|(_, ticket)| ticket.lane == Lane::Housekeeping);
+        let is_patient = |ticket: &Ticket| self.now < self.entered(*ticket) + HOUSEKEEPING_PATIENCE;
+        let swept =
+            self.went[before..].iter().any(|(_, ticket)| ticket.lane == Lane::Housekeeping && is_patient(ticket));
         let stands = self.waiting.iter().any(|ticket| ticket.lane != Lane::Housekeeping);
         assert!(!(swept && stands), "housekeeping went, and somebody stands");
     }
 
+    fn entered(&self, ticket: Ticket) -> Moment {
+        self.entered[usize::try_from(ticket.number).unwrap()]
+    }
+
     fn take(&mut self, step: &Step) {
         match step {
-            Step::Enter(lane) => self.waiting.push(self.bucket.enter(*lane, self.now)),
+            Step::Enter(lane) => {
+                self.waiting.push(self.bucket.enter(*lane, self.now));
+                self.entered.push(self.now);
+            }
             Step::Leave(index) if !self.waiting.is_empty() => {
                 let ticket = self.waiting.remove(index.index(self.waiting.len()));
                 self.bucket.leave(ticket);
@@ -239,7 +290,7 @@ proptest! {
     #[test]
     fn any_story_keeps_the_quota_and_ends(rate in 0.5..30.0_f64, steps in prop::collection::vec(step(), 1..200)) {
         let bucket = Bucket::per_second(rate);
-        let mut story = Story { bucket, waiting: Vec::new(), went: Vec::new(), now: Moment::ZERO };
+        let mut story = Story { bucket, waiting: Vec::new(), went: Vec::new(), entered: Vec::new(), now: Moment::ZERO };
         for step in &steps {
             story.take(step);
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::aws::FunctionDescription;
-use crate::reconciler::absorb::{ROLE_PATIENCE, outcome_of};
+use crate::reconciler::absorb::{DEPENDENCY_PATIENCE, IMAGE_PATIENCE, ROLE_PATIENCE, outcome_of};
 use crate::reconciler::execute;
 use crate::reconciler::names::Identity;
 use crate::state::model::{FailureKind, Retry};
@@ -49,8 +49,8 @@ fn a_late_answer_is_not_taken_for_the_next_runs() {
 #[test]
 fn what_an_error_means() {
     use AwsErrorKind::{
-        AccessDenied, Conflict, Credentials, EnvironmentNotReady, InvalidParameter, Malformed, NoAnswer, NotFound,
-        Refused, RoleNotReady, ServiceError, Throttled, TooLarge, Unreachable,
+        AccessDenied, Conflict, Credentials, DependencyNotReady, EnvironmentNotReady, ImageNotFound, InvalidParameter,
+        Malformed, NoAnswer, NotFound, Refused, RoleNotReady, ServiceError, Throttled, TooLarge, Unreachable,
     };
     let making = [Action::CreateFunction { name: NAME.into() }, Action::Invoke { run_no: 1 }];
     let cleaning = [Action::DeleteFunction { name: NAME.into() }, Action::GetFunction { name: NAME.into() }];
@@ -59,7 +59,17 @@ fn what_an_error_means() {
             assert_eq!(word(&outcome_of(&action, error(kind))), "unknown", "{kind:?} {action:?}");
         }
     }
-    for kind in [NotFound, Conflict, Throttled, Credentials, RoleNotReady, EnvironmentNotReady, Unreachable] {
+    for kind in [
+        NotFound,
+        Conflict,
+        Throttled,
+        Credentials,
+        RoleNotReady,
+        DependencyNotReady,
+        ImageNotFound,
+        EnvironmentNotReady,
+        Unreachable,
+    ] {
         for action in actions() {
             assert_eq!(word(&outcome_of(&action, error(kind))), "refused", "{kind:?} {action:?}");
         }
@@ -82,11 +92,48 @@ fn failures_in_a_row_are_counted_and_success_ends_the_row() {
     story.pass(1);
     story.absorb(&create, &Outcome::Unknown(error(AwsErrorKind::NoAnswer)));
     let retry = &story.container.status.retry;
-    assert_eq!((retry.attempts, retry.since), (2, Some(t(0))));
+    assert_eq!((retry.failures, retry.attempts, retry.since), (2, 1, Some(t(1))), "another kind is another row");
     assert_eq!(retry.failure.as_ref().unwrap().kind, FailureKind::NoAnswer);
     assert_eq!(retry.failure.as_ref().unwrap().request_id.as_deref(), Some(REQUEST));
+    story.absorb(&create, &Outcome::Unknown(error(AwsErrorKind::NoAnswer)));
+    let retry = &story.container.status.retry;
+    assert_eq!((retry.failures, retry.attempts, retry.since), (3, 2, Some(t(1))));
     story.absorb(&create, &Outcome::Done);
     assert_eq!(story.container.status.retry, Retry::default());
+}
+
+/// What a failure came after, whether its row goes on.
+#[test]
+fn retry_state_is_reset_when_the_kind_or_the_action_changes() {
+    use AwsErrorKind::{Conflict, RoleNotReady, ServiceError, Throttled};
+    let create = Action::CreateFunction { name: NAME.into() };
+    let update = Action::UpdateFunction { name: NAME.into(), code: false };
+    for (first, then, same) in [
+        ((&create, Throttled), (&create, Throttled), true),
+        ((&create, Throttled), (&create, RoleNotReady), false),
+        ((&create, Conflict), (&create, ServiceError), false),
+        ((&create, Throttled), (&update, Throttled), false),
+    ] {
+        let mut story = Story::created();
+        for (action, kind) in [first, then] {
+            story.absorb(action, &outcome_of(action, error(kind)));
+            story.pass(600);
+        }
+        let retry = &story.container.status.retry;
+        let expected = if same { (2, Some(t(0))) } else { (1, Some(t(600))) };
+        assert_eq!((retry.attempts, retry.since), expected, "{first:?} {then:?}");
+        assert_eq!(retry.failures, 2, "the pause grows all the same");
+    }
+}
+
+#[test]
+fn pauses_grow_while_kinds_of_failure_alternate() {
+    let mut story = Story::created();
+    let create = Action::CreateFunction { name: NAME.into() };
+    for kind in [AwsErrorKind::Throttled, AwsErrorKind::RoleNotReady].into_iter().cycle().take(12) {
+        story.absorb(&create, &Outcome::Refused(error(kind)));
+    }
+    assert_eq!(story.container.status.retry.not_before, Some(t(60)), "half of the longest pause, by the jitter");
 }
 
 #[test]
@@ -110,20 +157,84 @@ fn retry_after_is_honoured() {
     assert_eq!(story.container.status.retry.not_before, Some(t(30)));
 }
 
+fn is_final(story: &Story) -> bool {
+    story.container.status.retry.failure.as_ref().unwrap().terminal_for.is_some()
+}
+
+/// The conditions that pass, each for its own bounded time, counted from when it was met and not from what failed before.
 #[test]
-fn a_role_is_waited_for_but_not_for_ever() {
-    let mut story = Story::created();
+fn a_condition_that_passes_is_waited_for_but_not_for_ever() {
     let create = Action::CreateFunction { name: NAME.into() };
-    let refused = Outcome::Refused(error(AwsErrorKind::RoleNotReady));
-    story.absorb(&create, &refused);
-    let is_final = |story: &Story| story.container.status.retry.failure.as_ref().unwrap().terminal_for.is_some();
-    assert!(!is_final(&story));
-    story.pass(ROLE_PATIENCE.as_secs() - 1);
-    story.absorb(&create, &refused);
-    assert!(!is_final(&story));
-    story.pass(1);
-    story.absorb(&create, &refused);
-    assert!(is_final(&story));
+    for (kind, patience, stored) in [
+        (AwsErrorKind::RoleNotReady, ROLE_PATIENCE, FailureKind::RoleNotReady),
+        (AwsErrorKind::DependencyNotReady, DEPENDENCY_PATIENCE, FailureKind::DependencyNotReady),
+        (AwsErrorKind::ImageNotFound, IMAGE_PATIENCE, FailureKind::ImageNotFound),
+    ] {
+        let mut story = Story::created();
+        story.absorb(&create, &Outcome::Refused(error(AwsErrorKind::Throttled)));
+        story.pass(10_000);
+        for (passes, expected) in [(0, false), (patience.as_secs() - 1, false), (1, true)] {
+            story.pass(passes);
+            story.absorb(&create, &outcome_of(&create, error(kind)));
+            assert_eq!(is_final(&story), expected, "{kind:?} after {passes} s more");
+        }
+        assert_eq!(story.container.status.retry.failure.as_ref().unwrap().kind, stored);
+    }
+}
+
+/// What comes between two sightings of a condition of bounded patience, whether the wait goes on.
+#[test]
+fn a_bounded_wait_outlives_failures_that_say_nothing_about_it() {
+    use AwsErrorKind::{Conflict, DependencyNotReady, NoAnswer, NotFound, ServiceError, Throttled, Unreachable};
+    let create = Action::CreateFunction { name: NAME.into() };
+    for (between, goes_on) in [
+        (Throttled, true),
+        (Unreachable, true),
+        (ServiceError, true),
+        (NoAnswer, true),
+        (Conflict, false),
+        (NotFound, false),
+        (DependencyNotReady, false),
+    ] {
+        let mut story = Story::created();
+        for kind in [AwsErrorKind::RoleNotReady, between, AwsErrorKind::RoleNotReady] {
+            story.absorb(&create, &outcome_of(&create, error(kind)));
+            story.pass(ROLE_PATIENCE.as_secs());
+        }
+        assert_eq!(is_final(&story), goes_on, "{between:?}");
+    }
+}
+
+#[test]
+fn a_new_start_waits_for_the_condition_anew() {
+    let mut story = Story::created();
+    story.start();
+    let missing = Outcome::Refused(error(AwsErrorKind::ImageNotFound));
+    let create = story.decide().action;
+    story.absorb(&create, &missing);
+    story.pass(IMAGE_PATIENCE.as_secs());
+    assert_eq!(story.decide().action, create);
+    story.absorb(&create, &missing);
+    story.decide();
+    assert_eq!(story.exit_code(), Some(125));
+    story.pass(3_600);
+    story.start();
+    assert_eq!(story.decide().action, create, "the image may have been pushed");
+    story.absorb(&create, &missing);
+    assert!(!is_final(&story), "its visibility may take a moment");
+}
+
+#[test]
+fn a_missing_image_is_named_in_dockers_words() {
+    let mut story = Story::created();
+    let mut missing = error(AwsErrorKind::ImageNotFound);
+    missing.message = "Source image app:1 does not exist. Provide a valid source image.".into();
+    story.absorb(&Action::CreateFunction { name: NAME.into() }, &Outcome::Refused(missing));
+    let message = &story.container.status.retry.failure.as_ref().unwrap().message;
+    assert_eq!(
+        message,
+        "No such image: app:1: lambda: test: Source image app:1 does not exist. Provide a valid source image."
+    );
 }
 
 #[test]

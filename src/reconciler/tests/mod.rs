@@ -1,7 +1,10 @@
 //! Tables for the pure files, and what they need.
 
 mod absorb;
+mod busy;
 mod claim;
+mod clock;
+mod failed_functions;
 mod learn;
 mod observe;
 mod plan;
@@ -23,8 +26,9 @@ use super::plan::{Action, Decision, Moment, Observed, plan};
 use crate::aws::{AwsError, AwsErrorKind, FunctionDescription};
 use crate::clock::Timestamp;
 use crate::state::model::{
-    Architecture, Container, ContainerConfig, ContainerId, DeletionPolicy, Function, FunctionSettings, FunctionState,
-    InvocationKind, Known, Protocol, RestartPolicy, RunPhase, Spec, Status, UnknownOutcome,
+    Architecture, Container, ContainerConfig, ContainerId, DeletionPolicy, Function, FunctionFailures,
+    FunctionSettings, FunctionState, InvocationKind, Known, Protocol, RestartPolicy, RunPhase, Spec, Status,
+    UnknownOutcome,
 };
 
 pub(super) const NAME: &str = "skls-0123456789-aaaaaaaaaaaaaaaaaaaaaaaa";

@@ -56,6 +56,11 @@ async fn answer(stream: TcpStream, answers: Answers, instance: &str, before: &As
 
 /// AWS, as far as it is needed, and what it was asked.
 pub(super) async fn aws(answers: Answers, instance: &str, hook: Option<CallHook>) -> (Cloud, Asked) {
+    aws_with(answers, instance, CloudSeams { hook, ..CloudSeams::default() }).await
+}
+
+/// The same, with another world around the calls.
+pub(super) async fn aws_with(answers: Answers, instance: &str, seams: CloudSeams) -> (Cloud, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let asked = Asked::default();
@@ -72,7 +77,7 @@ pub(super) async fn aws(answers: Answers, instance: &str, hook: Option<CallHook>
         static_credentials: Some(("id".to_owned(), "secret".to_owned())),
         api_share: 1.0,
     };
-    (Cloud::connect_with(&settings, CloudSeams { hook, ..CloudSeams::default() }).await, asked)
+    (Cloud::connect_with(&settings, seams).await, asked)
 }
 
 /// A store on a file of its own.

@@ -77,4 +77,5 @@ fn a_function_made_since_the_list_is_not_missing() {
     assert_eq!(container.status.create_sent_at, Some(t(0)));
     assert_eq!(missing(t(0)), BTreeSet::new(), "the list is older than the function");
     assert_eq!(missing(t(1)), BTreeSet::from([container.id]));
+    assert_eq!(missing(t(-86_400)), BTreeSet::from([container.id]), "the clock was set back since it was made");
 }

@@ -52,7 +52,7 @@ async fn an_intent_is_on_the_disk_before_its_call() {
     });
     let (cloud, _) = aws(NOTHING, INSTANCE, Some(hook)).await;
     let shared = shared(&store, cloud).await;
-    shared.reconcile(id(), &CancellationToken::new()).await.unwrap();
+    shared.reconcile(id(), None, &CancellationToken::new()).await.unwrap();
     let status = seen.lock().unwrap().take().expect("it was called");
     assert_eq!(status.function, Known::Maybe);
     assert!(status.create_sent_at.is_some());

@@ -17,8 +17,8 @@ pub use spec::{
     UnknownOutcome,
 };
 pub use status::{
-    Cause, Exit, Failure, FailureKind, Function, FunctionState, Issued, Known, LogTail, Report, ReportStatus, Retry,
-    Run, RunPhase, Status,
+    BoundedWait, Cause, Exit, Failure, FailureKind, Function, FunctionFailures, FunctionState, IMAGE_ABSENCE_HOLDS,
+    Issued, Known, LogTail, Report, ReportStatus, Retry, Run, RunPhase, Status,
 };
 
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,7 @@
 //! What was observed of a container. Written by the reconciler only.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::spec::InvocationKind;
@@ -36,6 +38,9 @@ pub struct Status {
     pub log_streams: Vec<String>,
     /// What failed last, and when it is tried again.
     pub retry: Retry,
+    /// Functions that Lambda took and could not make active.
+    #[serde(default)]
+    pub function_failures: FunctionFailures,
     /// Since when the reconciler has removed the container by itself (`--rm`).
     pub auto_removed: Option<Timestamp>,
     /// An answer came, but in five minutes no line of the run appeared in the log.
@@ -279,14 +284,39 @@ pub enum ReportStatus {
 /// What failed last, and when it is tried again. Survives a restart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Retry {
-    /// Failures in a row.
+    /// Failures of the same kind and action in a row.
     pub attempts: u32,
-    /// When the row began.
+    /// When that row began.
     pub since: Option<Timestamp>,
     /// Nothing is tried before.
     pub not_before: Option<Timestamp>,
     /// The last failure of the row.
     pub failure: Option<Failure>,
+    /// Failures of any kind since the last success: the pause grows with them.
+    #[serde(default)]
+    pub failures: u32,
+    /// The condition that is waited for only for a bounded time. Throttling and lost answers in between do not end the
+    /// wait: they say nothing about it.
+    #[serde(default)]
+    pub bounded: Option<BoundedWait>,
+}
+
+/// Functions of a container that failed one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionFailures {
+    /// How many, since one was active or something new was wanted.
+    pub count: u32,
+    /// When the create of the one that was counted last was sent: a function is counted once.
+    pub counted_for: Option<Timestamp>,
+}
+
+/// A condition of AWS that passes, or has to be mended by somebody, within a bounded time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundedWait {
+    /// The failure that stands for it.
+    pub kind: FailureKind,
+    /// When it was met first.
+    pub since: Timestamp,
 }
 
 /// A failed action on AWS, as it is shown.
@@ -306,11 +336,22 @@ pub struct Failure {
     pub terminal_for: Option<u64>,
 }
 
+/// How long a start is refused after Lambda has said for the last time that the image does not exist; a later start looks
+/// for the image again. Long enough for the client that has just created the container, short enough for somebody who
+/// pushes the image and starts again.
+pub const IMAGE_ABSENCE_HOLDS: Duration = Duration::from_secs(60);
+
 impl Failure {
-    /// Whether only a new container can help.
+    /// Whether a start is refused: only a new container can help, or the image was missing a moment ago.
     #[must_use]
-    pub fn is_for_good(&self) -> bool {
-        self.terminal_for.is_some() && matches!(self.kind, FailureKind::InvalidParameter | FailureKind::TooLarge)
+    pub fn refuses_start(&self, now: Timestamp) -> bool {
+        let is_recent = self.at <= now && now.since(self.at) < IMAGE_ABSENCE_HOLDS;
+        self.terminal_for.is_some()
+            && match self.kind {
+                FailureKind::InvalidParameter | FailureKind::TooLarge => true,
+                FailureKind::ImageNotFound => is_recent,
+                _ => false,
+            }
     }
 }
 
@@ -332,6 +373,14 @@ pub enum FailureKind {
     TooLarge,
     /// The role cannot be assumed (yet).
     RoleNotReady,
+    /// Something else that the function depends on cannot be used (yet).
+    DependencyNotReady,
+    /// The image is not in its repository.
+    ImageNotFound,
+    /// AWS refuses it for a reason outside the container: a later start may help.
+    Refused,
+    /// Lambda took the function and could not make it active: a later start makes it again.
+    FunctionFailed,
     /// AWS cannot be reached, or does not know who we are.
     Unreachable,
     /// AWS failed.
