@@ -29,7 +29,7 @@ const EPOCH_DIGITS: usize = 20;
 /// How far above ours an epoch may be. Each start of a daemon takes one: at one start a second this is thirty years.
 const MAX_EPOCH_JUMP: u64 = 1_000_000_000;
 /// Pages that are read for the highest claim where the first page has none, 50 names each.
-const MAX_PAGES: usize = 20;
+const MAX_PAGES: usize = 10;
 /// Characters of a foreign stream's name in messages.
 const MAX_SHOWN: usize = 80;
 

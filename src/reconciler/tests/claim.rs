@@ -160,7 +160,7 @@ async fn flood_of_claim_streams_does_not_block_claim_or_sweep() {
     assert!(matches!(&held, Claim::Held(instance) if instance.epoch == 1), "{held:?}");
     assert!(health.problems()[&Check::Claims].contains("may hide the claim"), "{:?}", health.problems());
     let pages = asked.lock().unwrap().iter().filter(|call| *call == "DescribeLogStreams").count();
-    assert_eq!(pages, 42, "two looks at one page of all names and 20 of those near ours");
+    assert_eq!(pages, 22, "two looks at one page of all names and 10 of those near ours");
 
     let (cloud, _) = aws(FLOOD, INSTANCE, None).await;
     let shared = shared(&store, cloud).await;
