@@ -8,32 +8,43 @@ use crate::support::{AUTHORIZATION, Account, Aws, Home, exchange, lines, until};
 const GROUP: &str = "/sockerless/lambda";
 const CLAIMS: &str = "/sockerless/lambda-claims";
 
-/// A call of CloudWatch Logs by hand.
-fn logs(aws: &Aws, operation: &str, body: &serde_json::Value) -> String {
+/// A call of CloudWatch Logs by hand, as often as the quota refuses it.
+async fn logs(aws: &Aws, operation: &str, body: &serde_json::Value) -> String {
     let authorization = AUTHORIZATION.replace("/lambda/", "/logs/");
     let headers = format!(
         "{authorization}X-Amz-Target: Logs_20140328.{operation}\r\nContent-Type: application/x-amz-json-1.1\r\n"
     );
-    let (status, answer) = exchange(&aws.endpoint, "POST", "/", &headers, &body.to_string()).unwrap();
-    assert_eq!(status, 200, "{operation}: {answer}");
-    answer
+    until(operation, async || {
+        let (status, answer) = exchange(&aws.endpoint, "POST", "/", &headers, &body.to_string()).unwrap();
+        let is_throttled = answer.contains("ThrottlingException");
+        assert!(status == 200 || is_throttled, "{operation}: {answer}");
+        (!is_throttled).then_some(answer)
+    })
+    .await
 }
 
 /// Whether the claim of an epoch is in AWS.
-fn is_claimed(aws: &Aws, epoch: u64) -> bool {
-    let streams = logs(aws, "DescribeLogStreams", &json!({ "logGroupName": CLAIMS }));
+async fn is_claimed(aws: &Aws, epoch: u64) -> bool {
+    let streams = logs(aws, "DescribeLogStreams", &json!({ "logGroupName": CLAIMS })).await;
     streams.contains(&format!("/{epoch:020}\""))
 }
 
+/// Whether the claim of an epoch is in AWS, among any number of other streams.
+async fn is_claimed_beside(aws: &Aws, id: &str, epoch: u64) -> bool {
+    let prefix = format!("{id}/{epoch:020}");
+    let query = json!({ "logGroupName": CLAIMS, "logStreamNamePrefix": prefix });
+    logs(aws, "DescribeLogStreams", &query).await.contains(&prefix)
+}
+
 /// The id of the only instance that has claimed a database.
-fn instance(aws: &Aws) -> String {
-    let streams = logs(aws, "DescribeLogStreams", &json!({ "logGroupName": CLAIMS }));
+async fn instance(aws: &Aws) -> String {
+    let streams = logs(aws, "DescribeLogStreams", &json!({ "logGroupName": CLAIMS })).await;
     let (_, name) = streams.split_once("\"logStreamName\":\"").unwrap();
     name.split('/').next().unwrap().to_owned()
 }
 
-fn create_stream(aws: &Aws, group: &str, name: &str) {
-    logs(aws, "CreateLogStream", &json!({ "logGroupName": group, "logStreamName": name }));
+async fn create_stream(aws: &Aws, group: &str, name: &str) {
+    logs(aws, "CreateLogStream", &json!({ "logGroupName": group, "logStreamName": name })).await;
 }
 
 /// Two sweeps from now on.
@@ -86,11 +97,11 @@ async fn a_claim_that_was_deleted_is_made_again_and_an_older_copy_gives_way() {
     let older = copy(&home, &[""]);
     Account::serving(&home, &aws, &[]).await.stop();
     let account = Account::serving(&home, &aws, &["--gc-interval", "1s"]).await;
-    assert!(is_claimed(&aws, 3));
+    assert!(is_claimed(&aws, 3).await);
 
-    logs(&aws, "DeleteLogGroup", &json!({ "logGroupName": CLAIMS }));
+    logs(&aws, "DeleteLogGroup", &json!({ "logGroupName": CLAIMS })).await;
     until("the claim is made again", async || (aws.calls()["CreateLogStream"] == 4).then_some(())).await;
-    assert!(is_claimed(&aws, 3));
+    assert!(is_claimed(&aws, 3).await);
     let other = Account::start(&older, &aws.endpoint, "sandbox", &[]);
     let reason = other.until_problem("ownership").await;
     assert!(reason.contains("epoch 3"), "{reason}");
@@ -108,9 +119,9 @@ async fn claims_forged_by_a_function_are_not_seen() {
     let home = Home::new();
     let aws = Aws::start(&home);
     let account = Account::serving(&home, &aws, &["--gc-interval", "1s"]).await;
-    let id = instance(&aws);
+    let id = instance(&aws).await;
     for epoch in ["9999", "00000000000000009999", "18446744073709551615"] {
-        create_stream(&aws, GROUP, &format!("{id}/{epoch}"));
+        create_stream(&aws, GROUP, &format!("{id}/{epoch}")).await;
     }
     until_swept(&aws).await;
     assert_eq!(account.ready().unwrap().0, 200, "{:?}", account.ready());
@@ -130,9 +141,11 @@ async fn claims_that_no_daemon_can_have_made_are_an_alarm_and_work_goes_on() {
     Account::serving(&home, &aws, &[]).await.stop();
     let older = copy(&home, &[""]);
     let account = Account::serving(&home, &aws, &["--gc-interval", "1s"]).await;
-    let id = instance(&aws);
+    let id = instance(&aws).await;
     let forged: Vec<String> = (0..60).map(|n| format!("{id}/{}", u64::MAX - n)).collect();
-    forged.iter().for_each(|name| create_stream(&aws, CLAIMS, name));
+    for name in &forged {
+        create_stream(&aws, CLAIMS, name).await;
+    }
 
     let reason = account.until_problem("claims").await;
     assert!(reason.contains(&format!("{id}/18446744073709551615")) && !reason.contains("ownership"), "{reason}");
@@ -145,22 +158,15 @@ async fn claims_that_no_daemon_can_have_made_are_an_alarm_and_work_goes_on() {
 
     let account = Account::start(&home, &aws.endpoint, "sandbox", &["--gc-interval", "1s"]);
     account.until_problem("claims").await;
-    assert!(is_claimed_beside(&aws, &id, 3), "the next start claims the next epoch");
+    until("the next start claims the next epoch", async || is_claimed_beside(&aws, &id, 3).await.then_some(())).await;
     let other = Account::start(&older, &aws.endpoint, "sandbox", &[]);
     let reason = other.until_problem("ownership").await;
     assert!(reason.contains("epoch 3"), "an older copy finds the real claim: {reason}");
     other.stop();
 
     for name in forged {
-        logs(&aws, "DeleteLogStream", &json!({ "logGroupName": CLAIMS, "logStreamName": name }));
+        logs(&aws, "DeleteLogStream", &json!({ "logGroupName": CLAIMS, "logStreamName": name })).await;
     }
     account.until_ready().await;
     account.stop();
-}
-
-/// Whether the claim of an epoch is in AWS, among any number of other streams.
-fn is_claimed_beside(aws: &Aws, id: &str, epoch: u64) -> bool {
-    let prefix = format!("{id}/{epoch:020}");
-    let query = json!({ "logGroupName": CLAIMS, "logStreamNamePrefix": prefix });
-    logs(aws, "DescribeLogStreams", &query).contains(&prefix)
 }
