@@ -149,7 +149,8 @@ async fn claims_that_no_daemon_can_have_made_are_an_alarm_and_work_goes_on() {
 
     let reason = account.until_problem("claims").await;
     assert!(reason.contains(&format!("{id}/18446744073709551615")) && !reason.contains("ownership"), "{reason}");
-    assert!(account.metrics().contains("sockerless_forged_claims 50"));
+    let counted = async || account.metrics().contains("sockerless_forged_claims 50").then_some(());
+    until("a whole page of them is counted", counted).await;
     until_swept(&aws).await;
     create(&account.docker(), "job", "exit 5", &[]).await;
     start(&account.docker(), "job").await;
