@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::state::Binding;
 use crate::state::model::{Architecture, InvocationKind, Protocol, UnknownOutcome};
 
 pub use error::{ConfigError, Problem};
@@ -26,6 +27,9 @@ pub use load::{Effective, Loaded, Place, SYSTEM_FILE, Sources, load};
 pub use print::{effective_yaml, markdown_table};
 pub use rules::{Shape, duration};
 pub use sources::{Environment, Flags, state_directory};
+
+/// What stands for the account of the embedded sandbox, whichever role is configured.
+const SANDBOX_ACCOUNT: &str = "sandbox";
 
 /// Everything that can be set, validated. Built once at start.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +40,8 @@ pub struct Config {
     pub role_arn: String,
     /// CloudWatch log group of the functions.
     pub log_group: String,
+    /// CloudWatch log group of the claims; never one that functions write to.
+    pub claims_log_group: String,
     /// Days that CloudWatch keeps log events; `None`: for ever. One of the values that PutRetentionPolicy takes.
     pub log_retention_days: Option<u32>,
     /// MB, 128 to 10,240.
@@ -117,6 +123,18 @@ impl Config {
             adopt: false,
         };
         load(&sources).map(|loaded| loaded.config)
+    }
+
+    /// Where in AWS functions and claims are with these settings.
+    #[must_use]
+    pub fn binding(&self) -> Binding {
+        let account = self.role_arn.split(':').nth(4).unwrap_or_default();
+        Binding {
+            function_prefix: self.function_prefix.clone(),
+            region: self.region.clone(),
+            account: if self.sandbox { SANDBOX_ACCOUNT } else { account }.to_owned(),
+            claims_log_group: self.claims_log_group.clone(),
+        }
     }
 }
 

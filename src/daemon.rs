@@ -50,6 +50,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StateError),
+    /// The database belongs to another prefix, region, account or claims group.
+    #[error("{0}")]
+    Bound(String),
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -57,6 +60,14 @@ pub enum StartError {
     #[cfg(feature = "sandbox")]
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+}
+
+impl StartError {
+    /// Whether the configuration has to be changed, rather than that something has failed.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Bound(_))
+    }
 }
 
 /// A part of the daemon ended though nobody asked it to.
@@ -148,7 +159,7 @@ impl Daemon {
     /// If the store, an address or the sandbox is not to be had; AWS may be away.
     pub async fn start(config: Config, render: Render) -> Result<Self, StartError> {
         warn_of_open_doors(&config);
-        let store = Store::open(&StoreOptions { path: config.database.clone(), read_only: false }).await?;
+        let store = open_store(&config, false).await?;
         let listeners = Listeners::bind(&config.listen, config.tls.as_ref()).await?;
         let metrics = match config.metrics_listen {
             Some(address) => Some(MetricsListener::bind(address).await?),
@@ -265,6 +276,21 @@ impl Daemon {
             true
         };
         timeout(within, gone).await.unwrap_or(false)
+    }
+}
+
+/// Opens the database, and refuses one that belongs to other settings: nothing was changed in AWS then.
+pub(crate) async fn open_store(config: &Config, read_only: bool) -> Result<Store, StartError> {
+    let store = Store::open(&StoreOptions { path: config.database.clone(), read_only }).await?;
+    let bound = store.facts().binding().await;
+    match bound.map(|bound| bound.and_then(|bound| bound.conflict(&config.binding()))) {
+        Ok(None) => Ok(store),
+        refused => {
+            if let Err(error) = store.close().await {
+                tracing::error!(%error, "the store could not be closed; nothing was changed in it");
+            }
+            Err(refused.map_or_else(StartError::Store, |conflict| StartError::Bound(conflict.unwrap_or_default())))
+        }
     }
 }
 

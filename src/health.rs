@@ -22,6 +22,8 @@ pub enum Check {
     Reconciler,
     /// This database is the one that owns its functions (DESIGN: whose database is this?).
     Ownership,
+    /// Only daemons write claims: no stream in the claims group looks like a forged one.
+    Claims,
 }
 
 impl Check {
@@ -33,6 +35,7 @@ impl Check {
             Self::Aws => "aws",
             Self::Reconciler => "reconciler",
             Self::Ownership => "ownership",
+            Self::Claims => "claims",
         }
     }
 }

@@ -207,7 +207,7 @@ async fn once(config: Config, order: PassOrder, output: Output, mut signals: Sig
         Ok(Outcome::Error) => EXIT_ERROR,
         Err(error) => {
             terminal::complain(&error);
-            EXIT_ERROR
+            if error.is_usage() { EXIT_USAGE } else { EXIT_ERROR }
         }
     }
 }
@@ -226,7 +226,7 @@ async fn serve(config: Config, render: Render, mut signals: Signals) -> u8 {
         Ok(daemon) => daemon,
         Err(error) => {
             tracing::error!(%error, "the daemon cannot start");
-            return EXIT_ERROR;
+            return if error.is_usage() { EXIT_USAGE } else { EXIT_ERROR };
         }
     };
     for address in daemon.addresses() {

@@ -17,7 +17,7 @@ use crate::health::Health;
 use crate::reconciler::{Outcome, PassOrder, Reconciler, ReconcilerParts, Step, Summary};
 #[cfg(feature = "sandbox")]
 use crate::sandbox_process::SandboxProcess;
-use crate::state::{StateError, Store, StoreOptions};
+use crate::state::StateError;
 use crate::terminal;
 
 /// Lines about what is left that are printed as text, at most; JSON has them all.
@@ -46,6 +46,14 @@ pub enum OnceError {
     Start(#[from] StartError),
 }
 
+impl OnceError {
+    /// Whether the configuration has to be changed, rather than that something has failed.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Start(error) if error.is_usage())
+    }
+}
+
 /// Makes one pass and prints what it did.
 ///
 /// # Errors
@@ -56,10 +64,9 @@ pub async fn reconcile_once(
     output: Output,
     stop: CancellationToken,
 ) -> Result<Outcome, OnceError> {
-    let options = StoreOptions { path: config.database.clone(), read_only: order.dry_run };
-    let store = Store::open(&options).await.map_err(|error| match error {
-        StateError::Locked { .. } => OnceError::Beside(error),
-        error => OnceError::Start(error.into()),
+    let store = daemon::open_store(&config, order.dry_run).await.map_err(|error| match error {
+        StartError::Store(error @ StateError::Locked { .. }) => OnceError::Beside(error),
+        error => OnceError::Start(error),
     })?;
     // A pass leaves the sandbox to itself, and it goes on until it is alone for long: a live daemon may be using it.
     #[cfg(feature = "sandbox")]

@@ -114,6 +114,7 @@ metrics_table! {
     ORPHANS_DELETED, Counter, "sockerless_orphans_deleted_total", "Orphaned functions that were deleted.";
     ORPHANS_SKIPPED, Counter, "sockerless_orphans_skipped_total", "Orphaned functions that a sweep did not delete, by reason.";
     FOREIGN_FUNCTIONS, Gauge, "sockerless_foreign_functions", "Functions with our prefix that belong to other instances, seen by the last sweep.";
+    FORGED_CLAIMS, Gauge, "sockerless_forged_claims", "Log streams among this instance's claims that no daemon has made, as far as the last look went.";
     CREATE_TO_ACTIVE, Histogram, "sockerless_function_create_to_active_seconds", "Time from CreateFunction to Active.";
     INFORMER_LAG, Gauge, "sockerless_informer_lag_seconds", "How far the reading of the logs is behind.";
     STORE_COMMIT_SECONDS, Histogram, "sockerless_store_commit_seconds", "Time of one commit of the store.";
@@ -284,7 +285,7 @@ fn describe() {
     for name in [UNKNOWN_OUTCOMES, SECOND_RUNS, ORPHANS_DELETED, STORE_ERRORS] {
         metrics::counter!(name).absolute(0);
     }
-    for name in [RUNS_IN_FLIGHT, ORPHANS, FOREIGN_FUNCTIONS, INFORMER_LAG, OLDEST_WISH] {
+    for name in [RUNS_IN_FLIGHT, ORPHANS, FOREIGN_FUNCTIONS, FORGED_CLAIMS, INFORMER_LAG, OLDEST_WISH] {
         metrics::gauge!(name).set(0.0);
     }
 }

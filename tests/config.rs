@@ -97,6 +97,7 @@ fn defaults() -> Config {
         region: "eu-west-1".to_owned(),
         role_arn: ROLE.to_owned(),
         log_group: "/sockerless/lambda".to_owned(),
+        claims_log_group: "/sockerless/lambda-claims".to_owned(),
         log_retention_days: None,
         memory_size: 1024,
         timeout: 900,
@@ -151,7 +152,7 @@ fn the_example_file_has_every_key_with_its_default() {
 fn every_key_can_be_set_in_yaml() {
     let config = Case::bare()
         .yaml(&format!(
-            "lambda:\n  region: us-gov-west-1\n  role_arn: {ROLE}\n  log_group: /x\n  log_retention_days: 14\n  \
+            "lambda:\n  region: us-gov-west-1\n  role_arn: {ROLE}\n  log_group: /x\n  claims_log_group: /y\n  log_retention_days: 14\n  \
              memory_size: 2048\n  timeout: 60\n  subnet_ids: [subnet-1a, subnet-2b]\n  security_group_ids:\n    - sg-1\n  \
              architecture: arm64\n  ephemeral_storage: 10240\n  invocation_type: Event\n  event_age: 21600\n  \
              protocol: native\n  unknown_outcome: rerun\n  image_registry: 123456789012.dkr.ecr.eu-west-1.amazonaws.com\n  \
@@ -166,6 +167,7 @@ fn every_key_can_be_set_in_yaml() {
         region: "us-gov-west-1".to_owned(),
         role_arn: ROLE.to_owned(),
         log_group: "/x".to_owned(),
+        claims_log_group: "/y".to_owned(),
         log_retention_days: Some(14),
         memory_size: 2048,
         timeout: 60,
@@ -256,6 +258,17 @@ fn a_file_may_be_empty() {
     }
 }
 
+/// Whichever of the two names was changed.
+#[test]
+fn claims_log_group_is_never_the_log_group_of_functions() {
+    let case = Case::new().yaml("lambda:\n  log_group: /sockerless/lambda-claims\n");
+    let problems = case.problems();
+    assert_eq!(problems[0].key, "claims_log_group");
+    assert!(problems[0].wrong.contains("functions write to /sockerless/lambda-claims"), "{}", problems[0].wrong);
+    let moved = Case::new().yaml("lambda:\n  log_group: /sockerless/lambda-claims\n  claims_log_group: /c\n");
+    assert_eq!(moved.config().claims_log_group, "/c");
+}
+
 #[test]
 fn text_that_looks_like_a_number_stays_text_outside_yaml() {
     assert_eq!(Case::new().var("SOCKERLESS_LAMBDA_FUNCTION_PREFIX", "007").config().function_prefix, "007");
@@ -268,6 +281,7 @@ fn a_value_that_is_not_allowed_is_told_with_key_source_and_range() {
         ("region", &["Europe", "eu-west", "eu_west_1", ""]),
         ("role_arn", &["role", "arn:aws:iam::12:role/x", "arn:aws:iam::123456789012:user/x", ""]),
         ("log_group", &["", "a b", "ü"]),
+        ("claims_log_group", &["", "a b", "ü", "/sockerless/lambda", "/aws/lambda/x"]),
         ("log_retention_days", &["2", "-1", "x", "1.5"]),
         ("memory_size", &["127", "10241", "1.5", "1GB", "-1", "99999999999999999999", ""]),
         ("timeout", &["0", "901", "15m"]),

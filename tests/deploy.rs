@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sockerless_lambda::config::KEYS;
 use sockerless_lambda::doctor::RIGHTS;
 
 fn file(path: &str) -> PathBuf {
@@ -25,6 +26,7 @@ fn template() -> Value {
         .replace("${AWS::AccountId}", "123456789012")
         .replace("${FunctionPrefix}", "skls")
         .replace("${LogGroupName}", "/sockerless/lambda")
+        .replace("${ClaimsLogGroupName}", "/sockerless/lambda-claims")
         .replace("${ExecutionRoleName}", "sockerless-execution");
     plain(serde_saphyr::from_str(&filled).unwrap())
 }
@@ -86,6 +88,25 @@ fn the_template_gives_what_the_policies_say() {
 
 fn read_policy(path: &Path) -> Value {
     plain(serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap())
+}
+
+/// The template makes both groups, and its names are the daemon's own defaults.
+#[test]
+fn claims_group_of_the_template_is_the_daemons_default() {
+    let template = template();
+    let default = |key: &str| KEYS.iter().find(|setting| setting.name() == key).unwrap().default_text();
+    for (parameter, key) in [("LogGroupName", "log_group"), ("ClaimsLogGroupName", "claims_log_group")] {
+        assert_eq!(template["Parameters"][parameter]["Default"], default(key));
+    }
+    for (group, parameter) in [("LogGroup", "LogGroupName"), ("ClaimsLogGroup", "ClaimsLogGroupName")] {
+        let group = &template["Resources"][group];
+        assert_eq!(group["Type"], "AWS::Logs::LogGroup");
+        assert_eq!(group["Properties"]["LogGroupName"]["Ref"], parameter);
+        assert_eq!(group["DeletionPolicy"], "Retain");
+    }
+    assert!(template["Resources"]["ClaimsLogGroup"]["Properties"].get("RetentionInDays").is_none());
+    let role = template["Resources"]["ExecutionRole"].to_string();
+    assert!(role.contains("/sockerless/lambda:*") && !role.contains("claims"), "{role}");
 }
 
 /// `doctor` looks at every right that the daemon is given. What Lambda does to repositories on its behalf is a choice.

@@ -11,37 +11,41 @@ use super::Cloud;
 use super::call::{Call, LOGS};
 use super::convert;
 use super::gates::Quota;
-use super::types::{AwsError, AwsErrorKind, LogEvent, LogGroupNeeds, LogPage, LogQuery, ReadLogs, ReadLogsFuture};
+use super::types::{
+    AwsError, AwsErrorKind, LogEvent, LogGroupNeeds, LogPage, LogQuery, ReadLogs, ReadLogsFuture, StreamNames,
+};
 
 /// A page of DescribeLogGroups or DescribeLogStreams, entries: AWS gives no more at once.
 const DESCRIBE_PAGE: i32 = 50;
-
-/// Pages of DescribeLogStreams that are read at most, 1,000 streams.
-const STREAM_PAGES_MAX: usize = 20;
 
 /// The code with which both a group and a stream say that they exist already.
 const EXISTS: &str = "ResourceAlreadyExistsException";
 
 impl Cloud {
     /// Makes the group exist, and its retention be as told; `None` leaves the retention as it is. Reads first, so that
-    /// nothing is written where nothing is to be done.
-    pub async fn ensure_log_group(&self, name: &str, retention_days: Option<u32>) -> Result<(), AwsError> {
+    /// nothing is written where nothing is to be done. Returns the ARN of a group that was there before.
+    pub async fn ensure_log_group(&self, name: &str, retention_days: Option<u32>) -> Result<Option<String>, AwsError> {
         let needs = self.log_group_needs(name, retention_days).await?;
         if needs.create {
             let create = self.logs.create_log_group().log_group_name(name);
             self.create_if_absent(call("create log group", name), create.send()).await?;
         }
-        let Some(days) = needs.retention_days else { return Ok(()) };
-        let put = self.logs.put_retention_policy().log_group_name(name).retention_in_days(convert::int(days));
-        self.call(call("put retention policy", name), put.send()).await.map(drop)
+        if let Some(days) = needs.retention_days {
+            let put = self.logs.put_retention_policy().log_group_name(name).retention_in_days(convert::int(days));
+            self.call(call("put retention policy", name), put.send()).await?;
+        }
+        Ok(needs.arn)
     }
 
     /// What [`Cloud::ensure_log_group`] would do.
     pub async fn log_group_needs(&self, name: &str, retention_days: Option<u32>) -> Result<LogGroupNeeds, AwsError> {
         let found = self.log_group(name).await?;
-        let create = found.is_none();
-        let has = found.and_then(|group| group.retention_in_days);
-        Ok(LogGroupNeeds { create, retention_days: retention_days.filter(|days| has != Some(convert::int(*days))) })
+        let has = found.as_ref().and_then(|group| group.retention_in_days);
+        Ok(LogGroupNeeds {
+            create: found.is_none(),
+            retention_days: retention_days.filter(|days| has != Some(convert::int(*days))),
+            arn: found.and_then(|group| group.arn),
+        })
     }
 
     /// Groups come sorted by name, so one that is called like the prefix is the first.
@@ -75,28 +79,37 @@ impl Cloud {
         }
     }
 
-    /// The names of all streams that begin like this, sorted. More than 1,000 is an error, not a part of them.
-    pub async fn log_streams(&self, group: &str, prefix: &str) -> Result<Vec<String>, AwsError> {
+    /// The names of streams that begin like this, the last in the order of their bytes first. Reads page after page until
+    /// `enough` says so of the names so far, or there are no more, or `pages` were read.
+    pub async fn log_streams_descending(
+        &self,
+        group: &str,
+        prefix: &str,
+        pages: usize,
+        enough: impl Fn(&[String]) -> bool + Send,
+    ) -> Result<StreamNames, AwsError> {
         let call = call("describe log streams", group);
-        let (mut names, mut token) = (Vec::new(), None);
-        for _ in 0..STREAM_PAGES_MAX {
+        let mut found = StreamNames::default();
+        let mut token = None;
+        for _ in 0..pages {
             let describe = self
                 .logs
                 .describe_log_streams()
                 .log_group_name(group)
                 .log_stream_name_prefix(prefix)
                 .order_by(OrderBy::LogStreamName)
+                .descending(true)
                 .limit(DESCRIBE_PAGE)
                 .set_next_token(token);
             let answer = self.call(call, describe.send()).await?;
-            names.extend(answer.log_streams.into_iter().flatten().filter_map(|stream| stream.log_stream_name));
+            found.names.extend(answer.log_streams.into_iter().flatten().filter_map(|stream| stream.log_stream_name));
             token = answer.next_token;
-            if token.is_none() {
-                return Ok(names);
+            found.complete = token.is_none();
+            if found.complete || enough(&found.names) {
+                break;
             }
         }
-        let message = format!("more than {} streams begin with {prefix}", names.len());
-        Err(call.failed(AwsErrorKind::Refused, message))
+        Ok(found)
     }
 
     /// Deletes a stream; one that is absent is fine.

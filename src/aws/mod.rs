@@ -35,6 +35,7 @@ pub use probe::FirstAnswer;
 pub use types::{
     AwsError, AwsErrorKind, CallHook, CallPoint, FunctionDescription, FunctionPage, FunctionShape, HookedCall,
     InvokeReply, InvokeRequest, LogEvent, LogGroupNeeds, LogPage, LogQuery, NewFunction, ReadLogs, ReadLogsFuture,
+    StreamNames,
 };
 
 /// What is needed to reach AWS, or the sandbox.

@@ -140,12 +140,23 @@ impl std::fmt::Debug for InvokeReply {
 }
 
 /// What is missing for a log group to be as wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogGroupNeeds {
     /// It does not exist.
     pub create: bool,
     /// Its retention must be set to so many days.
     pub retention_days: Option<u32>,
+    /// Its ARN, which names its account; `None`: it does not exist.
+    pub arn: Option<String>,
+}
+
+/// Names of log streams, as far as they were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamNames {
+    /// The names.
+    pub names: Vec<String>,
+    /// There are no more.
+    pub complete: bool,
 }
 
 /// When a [`CallHook`] is called.

@@ -99,6 +99,9 @@ keys! {
         };
     LOG_GROUP: Form, "log_group", "/sockerless/lambda", "CloudWatch log group of all functions.",
         Form { pattern: "[A-Za-z0-9_./#-]{1,512}", words: "1 to 512 of letters, digits and _ . / # -" };
+    CLAIMS_LOG_GROUP: Form, "claims_log_group", "/sockerless/lambda-claims",
+        "CloudWatch log group with the daemons' claims on their databases; functions' roles must not be allowed to write to it.",
+        Form { pattern: "[A-Za-z0-9_./#-]{1,512}", words: "1 to 512 of letters, digits and _ . / # -; not log_group, not below /aws/lambda/" };
     LOG_RETENTION_DAYS: OneOfOrNone, "log_retention_days", "", "Days that CloudWatch keeps log events; empty: for ever.",
         OneOfOrNone(RETENTION_DAYS);
     MEMORY_SIZE: Whole, "memory_size", "1024", "Memory of a function, in MB.",

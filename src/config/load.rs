@@ -14,6 +14,8 @@ use super::{Config, ConfigError, Environment, Flags, Listen, Problem, Tls, print
 
 /// The configuration file that is read if no other is named.
 pub const SYSTEM_FILE: &str = "/etc/sockerless/lambda.yaml";
+/// Lambda's own log groups begin like this; AWS's managed policies for execution roles let functions write there.
+const DEFAULT_FUNCTION_GROUPS: &str = "/aws/lambda/";
 /// Our part of the configuration file.
 const SECTION: &str = "lambda";
 
@@ -233,6 +235,7 @@ fn read(from: &mut Reading<'_>, sources: &Sources) -> Option<Config> {
     let region = from.read(&keys::REGION);
     let role_arn = from.read(&keys::ROLE_ARN);
     let log_group = from.read(&keys::LOG_GROUP);
+    let claims_log_group = from.read(&keys::CLAIMS_LOG_GROUP);
     let log_retention_days = from.read(&keys::LOG_RETENTION_DAYS);
     let memory_size = from.read(&keys::MEMORY_SIZE);
     let timeout = from.read(&keys::TIMEOUT);
@@ -265,6 +268,7 @@ fn read(from: &mut Reading<'_>, sources: &Sources) -> Option<Config> {
         region: region?,
         role_arn: role_arn?,
         log_group: log_group?,
+        claims_log_group: claims_log_group?,
         log_retention_days: log_retention_days?,
         memory_size: memory_size?,
         timeout: timeout?,
@@ -346,6 +350,11 @@ fn check_together(from: &mut Reading<'_>, config: &Config) {
         };
         let source = from.source(other).unwrap_or_default();
         from.wrong(empty, format!("it is empty, and {} is given by {source}", other.name()), "both or none".to_owned());
+    }
+    let claims = &config.claims_log_group;
+    if *claims == config.log_group || claims.starts_with(DEFAULT_FUNCTION_GROUPS) {
+        let wrong = format!("functions write to {claims}, and whoever can write there can take the database away");
+        from.wrong(&keys::CLAIMS_LOG_GROUP, wrong, keys::CLAIMS_LOG_GROUP.allowed());
     }
     if config.sandbox && config.endpoint_url.is_some() {
         let wrong = "--sandbox brings an endpoint of its own".to_owned();

@@ -28,7 +28,11 @@ pub(super) async fn examine(config: &Config, cloud: &Cloud, clock: &Clock, repor
         report.not_tried("credentials", "AWS does not answer", "see above");
     }
     let account = match known {
-        true => log_group(config, cloud, report).await,
+        true => {
+            let of_output = log_group(&config.log_group, "it exists", cloud, report).await;
+            let seen = "it exists; no role of functions may be allowed to write to it, which is not checked here";
+            log_group(&config.claims_log_group, seen, cloud, report).await.or(of_output)
+        }
         false => None,
     };
     role(config, account.as_deref(), report);
@@ -149,8 +153,7 @@ fn time(first: &FirstAnswer, now: Timestamp, report: &mut Report) {
 }
 
 /// Gives the account's number if the group's name tells it.
-async fn log_group(config: &Config, cloud: &Cloud, report: &mut Report) -> Option<String> {
-    let name = &config.log_group;
+async fn log_group(name: &str, exists: &str, cloud: &Cloud, report: &mut Report) -> Option<String> {
     let check = format!("log group {name}");
     let arn = match patiently(async || cloud.log_group_arn(name).await).await {
         Ok(arn) => arn,
@@ -160,7 +163,7 @@ async fn log_group(config: &Config, cloud: &Cloud, report: &mut Report) -> Optio
         }
     };
     match &arn {
-        Some(_) => report.ok(check, "it exists"),
+        Some(_) => report.ok(check, exists),
         None => report.ok(check, "it will be made by the first start, which needs logs:CreateLogGroup"),
     }
     arn.as_deref().and_then(|arn| arn.split(':').nth(4)).map(str::to_owned)
@@ -221,7 +224,10 @@ async fn tried(right: &Right, config: &Config, subject: &Subject, cloud: &Cloud)
         "lambda:GetFunction" => cloud.get_function(name).await.map(drop),
         "lambda:InvokeFunction" => cloud.try_invoke(name).await,
         "lambda:UpdateFunctionCode" => cloud.try_update_code(name, &subject.image).await,
-        "logs:DescribeLogStreams" => cloud.log_streams(group, NO_STREAM).await.map(drop),
+        "logs:DescribeLogStreams" => {
+            let claims = config.claims_log_group.as_str();
+            cloud.log_streams_descending(claims, NO_STREAM, 1, |_| true).await.map(drop)
+        }
         "logs:FilterLogEvents" => {
             let query = LogQuery {
                 group: group.to_owned(),

@@ -4,7 +4,7 @@ use super::Report;
 use crate::api::client::is_alive;
 use crate::api::{BindError, try_address, try_tls};
 use crate::config::{Config, Listen};
-use crate::state::{DatabaseSeen, StateError, inspect};
+use crate::state::{DatabaseSeen, StateError, bound_to, inspect};
 
 pub(super) async fn examine(config: &Config, report: &mut Report) {
     // What a running daemon of this configuration holds, it holds rightly.
@@ -12,7 +12,12 @@ pub(super) async fn examine(config: &Config, report: &mut Report) {
     if alive {
         report.ok("daemon", "a daemon of this configuration is running");
     }
-    database(config, alive, report).await;
+    let found = inspect(&config.database).await;
+    let readable = matches!(found, Ok(DatabaseSeen::Current) | Err(StateError::Locked { .. }));
+    database(config, found, alive, report);
+    if readable {
+        binding(config, report).await;
+    }
     let metrics = config.metrics_listen.map(Listen::Tcp);
     for address in config.listen.iter().chain(&metrics) {
         let check = format!("address {address}");
@@ -30,9 +35,8 @@ pub(super) async fn examine(config: &Config, report: &mut Report) {
     }
 }
 
-async fn database(config: &Config, alive: bool, report: &mut Report) {
+fn database(config: &Config, found: Result<DatabaseSeen, StateError>, alive: bool, report: &mut Report) {
     let path = config.database.display();
-    let found = inspect(&config.database).await;
     let todo = match &found {
         Ok(DatabaseSeen::Absent) => return report.ok("database", format!("{path} will be made by the first start")),
         Ok(DatabaseSeen::Current) => return report.ok("database", format!("{path} can be used")),
@@ -48,6 +52,19 @@ async fn database(config: &Config, alive: bool, report: &mut Report) {
     };
     if let Err(error) = found {
         report.wrong("database", error.to_string(), todo);
+    }
+}
+
+/// Whether the database belongs to these settings.
+async fn binding(config: &Config, report: &mut Report) {
+    let check = "settings of the database";
+    match bound_to(&config.database).await.map(|bound| bound.map(|bound| bound.conflict(&config.binding()))) {
+        Ok(None) => report.ok(check, "it is bound to prefix, region, account and claims group by the first start"),
+        Ok(Some(None)) => report.ok(check, "prefix, region, account and claims group are those that it is bound to"),
+        Ok(Some(Some(conflict))) => {
+            report.wrong(check, conflict, "without the old value, its functions are out of reach");
+        }
+        Err(error) => report.wrong(check, error.to_string(), "see database"),
     }
 }
 

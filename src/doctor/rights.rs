@@ -18,8 +18,12 @@ pub(super) enum On {
     Everything,
     /// The functions with our prefix.
     Functions,
-    /// The log group and its streams.
+    /// The log group of the functions.
     LogGroup,
+    /// The log group of the claims.
+    ClaimsGroup,
+    /// Both log groups.
+    LogGroups,
     /// The execution role.
     Role,
     /// The repositories of the images.
@@ -61,7 +65,7 @@ pub const RIGHTS: &[Right] = &[
     tried_by_tags("lambda:InvokeFunction"),
     tried_by_tags("lambda:UpdateFunctionCode"),
     tried("logs:DescribeLogGroups", On::Everything),
-    tried("logs:DescribeLogStreams", On::LogGroup),
+    tried("logs:DescribeLogStreams", On::ClaimsGroup),
     tried("logs:FilterLogEvents", On::LogGroup),
     untried("lambda:CreateFunction", On::Functions, "it would make a function"),
     untried("lambda:UpdateFunctionConfiguration", On::Functions, "it would change a function"),
@@ -69,10 +73,10 @@ pub const RIGHTS: &[Right] = &[
     untried("lambda:PutFunctionEventInvokeConfig", On::Functions, "it would change a function"),
     untried("lambda:TagResource", On::Functions, "it would change a function's tags"),
     untried("lambda:UntagResource", On::Functions, "it would change a function's tags"),
-    untried("logs:CreateLogGroup", On::LogGroup, "it would make a log group"),
+    untried("logs:CreateLogGroup", On::LogGroups, "it would make a log group"),
     untried("logs:PutRetentionPolicy", On::LogGroup, "it would change the log group"),
-    untried("logs:CreateLogStream", On::LogGroup, "it would make a log stream"),
-    untried("logs:DeleteLogStream", On::LogGroup, "it would delete a log stream"),
+    untried("logs:CreateLogStream", On::ClaimsGroup, "it would make a log stream"),
+    untried("logs:DeleteLogStream", On::ClaimsGroup, "it would delete a log stream"),
     untried("lambda:ListTags", On::Functions, "only a function's tags show it"),
     untried("iam:PassRole", On::Role, ONLY_A_FUNCTION),
     untried("ecr:BatchGetImage", On::Repositories, ONLY_A_FUNCTION),
@@ -94,6 +98,8 @@ impl Right {
             On::Everything | On::Networks => "*".to_owned(),
             On::Functions => format!("the functions {}-*", config.function_prefix),
             On::LogGroup => format!("the log group {}", config.log_group),
+            On::ClaimsGroup => format!("the log group {}", config.claims_log_group),
+            On::LogGroups => format!("the log groups {} and {}", config.log_group, config.claims_log_group),
             On::Role => config.role_arn.clone(),
             On::Repositories => "the repositories of the images".to_owned(),
         };

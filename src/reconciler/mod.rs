@@ -200,8 +200,9 @@ impl Reconciler {
                     failures += 1;
                     tracing::warn!(%error, failures, "the database cannot be claimed: nothing converges until it is");
                     let check = match &error {
-                        ClaimError::Aws(_) => Check::Aws,
+                        ClaimError::Aws(_) | ClaimError::Account { .. } => Check::Aws,
                         ClaimError::State(_) => Check::Reconciler,
+                        ClaimError::Bound(_) => Check::Ownership,
                     };
                     parts.health.fail(check, error.to_string());
                 }
@@ -215,15 +216,8 @@ impl Reconciler {
     }
 
     async fn try_claim(&self) -> Result<Claim, ClaimError> {
-        let ReconcilerParts { facts, cloud, clock, config, .. } = &self.parts;
-        let claimant = Claimant {
-            facts,
-            cloud,
-            log_group: &config.log_group,
-            log_retention_days: config.log_retention_days,
-            adopt: config.adopt,
-        };
-        claimant.claim(clock.now()).await
+        let ReconcilerParts { facts, cloud, clock, config, health, .. } = &self.parts;
+        Claimant { facts, cloud, health, config }.claim(clock.now()).await
     }
 
     fn lost(&self, why: &str) {

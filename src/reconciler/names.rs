@@ -75,7 +75,7 @@ impl Identity {
                 if digits.len() == ID_DIGITS
                     && is_hex(digits)
                     && is_hex(instance)
-                    && incarnation.is_none_or(|n| n.parse::<u32>().is_ok())
+                    && incarnation.is_none_or(is_incarnation)
                     && parts.next().is_none() =>
             {
                 if instance == self.instance {
@@ -115,6 +115,11 @@ impl Identity {
             tags: tags.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         }
     }
+}
+
+/// Whether [`Identity::function_name`] writes this number: without a sign, without zeros in front, and never 0.
+fn is_incarnation(text: &str) -> bool {
+    text.parse::<u32>().is_ok_and(|number| number > 0 && number.to_string() == text)
 }
 
 /// The function's settings that a container asks for. With the bootstrap, command and environment travel in each
@@ -246,6 +251,10 @@ mod tests {
             (format!("sklsx-0123456789-{digits}"), Owner::Stranger),
             (format!("skls-0123456789-{digits}-x"), Owner::Stranger),
             (format!("skls-0123456789-{digits}-1-2"), Owner::Stranger),
+            (format!("skls-0123456789-{digits}-007"), Owner::Stranger),
+            (format!("skls-0123456789-{digits}-+7"), Owner::Stranger),
+            (format!("skls-0123456789-{digits}-0"), Owner::Stranger),
+            (format!("skls-0123456789-{digits}-4294967296"), Owner::Stranger),
             (format!("skls-0123456789-{}", &digits[1..]), Owner::Stranger),
             ("skls-0123456789".to_owned(), Owner::Stranger),
             ("skls-nightly-report".to_owned(), Owner::Stranger),

@@ -18,8 +18,9 @@ use super::shared::Shared;
 use super::summary::{SETTLE, Step, Summary};
 use super::sweep::{self, Fate, MAX_DELETIONS, View, is_ripe};
 use super::worker::MAX_STEPS;
-use crate::aws::AwsError;
+use crate::aws::{AwsError, LogGroupNeeds};
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::state::model::life::unsettled_run;
 use crate::state::model::{Container, ContainerId, RunPhase, Status};
 use crate::state::{Sighting, StateError};
@@ -33,6 +34,8 @@ pub(super) enum RehearsalError {
     State(#[from] StateError),
     #[error(transparent)]
     Sweep(#[from] sweep::SweepError),
+    #[error(transparent)]
+    Claim(#[from] claim::ClaimError),
     #[error("{0}")]
     ClaimLost(String),
     #[error("the system gives no random numbers")]
@@ -41,11 +44,15 @@ pub(super) enum RehearsalError {
 
 /// Finds out what there is to do, and tells it in the summary's plan.
 pub(super) async fn rehearse(shared: &Shared, epoch: u64, summary: &mut Summary) -> Result<(), RehearsalError> {
-    let needs = shared.cloud.log_group_needs(&shared.config.log_group, shared.config.log_retention_days).await?;
+    let Config { log_group, claims_log_group, log_retention_days, .. } = &*shared.config;
+    let claims = shared.cloud.log_group_needs(claims_log_group, None).await?;
+    claim::check_account(&shared.config, claims.arn.as_deref())?;
+    let output = shared.cloud.log_group_needs(log_group, *log_retention_days).await?;
     let mut rehearsal = Rehearsal { shared, rows: BTreeMap::new(), steps: Vec::new() };
-    rehearsal.log_group(&needs);
-    if needs.create {
-        // Without the group nobody has claimed anything, and nothing has run.
+    rehearsal.log_group(log_group, &output);
+    rehearsal.log_group(claims_log_group, &claims);
+    if claims.create && output.create {
+        // Without the groups nobody has claimed anything, and nothing has run.
         rehearsal.rows = shared.facts.all().await?.into_iter().map(|row| (row.id, row)).collect();
     } else {
         let Some(view) = shared.survey(epoch).await? else {
@@ -72,8 +79,7 @@ struct Rehearsal<'a> {
 }
 
 impl Rehearsal<'_> {
-    fn log_group(&mut self, needs: &crate::aws::LogGroupNeeds) {
-        let group = &self.shared.config.log_group;
+    fn log_group(&mut self, group: &str, needs: &LogGroupNeeds) {
         if needs.create {
             self.steps.push(Step::new("CreateLogGroup", group, "the log group is missing"));
         }

@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::claim;
+use super::claim::Claims;
 use super::names::{self, Identity, Owner};
 use super::queue::Priority;
 use super::shared::{Kept, Shared};
-use crate::aws::{AwsError, AwsErrorKind, FunctionDescription, Lane};
+use crate::aws::{AwsError, AwsErrorKind, Cloud, FunctionDescription, Lane};
 use crate::clock::Timestamp;
-use crate::config::Config;
 use crate::state::model::{Container, ContainerId, Known, Status};
 use crate::state::{Sighting, StateError};
 use crate::telemetry;
@@ -111,7 +110,7 @@ impl Shared {
     /// Looks at everything and changes nothing. `None`: another daemon has claimed this database.
     pub(super) async fn survey(&self, epoch: u64) -> Result<Option<View>, SweepError> {
         let cloud = self.cloud.lane(Lane::Housekeeping);
-        let highest = claim::highest(&cloud, &self.config.log_group, &self.identity.instance).await?;
+        let highest = self.claims(&cloud).look(epoch).await?.highest();
         if highest > epoch {
             return Ok(None);
         }
@@ -127,11 +126,16 @@ impl Shared {
     /// the functions. Returns false if another daemon has gone on meanwhile.
     async fn claim_again(&self, epoch: u64) -> Result<bool, SweepError> {
         let cloud = self.cloud.lane(Lane::Housekeeping);
-        let Config { log_group, log_retention_days, .. } = &*self.config;
-        if claim::renew(&cloud, log_group, *log_retention_days, &self.identity.instance, epoch).await? {
+        let claims = self.claims(&cloud);
+        if claims.renew(epoch).await? {
+            let log_group = &self.config.claims_log_group;
             tracing::warn!(log_group, epoch, "the claim of this database was missing, and was made again");
         }
-        Ok(claim::highest(&cloud, log_group, &self.identity.instance).await? <= epoch)
+        Ok(claims.look(epoch).await?.highest() <= epoch)
+    }
+
+    fn claims<'a>(&'a self, cloud: &'a Cloud) -> Claims<'a> {
+        Claims { cloud, config: &self.config, health: &self.health, instance: &self.identity.instance }
     }
 
     async fn list_all(&self) -> Result<Vec<FunctionDescription>, AwsError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sqlx::sqlite::SqlitePool;
 
 use super::admit;
+use super::binding::{self, Bind, Binding};
 use super::changes::{Hub, WishFeed};
 use super::images::SetImageDigest;
 use super::instance::{self, Adopt, GiveEpochBack, NextEpoch};
@@ -205,6 +206,22 @@ impl Facts {
     /// When the store fails.
     pub async fn instance(&self) -> Result<Instance> {
         instance::read(&self.pool).await
+    }
+
+    /// Where in AWS the functions and claims of this database are; `None`: not bound yet.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn binding(&self) -> Result<Option<Binding>> {
+        binding::read(&self.pool).await
+    }
+
+    /// Binds the database if it is not bound yet. Returns what it is bound to, which is never changed.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn bind(&self, binding: Binding) -> Result<Binding> {
+        self.commands.run(Bind(binding)).await
     }
 
     /// The epoch that was begun last belongs to another daemon: it does not count.

@@ -54,12 +54,8 @@ pub(super) async fn check(path: &Path) -> Result<bool> {
     if !fs::exists(path).map_err(|error| unusable(path, error))? {
         return Err(unusable(path, "it does not exist"));
     }
-    // Without a write-ahead log all is in the file, and SQLite need not put its own files beside it to read it.
-    let settled = !beside(path, "-wal").exists();
-    let options =
-        SqliteConnectOptions::new().filename(path).read_only(true).immutable(settled).disable_statement_logging();
     let found = async {
-        let mut connection = options.connect().await?;
+        let mut connection = connect_to_look(path).await?;
         let found = schema_version(&mut connection).await?;
         connection.close().await?;
         Ok::<_, sqlx::Error>(found)
@@ -70,6 +66,15 @@ pub(super) async fn check(path: &Path) -> Result<bool> {
         Schema::Version(found) if found > known => Err(StateError::Newer { path: path.to_owned(), found, known }),
         Schema::Version(found) => Ok(found == known),
     }
+}
+
+/// A connection that reads, and only reads.
+pub(super) async fn connect_to_look(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    // Without a write-ahead log all is in the file, and SQLite need not put its own files beside it to read it.
+    let settled = !beside(path, "-wal").exists();
+    let options =
+        SqliteConnectOptions::new().filename(path).read_only(true).immutable(settled).disable_statement_logging();
+    options.connect().await
 }
 
 /// What stands where the database is to be.

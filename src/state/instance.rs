@@ -15,6 +15,9 @@ use crate::clock::Timestamp;
 /// Half as many random bytes as the id has digits.
 const ID_BYTES: usize = 5;
 
+/// The highest epoch: what an INTEGER column holds. No daemon gets there by counting its starts.
+pub(crate) const MAX_EPOCH: u64 = i64::MAX.unsigned_abs();
+
 /// Draws the id if the database has none yet. Then the file itself holds it, and not only its log.
 pub(super) async fn ensure(connection: &mut SqliteConnection) -> Result<()> {
     let mut bytes = [0; ID_BYTES];
@@ -105,10 +108,10 @@ impl Command for NextEpoch {
     type Output = Instance;
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<Instance> {
-        let row = sqlx::query("UPDATE instance SET epoch = epoch + 1 RETURNING id, epoch, adopted_at, horizon, doubt")
-            .fetch_one(&mut *tx.conn)
-            .await?;
-        instance(&row)
+        let next =
+            "UPDATE instance SET epoch = epoch + 1 WHERE epoch < ?1 RETURNING id, epoch, adopted_at, horizon, doubt";
+        let row = sqlx::query(next).bind(number(MAX_EPOCH)).fetch_optional(&mut *tx.conn).await?;
+        instance(&row.ok_or_else(no_epoch_left)?)
     }
 }
 
@@ -137,7 +140,7 @@ pub(super) struct Adopt {
 const ADOPT: &str = "UPDATE instance SET epoch = max(epoch, ?1) + 1, adopted_at = ?2, doubt = NULL, horizon = coalesce(horizon, \
     (SELECT max(at) FROM (SELECT max(json_extract(status, '$.create_sent_at')) AS at FROM container \
     UNION ALL SELECT max(read_through) FROM log_progress)), 0) \
-    RETURNING id, epoch, adopted_at, horizon, doubt";
+    WHERE max(epoch, ?1) < ?3 RETURNING id, epoch, adopted_at, horizon, doubt";
 
 /// A start of before the adoption is known by its time, and the clock of the machine that took it may be ahead of this
 /// one's: then the time is put right.
@@ -148,10 +151,14 @@ impl Command for Adopt {
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<Instance> {
         sqlx::query(STARTED_BEFORE).bind(self.now.as_nanos()).execute(&mut *tx.conn).await?;
-        let row =
-            sqlx::query(ADOPT).bind(number(self.above)).bind(self.now.as_nanos()).fetch_one(&mut *tx.conn).await?;
-        instance(&row)
+        let adopt = sqlx::query(ADOPT).bind(number(self.above)).bind(self.now.as_nanos()).bind(number(MAX_EPOCH));
+        let row = adopt.fetch_optional(&mut *tx.conn).await?;
+        instance(&row.ok_or_else(no_epoch_left)?)
     }
+}
+
+fn no_epoch_left() -> StateError {
+    StateError::Corrupt(format!("the epoch is at its end, {MAX_EPOCH}"))
 }
 
 fn instance(row: &SqliteRow) -> Result<Instance> {

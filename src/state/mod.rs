@@ -10,6 +10,7 @@
 pub mod model;
 
 pub(crate) mod admit;
+mod binding;
 mod causes;
 mod changes;
 mod events;
@@ -28,9 +29,11 @@ mod tombstones;
 mod wishes;
 mod writer;
 
+pub use binding::{Binding, bound_to};
 pub use changes::{Watch, WishFeed};
 pub use facts::Facts;
 pub use file::{DatabaseSeen, inspect};
+pub(crate) use instance::MAX_EPOCH;
 pub use pulse::Pulse;
 pub use reader::Reader;
 pub use records::{

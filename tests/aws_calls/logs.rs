@@ -55,17 +55,32 @@ async fn a_stream_can_be_claimed_once() {
     assert_eq!(server.requests()[0].json(), json!({ "logGroupName": "/g", "logStreamName": "i/1" }));
 }
 
+/// Read from the last name to the first, until there is enough, or no more, or as many pages as may be.
 #[tokio::test]
-async fn all_pages_of_streams_are_read() {
+async fn log_streams_descending_reads_as_few_pages_as_are_enough() {
     let page = |name: &str, token: Option<&str>| {
         answer(200, json!({ "logStreams": [{ "logStreamName": name }], "nextToken": token }))
     };
-    let server = Server::start([page("i/1", Some("t")), page("i/2", None)]).await;
-    assert_eq!(server.cloud().await.log_streams("/g", "i/").await.unwrap(), ["i/1", "i/2"]);
-    let expected = json!({
-        "logGroupName": "/g", "logStreamNamePrefix": "i/", "orderBy": "LogStreamName", "limit": 50, "nextToken": "t",
-    });
-    assert_eq!(server.requests()[1].json(), expected);
+    let pages = || [page("i/3", Some("t")), page("i/2", Some("u")), page("i/1", None)];
+    for (most, enough, names, complete) in [
+        (9, "", &["i/3", "i/2", "i/1"][..], true),
+        (9, "i/2", &["i/3", "i/2"], false),
+        (1, "", &["i/3"], false),
+        (3, "i/1", &["i/3", "i/2", "i/1"], true),
+    ] {
+        let server = Server::start(pages()).await;
+        let is_enough = |names: &[String]| names.iter().any(|name| name == enough);
+        let found = server.cloud().await.log_streams_descending("/g", "i/", most, is_enough).await.unwrap();
+        assert_eq!(
+            (found.names.as_slice(), found.complete),
+            (&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()[..], complete)
+        );
+        assert_eq!(server.requests().len(), names.len());
+        let expected = json!({
+            "logGroupName": "/g", "logStreamNamePrefix": "i/", "orderBy": "LogStreamName", "descending": true, "limit": 50,
+        });
+        assert_eq!(server.requests()[0].json(), expected);
+    }
 }
 
 #[tokio::test]

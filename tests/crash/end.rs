@@ -10,7 +10,7 @@ use sockerless_sandbox::model::logs_api::DescribeLogStreams;
 use sockerless_sandbox::model::{Request, Response};
 
 use super::acts::{Users, failed_for_good};
-use super::life::LOG_GROUP;
+use super::life::CLAIMS_GROUP;
 use super::scenario::Site;
 use super::stage::{Broken, Stage};
 
@@ -96,7 +96,7 @@ impl Stage {
 
     fn claims(&self) -> usize {
         let own = format!("{}/", self.instance);
-        self.streams(LOG_GROUP).keys().filter(|name| name.starts_with(&own)).count()
+        self.streams(CLAIMS_GROUP).keys().filter(|name| name.starts_with(&own)).count()
     }
 
     /// All streams of a log group by their names.

@@ -28,8 +28,10 @@ pub(crate) const DATABASE: &str = "state.db";
 pub(crate) const REGION: &str = "us-east-1";
 /// The functions' role.
 pub(crate) const ROLE: &str = "arn:aws:iam::000000000000:role/functions";
-/// The log group of all functions and claims.
+/// The log group of all functions.
 pub(crate) const LOG_GROUP: &str = "/sockerless/lambda";
+/// The log group of all claims.
+pub(crate) const CLAIMS_GROUP: &str = "/sockerless/lambda-claims";
 /// The beginning of all function names.
 pub(crate) const PREFIX: &str = "skls";
 /// Time between two sweeps: a pass.
@@ -237,6 +239,7 @@ fn operation(words: &str) -> Operation {
 fn config(adopt: bool) -> Config {
     Config {
         log_group: LOG_GROUP.to_owned(),
+        claims_log_group: CLAIMS_GROUP.to_owned(),
         log_retention_days: None,
         memory_size: 128,
         timeout: 10,

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::acts::{Users, new_function};
 use super::history::{Ending, RunOf};
-use super::life::{LOG_GROUP, SWEEP};
+use super::life::{CLAIMS_GROUP, LOG_GROUP, SWEEP};
 use super::points::{Numbers, Plan, Point};
 use super::rest::Rest;
 use super::sabotage::Sabotage;
@@ -108,11 +108,13 @@ async fn play(stage: &mut Stage, piece: Piece<'_>) -> Result<Outcome, Broken> {
     Ok(Outcome::Played(Box::new(played), numbers))
 }
 
-/// The log group, and what others have: functions of another daemon and of nobody that we know, another daemon's claims in
-/// our log group, and a group of somebody else.
+/// The log groups, and what others have: functions of another daemon and of nobody that we know, another daemon's claims in
+/// the claims group, forged claims of ours, and a group of somebody else.
 fn foreign(stage: &Stage) -> Result<Foreign, Broken> {
-    // The daemon's first start may have made it.
-    let _ = stage.by_hand(&log_group(LOG_GROUP));
+    for group in [LOG_GROUP, CLAIMS_GROUP] {
+        // The daemon's first start may have made it.
+        let _ = stage.by_hand(&log_group(group));
+    }
     stage.by_hand(&log_group(THEIR_GROUP)).map_err(|error| error.to_string())?;
     let mut streams = BTreeMap::new();
     for (group, name) in foreign_streams(&stage.instance) {
@@ -129,14 +131,17 @@ fn foreign(stage: &Stage) -> Result<Foreign, Broken> {
     Ok(Foreign { functions: stage.functions(), streams })
 }
 
-/// In our group: a claim with a low and one with a high epoch, one of an instance whose name begins as ours does, and one of
-/// a function. In theirs: one that is called as a claim of ours.
+/// In the claims group: another instance's claims with a low and a high epoch, one of an instance whose name begins as ours
+/// does, and one of ours with an epoch that no daemon reaches. Where functions write, and in somebody else's group: claims
+/// of ours as a function could forge them.
 fn foreign_streams(instance: &str) -> Vec<(&'static str, String)> {
-    let ours =
-        ["9999999999/1".to_owned(), "9999999999/900".to_owned(), format!("{instance}0/1"), THEIR_STREAM.to_owned()];
-    let theirs = [format!("{instance}/1"), THEIR_STREAM.to_owned()];
-    let ours = ours.into_iter().map(|name| (LOG_GROUP, name));
-    ours.chain(theirs.into_iter().map(|name| (THEIR_GROUP, name))).collect()
+    let claim = |instance: &str, epoch: u64| format!("{instance}/{epoch:020}");
+    let ours = instance.to_owned() + "0";
+    let claims = [claim("9999999999", 1), claim("9999999999", 900), claim(&ours, 1), claim(instance, u64::MAX)];
+    let forged = [claim(instance, 9_999), THEIR_STREAM.to_owned()];
+    let claims = claims.into_iter().map(|name| (CLAIMS_GROUP, name));
+    let forged = forged.into_iter().flat_map(|name| [LOG_GROUP, THEIR_GROUP].map(|group| (group, name.clone())));
+    claims.chain(forged).collect()
 }
 
 /// A user whose container was refused for want of a right starts it again, when the right is there.

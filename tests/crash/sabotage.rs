@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::acts::{Users, new_function};
-use super::life::{self, DATABASE, LOG_GROUP};
+use super::life::{self, CLAIMS_GROUP, DATABASE, LOG_GROUP};
 use super::play::{Outcome, Piece, perform};
 use super::points::{Cut, Disturbance, Plan, Point};
 use super::programs::Plot;
@@ -32,7 +32,7 @@ pub(crate) enum Sabotage {
     ForgetTheEnd,
     /// Somebody else's function is deleted.
     DeleteForeign,
-    /// Another daemon's claim in our log group is deleted.
+    /// Another daemon's claim in the claims group is deleted.
     DeleteForeignClaim,
     /// A stream in somebody else's log group is deleted and made again.
     RemakeForeignStream,
@@ -65,8 +65,8 @@ impl Sabotage {
 
     /// Does what is done in AWS.
     pub(crate) async fn meddle(self, stage: &mut Stage, users: &mut Users, foreign: &Foreign) -> Result<(), Broken> {
-        let ours = |(group, stream): &&(String, String)| group == LOG_GROUP && stream.contains("/900");
-        let theirs = |(group, _): &&(String, String)| group != LOG_GROUP;
+        let ours = |(group, stream): &&(String, String)| group == CLAIMS_GROUP && stream.ends_with("900");
+        let theirs = |(group, _): &&(String, String)| group != CLAIMS_GROUP && group != LOG_GROUP;
         let requests = match self {
             Self::ForgetTheIntent | Self::ForgeTheExit | Self::ForgetTheEnd => vec![],
             Self::NeverRest => return stage.meddle(users, ByHand::Change("job")).await,

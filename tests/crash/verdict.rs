@@ -11,7 +11,7 @@ use super::acts::Users;
 use super::end::{End, View};
 use super::history::{Ending, RunOf};
 use super::invokes::intents;
-use super::life::LOG_GROUP;
+use super::life::{CLAIMS_GROUP, LOG_GROUP};
 use super::points::{Disturbance, Plan, Point};
 use super::scenario::{Act, Job, Scenario};
 use super::stage::{Broken, Stage};
@@ -29,7 +29,7 @@ pub(crate) struct Played {
     pub(crate) refused: usize,
 }
 
-/// What a daemon does with logs: it makes its group, and claims its database there.
+/// What a daemon does in the claims group: it makes it, and claims its database there. It makes the functions' group, too.
 const CLAIMING: &[Operation] = &[Operation::CreateLogGroup, Operation::CreateLogStream, Operation::DeleteLogStream];
 
 /// What others have, as they made it.
@@ -71,7 +71,8 @@ impl Judge<'_> {
             ensure(!self.stage.is_disowned(call.life) || tries, by_whom)?;
             let own = match call.operation.service() {
                 // Which streams, is told by those that are left.
-                Service::Logs => resource == LOG_GROUP && CLAIMING.contains(&call.operation),
+                Service::Logs if resource == LOG_GROUP => call.operation == Operation::CreateLogGroup,
+                Service::Logs => resource == CLAIMS_GROUP && CLAIMING.contains(&call.operation),
                 // A name that is taken is found out by trying.
                 Service::Lambda if call.operation == Operation::CreateFunction => resource.starts_with(&ours),
                 Service::Lambda => resource.starts_with(&ours) && !self.foreign.functions.contains_key(resource),

@@ -68,7 +68,9 @@ fn an_account_that_is_well_and_nothing_is_changed() {
         (verdict, todo),
         ("not tried", "the daemon's policy must allow lambda:CreateFunction on the functions skls-*")
     );
-    assert!(found.check("log group /sockerless/lambda").1.contains("will be made"));
+    for group in ["log group /sockerless/lambda", "log group /sockerless/lambda-claims"] {
+        assert!(found.check(group).1.contains("will be made"));
+    }
     assert_eq!(std::fs::read_dir(home.directory()).unwrap().count(), 0);
     let asked: Vec<String> = aws.calls().into_keys().collect();
     let reads = [
@@ -258,6 +260,8 @@ async fn a_daemon_that_runs_is_no_fault_and_a_stranger_is() {
     found.assert_wrong(&[]);
     assert!(found.check("database").1.ends_with("in use by the running daemon"));
     assert!(found.check("log group /sockerless/lambda").1.contains("exists"));
+    assert!(found.check("log group /sockerless/lambda-claims").1.contains("no role of functions may"));
+    assert_eq!(found.check("settings of the database").0, "ok");
 
     // Another configuration on the same database.
     let found = doctor(&home, &aws.endpoint, &[]);

@@ -98,11 +98,12 @@ async fn each_action_is_a_line_with_its_reason() {
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert_eq!(lines[0], "CreateLogGroup /sockerless/lambda: the log group is missing");
     assert_eq!(lines[1], "PutRetentionPolicy /sockerless/lambda: its log events are to be kept for 7 days");
-    assert!(lines[2].starts_with("CreateFunction skls-") && lines[2].contains(" (container job, "), "{text}");
-    assert!(lines[2].ends_with(": the container has no function"), "{text}");
-    assert!(lines[3].starts_with("dry run, nothing was changed"), "{text}");
-    assert!(lines[3].contains("created 1, ") && lines[3].contains(" left 3; "), "{text}");
-    assert_eq!(lines.len(), 4);
+    assert_eq!(lines[2], "CreateLogGroup /sockerless/lambda-claims: the log group is missing");
+    assert!(lines[3].starts_with("CreateFunction skls-") && lines[3].contains(" (container job, "), "{text}");
+    assert!(lines[3].ends_with(": the container has no function"), "{text}");
+    assert!(lines[4].starts_with("dry run, nothing was changed"), "{text}");
+    assert!(lines[4].contains("created 1, ") && lines[4].contains(" left 4; "), "{text}");
+    assert_eq!(lines.len(), 5);
     assert_eq!(mutating(&aws), BTreeMap::new());
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use serde_json::json;
 
 use crate::docker::{create, start, wait};
-use crate::support::{Account, Aws, Home, free_address, until};
+use crate::support::{Account, Aws, Home, ROLE, free_address, until};
 
 fn functions(aws: &Aws) -> usize {
     aws.state()["functions"].as_array().unwrap().len()
@@ -79,6 +79,82 @@ async fn a_database_that_was_adopted_elsewhere_is_given_up() {
     assert_eq!(aws.calls().get("Invoke"), None, "who has lost it invokes nothing");
     account.stop();
     adopted.stop();
+}
+
+/// The binary with a database and settings that may not be those that it is bound to.
+fn with_settings(home: &Home, aws: &Aws, settings: &[&str]) -> std::process::Command {
+    let mut command = home.command(settings);
+    command.args(["--endpoint-url", &aws.endpoint, "--database"]).arg(home.database());
+    command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
+    command
+}
+
+/// Under another prefix, region or account a daemon would think that its functions are gone, make them again, and leave them
+/// behind when their containers are removed.
+#[tokio::test]
+async fn changed_function_prefix_is_refused_with_a_sentence() {
+    let home = Home::new();
+    let aws = Aws::start(&home);
+    let account = Account::serving(&home, &aws, &[]).await;
+    create(&account.docker(), "job", "exit 5", &[]).await;
+    until("the function is there", async || (functions(&aws) == 1).then_some(())).await;
+    account.stop();
+
+    let other_role = "arn:aws:iam::111111111111:role/job";
+    for (settings, sentence) in [
+        (["us-east-1", ROLE, "job", "/sockerless/lambda-claims"], r#"function_prefix was "skls" and is now "job""#),
+        (["eu-west-1", ROLE, "skls", "/sockerless/lambda-claims"], r#"region was "us-east-1" and is now "eu-west-1""#),
+        (
+            ["us-east-1", other_role, "skls", "/sockerless/lambda-claims"],
+            r#"the account was "000000000000" and is now "111111111111""#,
+        ),
+        (["us-east-1", ROLE, "skls", "/c"], r#"claims_log_group was "/sockerless/lambda-claims" and is now "/c""#),
+    ] {
+        let [region, role, prefix, claims] = settings;
+        let settings =
+            ["--region", region, "--role-arn", role, "--function-prefix", prefix, "--claims-log-group", claims];
+        let orders = [&[][..], &["--adopt"], &["--reconcile-once"], &["--reconcile-once", "--dry-run"]];
+        for order in orders {
+            let output = with_settings(&home, &aws, &[&settings[..], order].concat()).output().unwrap();
+            let words = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(64), "{order:?}: {words}");
+            let words = words.replace("\\\"", "\"");
+            assert!(words.contains(sentence), "{order:?}: {words}");
+            assert!(words.contains("Set the old value again, or name another `database`"), "{words}");
+        }
+        let doctor = [&["doctor", "--listen", "tcp://127.0.0.1:0"], &settings[..]].concat();
+        let output = with_settings(&home, &aws, &doctor).output().unwrap();
+        let report = String::from_utf8_lossy(&output.stdout);
+        assert!(report.contains("WRONG      settings of the database: ") && report.contains(sentence), "{report}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+    let output = home.command(&["--sandbox"]).arg("--database").arg(home.database()).output().unwrap();
+    assert_eq!(output.status.code(), Some(64), "the embedded sandbox is no account of AWS");
+    assert_eq!(functions(&aws), 1);
+
+    let account = Account::serving(&home, &aws, &[]).await;
+    let force = bollard::query_parameters::RemoveContainerOptions { force: true, ..Default::default() };
+    account.docker().remove_container("job", Some(force)).await.unwrap();
+    until("nothing is left behind", async || (functions(&aws) == 0).then_some(())).await;
+    account.stop();
+}
+
+/// The credentials decide in whose account AWS looks, whatever the role says.
+#[tokio::test]
+async fn credentials_of_another_account_change_nothing() {
+    let home = Home::new();
+    let aws = Aws::start(&home);
+    std::fs::create_dir_all(home.directory()).unwrap();
+    let role = "arn:aws:iam::111111111111:role/job";
+    let settings = ["--region", "us-east-1", "--role-arn", role];
+    for order in [&["--reconcile-once"][..], &["--reconcile-once", "--dry-run"]] {
+        let output = with_settings(&home, &aws, &[&settings[..], order].concat()).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        let sentence = "the credentials are of the account 000000000000, role_arn is of the account 111111111111";
+        assert!(words.contains(sentence), "{words}");
+        assert_eq!(aws.calls().get("CreateLogStream"), None, "nothing is claimed");
+    }
 }
 
 #[tokio::test]

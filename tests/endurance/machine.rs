@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::support::{AUTHORIZATION, Aws, Home, exchange, free_address, http};
 
 /// Where daemons claim their databases, unless they are told otherwise.
-const LOG_GROUP: &str = "/sockerless/lambda";
+const CLAIMS_GROUP: &str = "/sockerless/lambda-claims";
 const DESCRIBE_LOG_STREAMS: &str =
     "Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: Logs_20140328.DescribeLogStreams\r\n";
 /// How long a daemon may take to serve.
@@ -131,7 +131,7 @@ impl Machine {
     pub(crate) async fn claims(&self) -> Vec<String> {
         let mut connection = SqliteConnectOptions::new().filename(self.database()).connect().await.unwrap();
         let instance: String = sqlx::query_scalar("SELECT id FROM instance").fetch_one(&mut connection).await.unwrap();
-        let body = json!({ "logGroupName": LOG_GROUP, "logStreamNamePrefix": format!("{instance}/") }).to_string();
+        let body = json!({ "logGroupName": CLAIMS_GROUP, "logStreamNamePrefix": format!("{instance}/") }).to_string();
         let headers = format!("{AUTHORIZATION}{DESCRIBE_LOG_STREAMS}");
         let (status, answer) = exchange(&self.endpoint, "POST", "/", &headers, &body).unwrap();
         assert_eq!(status, 200, "{answer}");

@@ -6,6 +6,7 @@ use crate::support::ROLE;
 const FUNCTION: &str = "arn:aws:lambda:us-east-1:000000000000:function:skls-0123456789-0123456789abcdef01234567";
 const OTHER: &str = "arn:aws:lambda:us-east-1:000000000000:function:payroll";
 const GROUP: &str = "arn:aws:logs:us-east-1:000000000000:log-group:/sockerless/lambda:log-stream:";
+const CLAIMS: &str = "arn:aws:logs:us-east-1:000000000000:log-group:/sockerless/lambda-claims:log-stream:";
 const OURS: (&str, &str) = ("sockerless.managed-by", "sockerless-backend-lambda");
 
 fn of(prefix: &str) -> Vec<Policy> {
@@ -85,8 +86,16 @@ fn the_daemon_passes_one_role_to_one_service() {
 fn the_daemon_drops_claims_and_keeps_output() {
     let daemon = of("daemon-");
     let delete = |stream: &str| Need::new("logs:DeleteLogStream", &format!("{GROUP}{stream}"));
-    assert!(allow(&daemon, &delete("0123456789/7")));
-    assert!(!allow(&daemon, &delete("2026/11/23/skls-0123456789-0123456789abcdef01234567[$LATEST]00")));
+    assert!(allow(&daemon, &Need::new("logs:DeleteLogStream", &format!("{CLAIMS}0123456789/00000000000000000007"))));
+    for output in ["2026/11/23/skls-0123456789-0123456789abcdef01234567[$LATEST]00", "0123456789/7", "x"] {
+        assert!(!allow(&daemon, &delete(output)), "{output}");
+    }
+    for action in ["CreateLogStream", "DescribeLogStreams", "PutLogEvents"] {
+        assert!(!allow(&daemon, &Need::new(&format!("logs:{action}"), GROUP)), "{action} where functions write");
+    }
+    for action in ["FilterLogEvents", "PutLogEvents", "PutRetentionPolicy", "DeleteLogGroup"] {
+        assert!(!allow(&daemon, &Need::new(&format!("logs:{action}"), CLAIMS)), "{action} where claims are");
+    }
     let elsewhere = "arn:aws:logs:us-east-1:000000000000:log-group:/aws/lambda/payroll:log-stream:";
     for action in ["FilterLogEvents", "CreateLogStream", "CreateLogGroup", "PutRetentionPolicy"] {
         assert!(!allow(&daemon, &Need::new(&format!("logs:{action}"), elsewhere)), "{action}");
@@ -104,6 +113,32 @@ fn a_program_may_write_its_output_and_nothing_else() {
         assert!(!allow(&role, &Need::new(action, &format!("{GROUP}2026/11/23/f[$LATEST]0"))), "{action}");
     }
     assert!(!allow(&role, &Need::new("lambda:InvokeFunction", FUNCTION)));
+}
+
+/// Whoever writes to the claims group can take a database away from its daemon, and a container can run anything.
+#[test]
+fn execution_role_does_not_reach_the_claims() {
+    let roles: Vec<Policy> = of("execution-role").into_iter().filter(|p| p.name != "execution-role-trust").collect();
+    assert!(allow(&roles, &Need::new("logs:CreateLogStream", &format!("{GROUP}2026/11/23/f[$LATEST]0"))));
+    let claims = ["", "0123456789/00000000000000009999", "2026/11/23/f[$LATEST]0"];
+    for action in [
+        "CreateLogGroup",
+        "CreateLogStream",
+        "DeleteLogGroup",
+        "DeleteLogStream",
+        "DescribeLogStreams",
+        "FilterLogEvents",
+        "PutLogEvents",
+        "PutRetentionPolicy",
+    ] {
+        for claim in claims {
+            let need = Need::new(&format!("logs:{action}"), &format!("{CLAIMS}{claim}"));
+            assert!(!allow(&roles, &need), "{need:?}");
+        }
+    }
+    for action in ["lambda:TagResource", "lambda:UntagResource", "lambda:CreateFunction"] {
+        assert!(!allow(&roles, &Need::new(action, FUNCTION)), "{action}");
+    }
 }
 
 #[test]

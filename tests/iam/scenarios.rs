@@ -10,7 +10,7 @@ use crate::needs::Call;
 use crate::policy::{Need, Policy, allow, directory, names};
 use crate::support::{AUTHORIZATION, Account, Aws, Home, REGISTRY, exchange, http, until};
 
-const GROUP: &str = "/sockerless/lambda";
+const GROUPS: [&str; 2] = ["/sockerless/lambda", "/sockerless/lambda-claims"];
 /// What every daemon has.
 const ALWAYS: [&str; 2] = ["daemon-base", "daemon-images"];
 
@@ -21,9 +21,11 @@ fn call_records(aws: &Aws) -> Vec<Value> {
     serde_json::from_str(&body).unwrap()
 }
 
-fn create_log_group(aws: &Aws) -> (u16, String) {
+fn create_log_group(aws: &Aws, name: &str) {
     let headers = format!("{AUTHORIZATION}X-Amz-Target: Logs_20140328.CreateLogGroup\r\n");
-    exchange(&aws.endpoint, "POST", "/", &headers, &format!("{{\"logGroupName\":\"{GROUP}\"}}")).unwrap()
+    let body = format!("{{\"logGroupName\":\"{name}\"}}");
+    let (status, answer) = exchange(&aws.endpoint, "POST", "/", &headers, &body).unwrap();
+    assert_eq!(status, 200, "{answer}");
 }
 
 /// An account, and the calls that were made in it but for those by hand.
@@ -35,17 +37,17 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// An account with our log group.
+    /// An account with our log groups.
     fn new() -> Self {
-        let mut scenario = Self::without_a_log_group();
-        let aws = &scenario.aws;
-        let (status, body) = create_log_group(aws);
-        assert_eq!(status, 200, "{body}");
-        scenario.seen = call_records(aws).len();
+        let mut scenario = Self::without_log_groups();
+        for group in GROUPS {
+            create_log_group(&scenario.aws, group);
+        }
+        scenario.seen = call_records(&scenario.aws).len();
         scenario
     }
 
-    fn without_a_log_group() -> Self {
+    fn without_log_groups() -> Self {
         let home = Home::new();
         let aws = Aws::start(&home);
         Self { home, aws, calls: Vec::new(), seen: 0 }
@@ -160,7 +162,7 @@ async fn event_invocation() -> BTreeSet<Grant> {
 }
 
 async fn log_group() -> BTreeSet<Grant> {
-    let scenario = Scenario::without_a_log_group();
+    let scenario = Scenario::without_log_groups();
     scenario
         .daemon(&["--log-retention-days", "7"], async |docker| {
             create(docker, "job", "exit 3", &[]).await;

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sockerless_lambda::state::model::{BoundedWait, Failure, FailureKind, Retry, RunPhase, Status};
-use sockerless_lambda::state::{ContainerEvent, FactWrite, Issue, Sighting, StateError, Wished, Written};
+use sockerless_lambda::state::{
+    Binding, ContainerEvent, FactWrite, Issue, Sighting, StateError, Wished, Written, bound_to,
+};
 
-use crate::support::{Fixture, at, ended, id, run, status, write};
+use crate::support::{Fixture, at, ended, id, path, run, status, write};
 
 #[tokio::test]
 async fn facts_are_written_from_the_latest_revision_only() {
@@ -269,4 +271,43 @@ async fn the_feed_tells_whose_wishes_changed() {
     fixture.wishes.start(&id(2), at(9)).await.unwrap();
     fixture.wishes.remove(&id(1), false, at(9)).await.unwrap();
     assert_eq!(feed.next().await.unwrap(), Wished::Some(vec![id(1)]), "neither facts nor wishes without effect");
+}
+
+/// Sums beyond the column's integers would become floating-point numbers, which no later start could read.
+#[tokio::test]
+async fn epoch_at_its_end_is_an_error_and_stays_an_integer() {
+    let fixture = Fixture::new().await;
+    for above in [u64::MAX, i64::MAX.unsigned_abs()] {
+        let refused = fixture.facts.adopt(above, at(100)).await.unwrap_err().to_string();
+        assert!(refused.contains("the epoch is at its end, 9223372036854775807"), "{refused}");
+    }
+    assert_eq!(fixture.facts.instance().await.unwrap().epoch, 0, "nothing is recorded");
+    let last = i64::MAX.unsigned_abs();
+    assert_eq!(fixture.facts.adopt(last - 1, at(100)).await.unwrap().epoch, last);
+    assert!(fixture.facts.next_epoch().await.is_err());
+    assert!(fixture.facts.adopt(0, at(100)).await.is_err());
+    let fixture = fixture.crash().await;
+    assert_eq!(fixture.facts.instance().await.unwrap().epoch, last);
+    fixture.facts.give_epoch_back().await.unwrap();
+    assert_eq!(fixture.facts.next_epoch().await.unwrap().epoch, last);
+}
+
+#[tokio::test]
+async fn binding_is_set_once_and_survives_a_crash() {
+    let binding = |prefix: &str| Binding {
+        function_prefix: prefix.to_owned(),
+        region: "eu-west-1".to_owned(),
+        account: "123456789012".to_owned(),
+        claims_log_group: "/claims".to_owned(),
+    };
+    let fixture = Fixture::new().await;
+    // As a database of the version before is when its first start has brought it up to date.
+    fixture.facts.next_epoch().await.unwrap();
+    assert_eq!(fixture.facts.binding().await.unwrap(), None);
+    assert_eq!(fixture.facts.bind(binding("skls")).await.unwrap(), binding("skls"));
+    assert_eq!(fixture.facts.bind(binding("job")).await.unwrap(), binding("skls"), "it is not changed");
+    fixture.facts.adopt(9, at(100)).await.unwrap();
+    let fixture = fixture.crash().await;
+    assert_eq!(fixture.facts.binding().await.unwrap(), Some(binding("skls")));
+    assert_eq!(bound_to(&path(&fixture.directory)).await.unwrap(), Some(binding("skls")), "beside an open store");
 }

@@ -24,6 +24,8 @@ const MAX_BATCH_BYTES: usize = 1_048_576;
 pub(super) const EVENT_OVERHEAD_BYTES: usize = 26;
 /// Groups or streams on one page, at most.
 const MAX_PAGE: i64 = 50;
+/// The longest name of a stream, in bytes.
+const MAX_STREAM_NAME: usize = 512;
 /// How far ahead an event may be, in milliseconds.
 const MAX_AHEAD_MS: i64 = 2 * 3_600_000;
 /// How old an event may be, in milliseconds.
@@ -196,7 +198,7 @@ impl Logs {
 
     pub(super) fn create_stream(&mut self, now: i64, shape: &LogStreamName) -> Result<Response, ApiError> {
         let name = &shape.log_stream_name;
-        if name.is_empty() || name.len() > 512 || name.contains([':', '*']) {
+        if name.is_empty() || name.len() > MAX_STREAM_NAME || name.contains([':', '*']) {
             return Err(invalid(format!(
                 "1 validation error detected: Value '{name}' at 'logStreamName' failed to satisfy constraint: Member must satisfy regular expression pattern: [^:*]*"
             )));
@@ -261,6 +263,9 @@ impl Logs {
         let limit = page_limit(shape.limit)?;
         let prefix = shape.log_group_name_prefix.as_deref().unwrap_or_default();
         let pattern = shape.log_group_name_pattern.as_deref().unwrap_or_default();
+        if !prefix.is_empty() && !pattern.is_empty() {
+            return Err(invalid("LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters."));
+        }
         let from = shape.next_token.as_deref().map_or(Bound::Included(prefix), Bound::Excluded);
         let mut found: Vec<_> = self
             .groups
@@ -295,24 +300,17 @@ impl Logs {
         shape: &DescribeLogStreams,
     ) -> Result<Response, ApiError> {
         let limit = page_limit(shape.limit)?;
+        let by_time = check_stream_query(shape)?;
         let group_name = shape.group();
         let group = self.group(group_name)?;
-        let by_time = shape.order_by.as_deref() == Some("LastEventTime");
-        let prefix = shape.log_stream_name_prefix.as_deref().unwrap_or_default();
-        if by_time && !prefix.is_empty() {
-            return Err(invalid("Cannot order by LastEventTime with a logStreamNamePrefix."));
-        }
-        let (mut found, first) = if by_time {
-            group.streams_by_time(seen, shape)?
-        } else {
-            (group.streams_by_name(seen, shape, prefix, limit), 0)
-        };
+        let (mut found, first) =
+            if by_time { group.streams_by_time(seen, shape)? } else { (group.streams_by_name(seen, shape, limit)?, 0) };
         let more = found.len() > limit;
         found.truncate(limit);
-        let next_token = found
-            .last()
-            .filter(|_| more)
-            .map(|(name, _)| if by_time { (first + limit).to_string() } else { String::from(&***name) });
+        let next_token = found.last().filter(|_| more).map(|(name, _)| match by_time {
+            true => (first + limit).to_string(),
+            false => format!("{}{name}", token_mark(shape.descending)),
+        });
         let arn = format!(
             "arn:aws:logs:{}:{}:log-group:{}:log-stream",
             settings.region,
@@ -325,21 +323,72 @@ impl Logs {
     }
 }
 
+/// What AWS refuses before it looks for the group. Returns whether the streams are ordered by their last events.
+fn check_stream_query(shape: &DescribeLogStreams) -> Result<bool, ApiError> {
+    if shape.log_group_name.is_some() && shape.log_group_identifier.is_some() {
+        return Err(invalid("LogGroup name and LogGroup ARN are mutually exclusive parameters."));
+    }
+    let constraint = |value: &str, member: &str, constraint: &str| {
+        invalid(format!(
+            "1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: Member must {constraint}"
+        ))
+    };
+    let by_time = match shape.order_by.as_deref() {
+        None | Some("LogStreamName") => false,
+        Some("LastEventTime") => true,
+        Some(other) => {
+            return Err(constraint(other, "orderBy", "satisfy enum value set: [LogStreamName, LastEventTime]"));
+        }
+    };
+    if let Some(prefix) = &shape.log_stream_name_prefix {
+        if by_time {
+            return Err(invalid("Cannot order by LastEventTime with a logStreamNamePrefix."));
+        }
+        let member = "logStreamNamePrefix";
+        if prefix.is_empty() {
+            return Err(constraint(prefix, member, "have length greater than or equal to 1"));
+        }
+        if prefix.len() > MAX_STREAM_NAME {
+            return Err(constraint(prefix, member, "have length less than or equal to 512"));
+        }
+        if prefix.contains([':', '*']) {
+            return Err(constraint(prefix, member, "satisfy regular expression pattern: [^:*]*"));
+        }
+    }
+    if shape.next_token.as_deref() == Some("") {
+        return Err(constraint("", "nextToken", "have length greater than or equal to 1"));
+    }
+    Ok(by_time)
+}
+
+/// Begins the token of a page in the order of the names: a token means nothing in the other direction.
+fn token_mark(descending: bool) -> &'static str {
+    if descending { "before/" } else { "after/" }
+}
+
 type Found<'a> = Vec<(&'a Arc<str>, &'a Stream)>;
 
 impl Group {
     /// A page and one more, in the order of the names.
-    fn streams_by_name(&self, seen: i64, shape: &DescribeLogStreams, prefix: &str, limit: usize) -> Found<'_> {
-        let visible = |(name, stream): &(&Arc<str>, &Stream)| name.starts_with(prefix) && stream.visible_at <= seen;
-        let token = shape.next_token.as_deref();
+    fn streams_by_name(&self, seen: i64, shape: &DescribeLogStreams, limit: usize) -> Result<Found<'_>, ApiError> {
+        let prefix = shape.log_stream_name_prefix.as_deref().unwrap_or_default();
+        let token = match shape.next_token.as_deref() {
+            None => None,
+            Some(token) => {
+                let name = token.strip_prefix(token_mark(shape.descending)).filter(|name| name.starts_with(prefix));
+                Some(name.ok_or_else(|| invalid("The specified nextToken is invalid."))?)
+            }
+        };
+        let begins = |(name, _): &(&Arc<str>, &Stream)| name.starts_with(prefix);
+        let visible = |(_, stream): &(&Arc<str>, &Stream)| stream.visible_at <= seen;
         if shape.descending {
             let upto = token.map_or(Bound::Unbounded, Bound::Excluded);
-            let range = self.streams.range::<str, _>((Bound::Unbounded, upto));
-            return range.rev().filter(visible).take(limit + 1).collect();
+            let range = self.streams.range::<str, _>((Bound::Included(prefix), upto)).rev();
+            return Ok(range.skip_while(|entry| !begins(entry)).filter(visible).take(limit + 1).collect());
         }
-        let from = token.filter(|token| *token >= prefix).map_or(Bound::Included(prefix), Bound::Excluded);
+        let from = token.map_or(Bound::Included(prefix), Bound::Excluded);
         let range = self.streams.range::<str, _>((from, Bound::Unbounded));
-        range.take_while(|(name, _)| name.starts_with(prefix)).filter(visible).take(limit + 1).collect()
+        Ok(range.take_while(begins).filter(visible).take(limit + 1).collect())
     }
 
     /// What is left from the token on, in the order of the last events, and where that begins.
@@ -375,7 +424,8 @@ impl Stream {
 fn page_limit(limit: Option<i64>) -> Result<usize, ApiError> {
     let limit = limit.unwrap_or(MAX_PAGE);
     usize::try_from(limit).ok().filter(|_| (1..=MAX_PAGE).contains(&limit)).ok_or_else(|| {
-        invalid(format!("1 validation error detected: Value '{limit}' at 'limit' failed to satisfy constraint: Member must have value between 1 and {MAX_PAGE}"))
+        let bound = if limit < 1 { "greater than or equal to 1".to_owned() } else { format!("less than or equal to {MAX_PAGE}") };
+        invalid(format!("1 validation error detected: Value '{limit}' at 'limit' failed to satisfy constraint: Member must have value {bound}"))
     })
 }
 

@@ -57,9 +57,46 @@ async fn groups_and_streams() {
     let last = list().descending(true).limit(1).send().await.unwrap();
     assert_eq!(last.log_streams()[0].log_stream_name(), Some("instance/59"));
     assert!(list().order_by(OrderBy::LastEventTime).send().await.is_err());
+    let middle = list().descending(true).limit(2).set_next_token(last.next_token.clone()).send().await.unwrap();
+    let names: Vec<_> = middle.log_streams().iter().filter_map(|stream| stream.log_stream_name()).collect();
+    assert_eq!(names, ["instance/58", "instance/57"]);
     aws.logs.delete_log_stream().log_group_name(GROUP).log_stream_name("other").send().await.unwrap();
     let gone = aws.logs.get_log_events().log_group_name(GROUP).log_stream_name("other").send().await.unwrap_err();
     assert!(gone.into_service_error().is_resource_not_found_exception());
+    aws.sandbox.stop().await;
+}
+
+/// Each parameter of DescribeLogStreams has its own refusal, and names are ordered byte by byte.
+#[tokio::test]
+async fn log_streams_queries_that_aws_refuses() {
+    let aws = Aws::start(Settings::instant()).await;
+    aws.logs.create_log_group().log_group_name(GROUP).send().await.unwrap();
+    for name in ["i/9", "i/10", "i/z", "i/-1", "i/\u{0663}"] {
+        aws.logs.create_log_stream().log_group_name(GROUP).log_stream_name(name).send().await.unwrap();
+    }
+    let list = || aws.logs.describe_log_streams().log_group_name(GROUP);
+    let page = list().log_stream_name_prefix("i/").descending(true).send().await.unwrap();
+    let names: Vec<_> = page.log_streams().iter().filter_map(|stream| stream.log_stream_name()).collect();
+    assert_eq!(names, ["i/\u{0663}", "i/z", "i/9", "i/10", "i/-1"]);
+    let forwards = list().log_stream_name_prefix("i/").limit(1).send().await.unwrap().next_token;
+    let table = [
+        (list().limit(51), "less than or equal to 50"),
+        (list().limit(0), "greater than or equal to 1"),
+        (list().log_stream_name_prefix(""), "length greater than or equal to 1"),
+        (list().log_stream_name_prefix("i".repeat(513)), "less than or equal to 512"),
+        (list().log_stream_name_prefix("i:"), "[^:*]*"),
+        (list().order_by(OrderBy::from("Name")), "[LogStreamName, LastEventTime]"),
+        (list().order_by(OrderBy::LastEventTime).log_stream_name_prefix("i/"), "Cannot order by LastEventTime"),
+        (list().next_token(""), "nextToken"),
+        (list().next_token("i/9"), "nextToken is invalid"),
+        (list().log_stream_name_prefix("i/").descending(true).set_next_token(forwards), "nextToken is invalid"),
+        (list().log_group_identifier(GROUP), "mutually exclusive"),
+    ];
+    for (query, words) in table {
+        let refused = query.send().await.unwrap_err().into_service_error();
+        assert!(refused.is_invalid_parameter_exception(), "{words}");
+        assert!(refused.message().unwrap().contains(words), "{words}: {:?}", refused.message());
+    }
     aws.sandbox.stop().await;
 }
 
