@@ -86,7 +86,7 @@ metrics_table! {
     RECONCILE_ERRORS, Counter, "controller_runtime_reconcile_errors_total", "Reconciles that ended in an error, by controller.";
     RECONCILE_SECONDS, Histogram, "controller_runtime_reconcile_time_seconds", "Time of one reconcile, by controller.";
     ACTIVE_WORKERS, Gauge, "controller_runtime_active_workers", "Reconciles under way, by controller.";
-    QUEUE_DEPTH, Gauge, "workqueue_depth", "Containers that wait for a reconcile now, by name.";
+    QUEUE_DEPTH, Gauge, "workqueue_depth", "Containers that wait for a reconcile now, or in line for a quota, by name.";
     QUEUE_ADDS, Counter, "workqueue_adds_total", "Containers put into the queue, by name.";
     QUEUE_SECONDS, Histogram, "workqueue_queue_duration_seconds", "Time a container waited in the queue after it was due, by name.";
     QUEUE_UNFINISHED, Gauge, "workqueue_unfinished_work_seconds", "Seconds of reconciles that are under way and not finished, summed up, by name.";
@@ -95,7 +95,7 @@ metrics_table! {
     AWS_REQUESTS, Counter, "sockerless_aws_requests_total", "Calls of AWS, by service, operation and code (OK, or AWS's error code).";
     AWS_SECONDS, Histogram, "sockerless_aws_request_seconds", "Time of a call of AWS, by service and operation.";
     AWS_THROTTLES, Counter, "sockerless_aws_throttles_total", "Calls that AWS refused as too many, by service and operation.";
-    AWS_QUOTA_WAIT, Histogram, "sockerless_aws_quota_wait_seconds", "Time a call waited for our own share of a quota, by bucket.";
+    AWS_QUOTA_WAIT, Histogram, "sockerless_aws_quota_wait_seconds", "Time a call, or the container that makes it, waited for our own share of a quota, by bucket.";
     AWS_QUOTA_LIMIT, Gauge, "sockerless_aws_quota_calls_per_second", "Calls a second that are our own share of a quota, by bucket.";
     RUNS_TOTAL, Counter, "sockerless_runs_total", "Runs that have ended, by invocation (RequestResponse, Event) and outcome.";
     RUNS_IN_FLIGHT, Gauge, "sockerless_runs_in_flight", "Runs that were issued and have no end yet.";
