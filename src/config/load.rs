@@ -234,13 +234,11 @@ impl Reading<'_> {
 fn read(from: &mut Reading<'_>, sources: &Sources) -> Option<Config> {
     let region = from.read(&keys::REGION);
     let role_arn = from.read(&keys::ROLE_ARN);
-    let log_group = from.read(&keys::LOG_GROUP);
-    let claims_log_group = from.read(&keys::CLAIMS_LOG_GROUP);
+    let [log_group, claims_log_group] = [&keys::LOG_GROUP, &keys::CLAIMS_LOG_GROUP].map(|key| from.read(key));
     let log_retention_days = from.read(&keys::LOG_RETENTION_DAYS);
     let memory_size = from.read(&keys::MEMORY_SIZE);
     let timeout = from.read(&keys::TIMEOUT);
-    let subnet_ids = from.read(&keys::SUBNET_IDS);
-    let security_group_ids = from.read(&keys::SECURITY_GROUP_IDS);
+    let [subnet_ids, security_group_ids] = [&keys::SUBNET_IDS, &keys::SECURITY_GROUP_IDS].map(|key| from.read(key));
     let architecture = from.read(&keys::ARCHITECTURE);
     let ephemeral_storage = from.read(&keys::EPHEMERAL_STORAGE);
     let invocation_type = from.read(&keys::INVOCATION_TYPE);

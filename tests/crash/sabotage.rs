@@ -169,9 +169,10 @@ fn a_change_after_the_end_is_noticed() {
 
 #[test]
 fn a_foreign_log_stream_that_is_gone_or_new_is_noticed() {
-    for (sabotage, which) in
-        [(Sabotage::DeleteForeignClaim, "9999999999/900 in"), (Sabotage::RemakeForeignStream, "in /aws/lambda/theirs")]
-    {
+    for (sabotage, which) in [
+        (Sabotage::DeleteForeignClaim, "9999999999/00000000000000000900 in"),
+        (Sabotage::RemakeForeignStream, "in /aws/lambda/theirs"),
+    ] {
         let why = noticed(told_of_a_kill(Some(sabotage)));
         assert!(why.contains(which) && why.contains("which is not ours, is changed or gone"), "{why}");
     }
