@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -60,16 +61,18 @@ impl Processes {
         Ok(Self { mask, signals })
     }
 
-    /// Starts a program that has no signal blocked: it would inherit the mask. No process is left that could send one
-    /// to this process meanwhile.
-    ///
-    /// A SIGCHLD of this moment is lost, so look for ended processes before waiting for the next.
+    /// Starts a program that has no signal blocked, and that ends when this process ends: it might be killed, by its
+    /// program or for want of memory, and the next one must not meet what that has left.
+    #[expect(unsafe_code, reason = "only the child itself can change its mask, and the parent's must stay as it is")]
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        self.discard_signals();
-        self.mask.thread_unblock()?;
-        let child = command.spawn();
-        self.mask.thread_block()?;
-        child
+        let mask = self.mask;
+        let prepare = move || {
+            mask.thread_unblock()?;
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            Ok(())
+        };
+        // SAFETY: the closure makes two system calls; it neither allocates nor takes a lock, so it may run in the child.
+        unsafe { command.pre_exec(prepare) }.spawn()
     }
 
     /// Readable when a process may have ended.

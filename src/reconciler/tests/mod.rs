@@ -2,6 +2,7 @@
 
 mod absorb;
 mod claim;
+mod disguise;
 mod learn;
 mod observe;
 mod plan;
