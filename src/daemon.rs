@@ -24,7 +24,7 @@ use crate::config::{Config, Listen};
 use crate::health::Health;
 use crate::reconciler::{Reconciler, ReconcilerParts};
 #[cfg(feature = "sandbox")]
-use crate::sandbox_process::{CREDENTIALS, SandboxError, SandboxProcess};
+use crate::sandbox_process::{SandboxError, SandboxProcess};
 use crate::service_manager::ServiceManager;
 use crate::state::model::ContainerId;
 use crate::state::{Reader, StateError, Store, StoreOptions};
@@ -307,7 +307,7 @@ pub(crate) fn cloud_settings(
     };
     #[cfg(feature = "sandbox")]
     if let Some(sandbox) = sandbox {
-        let (key, secret) = CREDENTIALS;
+        let (key, secret) = sandbox.credentials();
         return CloudSettings {
             endpoint_url: Some(sandbox.endpoint().to_owned()),
             static_credentials: Some((key.to_owned(), secret.to_owned())),

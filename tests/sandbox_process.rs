@@ -2,7 +2,8 @@
 #![cfg(feature = "sandbox")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -150,9 +151,61 @@ fn alone_it_tells_how_an_sdk_gets_there() {
         assert_ne!(stdout.read_line(&mut told).unwrap(), 0, "{told}");
     }
     assert!(told.starts_with("export AWS_ENDPOINT_URL=http://127.0.0.1:"), "{told}");
-    assert!(told.contains("\nexport AWS_REGION=eu-west-1\nexport AWS_ACCESS_KEY_ID=sandbox\n"), "{told}");
+    assert!(told.contains("\nexport AWS_REGION=eu-west-1\nexport AWS_ACCESS_KEY_ID=SANDBOX"), "{told}");
+    let secret = told.trim().rsplit_once("AWS_SECRET_ACCESS_KEY=").unwrap().1;
+    assert!(secret.len() == 64 && secret.bytes().all(|digit| digit.is_ascii_hexdigit()), "{told}");
     assert_eq!(sandbox.stop(), Some(0));
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();
     assert!(rest.is_empty(), "{rest}");
+}
+
+/// A request without the key, and one with it, of the sandbox's own surface.
+fn ask(endpoint: &str, path: &str, authorization: &str) -> String {
+    let address = endpoint.trim_start_matches("http://");
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n{authorization}\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn sandbox_key_is_random_and_only_in_a_file_of_its_owner() {
+    let home = Home::new();
+    let daemon = home.serve();
+    let path = home.beside_the_database("sandbox");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let rendezvous: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let word = |name: &str| rendezvous[name].as_str().unwrap().to_owned();
+    let (endpoint, secret) = (word("endpoint"), word("secret_access_key"));
+    assert!(secret.len() == 64 && word("access_key_id").len() > 16 && word("identity").len() == 64);
+    for path in ["/_sandbox/state", "/_sandbox/identity", "/2015-03-31/functions"] {
+        for wrong in ["", "Authorization: Bearer sandbox\r\n"] {
+            let answer = ask(&endpoint, path, wrong);
+            assert!(answer.starts_with("HTTP/1.0 403"), "{path}: {answer}");
+        }
+        let answer = ask(&endpoint, path, &format!("Authorization: Bearer {secret}\r\n"));
+        assert!(answer.starts_with("HTTP/1.0 200"), "{path}: {answer}");
+    }
+    // What other users see of the processes, and what both have written.
+    let sandbox = home.sandbox().unwrap().as_raw();
+    let mut shown = Vec::new();
+    for pid in [sandbox, i32::try_from(daemon.0.id()).unwrap()] {
+        for file in ["cmdline", "environ"] {
+            shown.extend(std::fs::read(format!("/proc/{pid}/{file}")).unwrap());
+        }
+    }
+    shown.extend(std::fs::read(home.beside_the_database("sandbox.log")).unwrap());
+    shown.extend(std::fs::read(home.beside_the_database("sandbox").with_extension("")).unwrap());
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(!shown.contains(&secret) && !shown.contains(&word("identity")));
+    assert_eq!(daemon.stop(), Some(0));
+
+    let other = Home::new();
+    let daemon = other.serve();
+    let another: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(other.beside_the_database("sandbox")).unwrap()).unwrap();
+    assert_ne!(another["secret_access_key"], rendezvous["secret_access_key"]);
+    assert_eq!(daemon.stop(), Some(0));
 }

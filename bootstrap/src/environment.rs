@@ -2,10 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 /// Where the Runtime API listens, `host:port`.
 const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
+/// Where this environment's log is: who may write log events could write them beside the program's own.
+const LOG_STREAM: &str = "AWS_LAMBDA_LOG_STREAM_NAME";
+/// What only this runtime could use; no program needs it.
+const HANDLER: &str = "_HANDLER";
+/// What the names of Lambda's own descriptors and sockets begin with, such as `_LAMBDA_TELEMETRY_LOG_FD`.
+const INTERNAL: &[u8] = b"_LAMBDA_";
 /// Names the directory for temporary files.
 const TEMP_DIR: &str = "TMPDIR";
 const DEFAULT_TEMP_DIR: &str = "/tmp";
@@ -17,8 +24,8 @@ pub(crate) type Variables = BTreeMap<OsString, OsString>;
 pub(crate) struct Environment {
     /// `None`: not started by Lambda.
     pub(crate) runtime_api: Option<String>,
-    /// What a program inherits: everything but the Runtime API's address, so that it cannot take an invocation,
-    /// and with it a token, for itself.
+    /// What a program inherits: everything but what belongs to the runtime alone. That is the Runtime API's address,
+    /// the log stream's name and Lambda's internals.
     pub(crate) variables: Variables,
     /// Survives from one invocation to the next: `TMPDIR`, or /tmp.
     pub(crate) temp_dir: PathBuf,
@@ -32,10 +39,24 @@ pub(crate) fn read() -> Environment {
 /// The same from given variables.
 pub(crate) fn of(mut variables: Variables) -> Environment {
     let runtime_api = variables.remove(OsStr::new(RUNTIME_API));
+    variables.retain(|name, _| name != LOG_STREAM && name != HANDLER && !name.as_bytes().starts_with(INTERNAL));
     let temp_dir = variables.get(OsStr::new(TEMP_DIR)).filter(|directory| !directory.is_empty());
     Environment {
         runtime_api: runtime_api.and_then(|address| address.into_string().ok()).filter(|address| !address.is_empty()),
         temp_dir: temp_dir.map_or_else(|| PathBuf::from(DEFAULT_TEMP_DIR), PathBuf::from),
         variables,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_inherits_nothing_of_the_runtimes() {
+        let names = [RUNTIME_API, LOG_STREAM, HANDLER, "_LAMBDA_TELEMETRY_LOG_FD", "AWS_REGION", "_LAMBDA"];
+        let environment = of(names.into_iter().map(|name| (name.into(), "value".into())).collect());
+        assert_eq!(environment.runtime_api.as_deref(), Some("value"));
+        assert_eq!(environment.variables.into_keys().collect::<Vec<_>>(), ["AWS_REGION", "_LAMBDA"]);
     }
 }

@@ -8,18 +8,20 @@
 //!
 //! - a program runs at most once for a token, also if Lambda delivers an invocation twice;
 //! - its exit is on the log, after all of its output, before it is answered to Lambda;
-//! - it is ended in time before Lambda would kill everything without a word;
-//! - nothing that it started is left when the next invocation is asked for.
+//! - it is ended in time before Lambda would kill everything without a word, also if nobody reads the log;
+//! - nothing that it started is left when the next invocation is asked for: an environment in which something cannot be
+//!   ended serves no other;
+//! - it learns neither the run's token nor the request id, and prints nothing that reads as a line of Lambda's.
 //!
 //! It never prints the environment, the payload or a command.
 
+pub mod lines;
 pub mod protocol;
 
 mod clock;
 mod deadline;
 mod environment;
 mod image;
-mod lines;
 mod log;
 mod order;
 mod payload_file;
@@ -29,6 +31,7 @@ mod runtime_api;
 mod seen;
 mod serve;
 mod supervise;
+mod wait;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -44,7 +47,7 @@ const EXIT_FAILURE: u8 = 1;
 /// Serves invocations with this process's environment and these arguments, which are the image's own command; see
 /// [`Image::from_arguments`].
 ///
-/// Returns only if it cannot go on. It takes over the process: it blocks SIGCHLD, adopts orphans and ends every
+/// Returns only if it cannot go on. It takes over the process: it blocks all signals, adopts orphans and ends every
 /// process below this one after each run, so call it from the only thread.
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
@@ -62,6 +65,6 @@ fn tell(end: &serve::Failure) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "sockerless-bootstrap: {end}");
     ExitCode::from(match end {
         serve::Failure::NotInLambda | serve::Failure::Arguments(_) => EXIT_USAGE,
-        serve::Failure::Processes(_) | serve::Failure::RuntimeApi(_) => EXIT_FAILURE,
+        serve::Failure::Processes(_) | serve::Failure::RuntimeApi(_) | serve::Failure::Unclean(_) => EXIT_FAILURE,
     })
 }

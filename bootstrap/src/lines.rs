@@ -1,4 +1,7 @@
 //! Cuts a program's output into the lines of the log. Pure.
+//!
+//! A line of the log is a log event: at most [`MAX_LINE_BYTES`] and its prefix, so that nothing behind the bootstrap cuts
+//! it again, and each one is encoded for itself, so that no piece of a long line reads as a line of the platform.
 
 use crate::protocol::{MAX_ESCAPED_BYTES, MAX_LINE_BYTES, Stream, encode_line, needs_escape};
 
@@ -6,18 +9,21 @@ use crate::protocol::{MAX_ESCAPED_BYTES, MAX_LINE_BYTES, Stream, encode_line, ne
 ///
 /// A piece without a newline is kept until its newline, the end of the output or [`MAX_LINE_BYTES`] comes,
 /// however long that takes: a prompt appears in the log together with what follows it.
-pub(crate) struct Lines {
+#[derive(Debug)]
+pub struct Lines {
     stream: Stream,
     pending: Vec<u8>,
 }
 
 impl Lines {
-    pub(crate) fn new(stream: Stream) -> Self {
+    /// Of one output, of which nothing was read yet.
+    #[must_use]
+    pub fn new(stream: Stream) -> Self {
         Self { stream, pending: Vec::new() }
     }
 
     /// Takes what was read and gives each finished line of the log, newline included, to `write`.
-    pub(crate) fn push(&mut self, bytes: &[u8], mut write: impl FnMut(&[u8])) {
+    pub fn push(&mut self, bytes: &[u8], mut write: impl FnMut(&[u8])) {
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = rest.split_at(end);
@@ -31,7 +37,7 @@ impl Lines {
     }
 
     /// The output has ended: gives what has no newline.
-    pub(crate) fn finish(&mut self, mut write: impl FnMut(&[u8])) {
+    pub fn finish(&mut self, mut write: impl FnMut(&[u8])) {
         if !self.pending.is_empty() {
             self.give(self.pending.len(), false, &mut write);
         }
@@ -92,7 +98,7 @@ mod tests {
         assert_eq!(log_of(Stream::Stderr, &[b"a\nb"]), [&b"[stderr] a\n"[..], b"[stderr+] b\n"]);
         let bytes = log_of(Stream::Stdout, &[b"\0\xff\nlast\r"]);
         assert_eq!(bytes, [&b"[stdout%] %00%FF\n"[..], b"[stdout+] last\r\n"]);
-        assert_eq!(log_of(Stream::Stdout, &[b"@sockerless:x\n"]), [b"[stdout] @sockerless:x\n"]);
+        assert_eq!(log_of(Stream::Stdout, &[b"@sock", b"erless:x\n"]), [b"[stdout%] %40sockerless:x\n"]);
         assert!(log_of(Stream::Stdout, &[b""]).is_empty());
     }
 
@@ -105,6 +111,9 @@ mod tests {
         let pieces = log_of(Stream::Stdout, &[&text, b"y\n"]);
         assert!(pieces[0].starts_with(b"[stdout+] xxx"));
         assert_eq!(pieces[1], b"y\n");
+
+        let rest = b"START RequestId: 1 Version: 1\n";
+        assert_eq!(log_of(Stream::Stdout, &[&text, rest])[1], b"[stdout%] START RequestId%3A 1 Version: 1\n");
 
         let without_end = log_of(Stream::Stderr, &[&text, &text, b"y"]);
         assert_eq!(without_end.len(), 3);

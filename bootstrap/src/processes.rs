@@ -1,32 +1,40 @@
 //! The processes below this one: who has ended, and the end of all that a run has left.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::{Pid, getpid};
+use nix::unistd::{Pid, getpgrp, getpid};
 
-/// How often left-over processes are killed anew: each round ends a generation that was forked meanwhile.
-const KILL_ROUNDS: usize = 100;
-/// How long a round waits for a killed process to be gone.
-const KILL_WAIT: Duration = Duration::from_millis(20);
+use crate::clock;
+use crate::wait::{self, Ended};
+
+/// How long a round of kills waits for the killed to be gone before the next one looks for what was forked meanwhile.
+const KILL_WAIT: Duration = Duration::from_millis(2);
 
 /// The exit code of a program whose status cannot be known.
 const LOST_EXIT_CODE: u8 = 255;
+/// The signals that this process still takes: they report its own faults, and the kernel does not block them anyway.
+const FAULTS: [Signal; 7] =
+    [Signal::SIGABRT, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGSEGV, Signal::SIGSYS, Signal::SIGTRAP];
 
-/// How a program ended.
+/// What is left of the processes below this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    Exited(u8),
-    Signalled(i32),
+pub(crate) struct Remains {
+    /// How the leader ended, if it was reaped now.
+    pub(crate) leader: Option<Ended>,
+    /// False: some processes cannot be ended.
+    pub(crate) clean: bool,
 }
 
 /// All processes below this one, daemons that they leave behind included.
@@ -36,29 +44,35 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Adopts orphans and listens to SIGCHLD, which stays blocked here.
+    /// Adopts orphans and blocks all signals, of which it reads SIGCHLD: what a program sends to its parent does not end
+    /// the parent.
     pub(crate) fn adopt() -> nix::Result<Self> {
-        let mut mask = SigSet::empty();
-        mask.add(Signal::SIGCHLD);
+        let mut mask = SigSet::all();
+        FAULTS.into_iter().for_each(|fault| mask.remove(fault));
         mask.thread_block()?;
         // Where this is refused, a daemonised process can outlive its run; it did so before.
         let _ = prctl::set_child_subreaper(true);
-        // The token is in this process's memory, and the program is not to read it from there; a program that runs as
-        // root would need this capability for it. Where it cannot be given up, it was never there.
+        // The token and the request id are in this process's memory, and the program is not to read them from there; a
+        // program that runs as root would need this capability for it. Where it cannot be given up, it was never there.
         let _ = prctl::set_dumpable(false);
         let _ = caps::drop(None, CapSet::Bounding, Capability::CAP_SYS_PTRACE);
+        keep_descriptors();
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { mask, signals })
     }
 
-    /// Starts a program that has no signal blocked: it would inherit the mask.
-    ///
-    /// A SIGCHLD of this moment is lost, so look for ended processes before waiting for the next.
+    /// Starts a program that has no signal blocked, and that ends when this process ends: it might be killed, by its
+    /// program or for want of memory, and the next one must not meet what that has left.
+    #[expect(unsafe_code, reason = "only the child itself can change its mask, and the parent's must stay as it is")]
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        self.mask.thread_unblock()?;
-        let child = command.spawn();
-        self.mask.thread_block()?;
-        child
+        let mask = self.mask;
+        let prepare = move || {
+            mask.thread_unblock()?;
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            Ok(())
+        };
+        // SAFETY: the closure makes two system calls; it neither allocates nor takes a lock, so it may run in the child.
+        unsafe { command.pre_exec(prepare) }.spawn()
     }
 
     /// Readable when a process may have ended.
@@ -66,103 +80,166 @@ impl Processes {
         self.signals.as_fd()
     }
 
+    fn discard_signals(&self) {
+        while let Ok(Some(_)) = self.signals.read_signal() {}
+    }
+
     /// Reaps orphans and says whether `leader` has ended. It stays a zombie, so that its process group's id
     /// cannot be somebody else's, until [`Processes::end_all`].
     pub(crate) fn reap_orphans(&self, leader: Pid) -> Option<Ended> {
-        while let Ok(Some(_)) = self.signals.read_signal() {}
+        self.discard_signals();
         loop {
-            match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) {
-                Ok(status) if status.pid() == Some(leader) => return ended(status),
-                Ok(status) => {
-                    // None: everybody is still running.
-                    let orphan = status.pid()?;
-                    let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
-                }
-                Err(Errno::EINTR) => {}
+            match wait::any_ended() {
+                Ok(Some((pid, ended))) if pid == leader => return Some(ended),
+                Ok(Some((orphan, _))) => drop(wait::reap(orphan)),
                 // SIGCHLD was ignored when this process was started, so the kernel has reaped the leader.
-                Err(_) => return Some(Ended::Exited(LOST_EXIT_CODE)),
+                Err(Errno::ECHILD) => return Some(Ended::Exited(LOST_EXIT_CODE)),
+                Ok(None) | Err(_) => return None,
             }
         }
     }
 
     /// Sends a signal to the process group of a leader that was not reaped.
     pub(crate) fn signal(&self, leader: Pid, signal: Signal) {
-        // There may be nobody any more.
-        let _ = killpg(leader, signal);
-        if signal == Signal::SIGKILL {
-            // It may have moved to another group.
+        if killpg(leader, signal).is_err() {
+            // It is alone, in another group; or there is nobody any more.
             let _ = kill(leader, signal);
         }
     }
 
-    /// Kills everything below this process, `leader`'s group first, and reaps it.
-    pub(crate) fn end_all(&self, leader: Pid) {
-        self.signal(leader, Signal::SIGKILL);
-        for _ in 0..KILL_ROUNDS {
-            for pid in descendants() {
-                let _ = kill(pid, Signal::SIGKILL);
-            }
-            if self.reap_all() {
-                return;
-            }
+    /// Kills everything below this process, `leader`'s group first, and reaps it; gives up at `until`.
+    ///
+    /// Nothing is reaped before all are dead: a killed process keeps its place among the processes that this user may
+    /// have, so a program that forks without end runs out of places.
+    pub(crate) fn end_all(&self, leader: Option<Pid>, until: Instant) -> Remains {
+        if let Some(leader) = leader {
+            self.signal(leader, Signal::SIGKILL);
+        } else if wait::any_ended() == Err(Errno::ECHILD) {
+            // Orphans come to this process, so without a child there is no descendant.
+            return Remains { leader: None, clean: true };
         }
-    }
-
-    /// False: some are still there, after a short wait.
-    fn reap_all(&self) -> bool {
+        let mut ended = None;
         loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) => break,
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(_) => return true,
+            let found = kill_descendants();
+            if found == 0 {
+                match reap_all(leader, &mut ended) {
+                    Err(Errno::ECHILD) => return Remains { leader: ended, clean: true },
+                    // Running, and not seen: /proc shows another PID namespace's processes, or none.
+                    Ok(()) | Err(_) => {}
+                }
             }
+            if clock::now() >= until {
+                return Remains { leader: ended, clean: false };
+            }
+            let timeout = PollTimeout::try_from(KILL_WAIT).unwrap_or(PollTimeout::ZERO);
+            let _ = poll(&mut [PollFd::new(self.fd(), PollFlags::POLLIN)], timeout);
+            self.discard_signals();
         }
-        let timeout = PollTimeout::try_from(KILL_WAIT).unwrap_or(PollTimeout::ZERO);
-        let _ = poll(&mut [PollFd::new(self.fd(), PollFlags::POLLIN)], timeout);
-        while let Ok(Some(_)) = self.signals.read_signal() {}
-        false
     }
 }
 
-fn ended(status: WaitStatus) -> Option<Ended> {
-    match status {
-        // The kernel gives the low eight bits of what the program returned.
-        WaitStatus::Exited(_, code) => Some(Ended::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX))),
-        WaitStatus::Signaled(_, signal, _) => Some(Ended::Signalled(signal as i32)),
-        _ => None,
+/// Reaps all that have ended, and remembers the leader's end. `ECHILD`: nobody is left.
+fn reap_all(leader: Option<Pid>, ended: &mut Option<Ended>) -> nix::Result<()> {
+    while let Some((pid, end)) = wait::any_ended()? {
+        if Some(pid) == leader {
+            *ended = Some(end);
+        }
+        // It is this process's child and has ended, so nobody else can reap it.
+        let _ = wait::reap(pid);
+    }
+    Ok(())
+}
+
+/// No program gets a file descriptor that this process was started with, such as one that Lambda's own processes write
+/// log events to, but for the three standard ones.
+fn keep_descriptors() {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let open: Vec<i32> = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    for number in open.into_iter().filter(|number| *number > 2) {
+        // One was the directory's, and is closed again.
+        let _ = fcntl(borrowed(number), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
     }
 }
 
-/// Everything below this process. Empty if /proc shows another PID namespace's processes, or none.
-fn descendants() -> Vec<Pid> {
+#[expect(unsafe_code, reason = "descriptors that were inherited have no owner here")]
+fn borrowed(number: i32) -> BorrowedFd<'static> {
+    // SAFETY: the number is not -1, and it is used for a single call that changes a flag of whatever is open under it,
+    // or fails if nothing is.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// A process as /proc shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    pid: i32,
+    parent: i32,
+    group: i32,
+    /// It has ended, and its parent has not reaped it.
+    zombie: bool,
+}
+
+/// Kills everything below this process that runs, and says how many that were.
+///
+/// The kernel kills a process group at once, with what it is about to fork, so groups come first; but only those that
+/// have no member elsewhere.
+fn kill_descendants() -> usize {
     let own = getpid();
-    let shows_us = std::fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == own.to_string().as_str());
+    if own.as_raw() == 1 {
+        // All others in this PID namespace are below its first process.
+        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    }
+    let all = entries();
+    let below = below(own.as_raw(), &all);
+    let (ours, others): (Vec<&Entry>, Vec<&Entry>) = all.iter().partition(|entry| below.contains(&entry.pid));
+    let mut foreign: HashSet<i32> = others.into_iter().map(|entry| entry.group).collect();
+    foreign.extend([getpgrp().as_raw(), 0, 1]);
+    let running = || ours.iter().filter(|entry| !entry.zombie);
+    let groups: HashSet<i32> = running().map(|entry| entry.group).filter(|group| !foreign.contains(group)).collect();
+    for group in groups {
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
+    // Zombies, too: of a process whose first thread has ended, the others may run.
+    for entry in &ours {
+        let _ = kill(Pid::from_raw(entry.pid), Signal::SIGKILL);
+    }
+    running().count()
+}
+
+/// All processes. None if /proc shows another PID namespace's processes.
+fn entries() -> Vec<Entry> {
+    let own = getpid().to_string();
+    let shows_us = std::fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == own.as_str());
     let Some(entries) = shows_us.then(|| std::fs::read_dir("/proc").ok()).flatten() else {
         return Vec::new();
     };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let parents: Vec<(i32, i32)> = pids
-        .filter_map(|pid: i32| Some((pid, parent_in(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?)))
-        .collect();
-    below(own.as_raw(), &parents).into_iter().map(Pid::from_raw).collect()
+    pids.filter_map(|pid: i32| entry_in(pid, &std::fs::read(format!("/proc/{pid}/stat")).ok()?)).collect()
 }
 
-/// The parent in the text of /proc/PID/stat. The name, in parentheses, may contain anything.
-fn parent_in(stat: &str) -> Option<i32> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_ascii_whitespace().nth(1)?.parse().ok()
+/// What the text of /proc/PID/stat says. The name, in parentheses, may contain any byte.
+fn entry_in(pid: i32, stat: &[u8]) -> Option<Entry> {
+    let end_of_name = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut words = std::str::from_utf8(stat.get(end_of_name + 1..)?).ok()?.split_ascii_whitespace();
+    let state = words.next()?;
+    let (parent, group) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    Some(Entry { pid, parent, group, zombie: matches!(state, "Z" | "X") })
 }
 
-/// The descendants of `root`, from pairs of a process and its parent.
-fn below(root: i32, parents: &[(i32, i32)]) -> Vec<i32> {
-    let mut found = vec![root];
-    let mut next = 0;
-    while let Some(parent) = found.get(next).copied() {
-        // A process is listed once and has one parent, so none is found twice.
-        found.extend(parents.iter().filter(|(pid, of)| *of == parent && *pid != root).map(|(pid, _)| *pid));
-        next += 1;
+/// The descendants of `root`.
+fn below(root: i32, all: &[Entry]) -> HashSet<i32> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for entry in all {
+        children.entry(entry.parent).or_default().push(entry.pid);
     }
-    found.split_off(1)
+    let mut found = HashSet::new();
+    let mut parents = vec![root];
+    while let Some(parent) = parents.pop() {
+        let below = children.remove(&parent).unwrap_or_default();
+        found.extend(&below);
+        parents.extend(below);
+    }
+    found.remove(&root);
+    found
 }
 
 #[cfg(test)]
@@ -171,14 +248,17 @@ mod tests {
 
     #[test]
     fn descendants_are_found_at_any_depth() {
-        let parents = [(1, 0), (10, 1), (11, 10), (12, 11), (20, 1), (13, 10)];
-        assert_eq!(below(10, &parents), [11, 13, 12]);
-        assert!(below(12, &parents).is_empty());
+        let entry = |(pid, parent)| Entry { pid, parent, group: pid, zombie: false };
+        let all = [(1, 0), (10, 1), (11, 10), (12, 11), (20, 1), (13, 10)].map(entry);
+        assert_eq!(below(10, &all), HashSet::from([11, 12, 13]));
+        assert!(below(12, &all).is_empty());
     }
 
     #[test]
-    fn a_name_may_look_like_anything() {
-        assert_eq!(parent_in("42 (a) R (b) S 7 42 42 0"), Some(7));
-        assert_eq!(parent_in("42 (a"), None);
+    fn process_name_may_contain_any_byte() {
+        let found = Entry { pid: 42, parent: 7, group: 43, zombie: false };
+        assert_eq!(entry_in(42, b"42 (a) R (b) S 7 43 42 0"), Some(found));
+        assert_eq!(entry_in(42, b"42 (\xff\xfe) Z 7 43 42 0"), Some(Entry { zombie: true, ..found }));
+        assert_eq!(entry_in(42, b"42 (a"), None);
     }
 }

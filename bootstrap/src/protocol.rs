@@ -20,17 +20,23 @@
 //! | `[stderr+] TEXT` | a piece of stderr that did not end in a newline |
 //! | `[stdout+] TEXT` | a piece of stdout that did not end in a newline |
 //! | `[stdout] TEXT` | a line of stdout that would otherwise read as one of these |
-//! | `[stdout%] TEXT`, `[stdout+%]`, `[stderr%]`, `[stderr+%]` | the same, of bytes that are no text: `%XX` is a byte |
+//! | `[stdout%] TEXT`, `[stdout+%]`, `[stderr%]`, `[stderr+%]` | the same with bytes escaped: `%XX` is a byte |
 //! | anything else | a line of stdout, as it is |
 //!
-//! The token is never given to the program, so a program cannot forge a marker of its own run; and a line of the
-//! program that begins like a marker is always escaped, so a line that begins with [`MARKER`] is the bootstrap's.
+//! Escaped are bytes that are no text, and in a line that [looks like one of the platform's](looks_like_platform) the
+//! bytes that make it look so: `[stdout%] START RequestId%3A …`. So no line of a program is taken for Lambda's, for a
+//! marker or for another line's encoding, and every line comes back as it was written. Neither the token nor the request
+//! id is given to the program, so it could not name its run in such a line either.
+
+mod platform;
 
 use std::borrow::Cow;
 use std::fmt;
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode, percent_encode_byte};
 use serde::{Deserialize, Serialize};
+
+pub use platform::looks_like_platform;
 
 /// The beginning of every line that the bootstrap itself prints; also the phrase to look for in the logs.
 pub const MARKER: &str = "@sockerless:";
@@ -38,7 +44,7 @@ pub const MARKER: &str = "@sockerless:";
 pub const VERSION: u32 = 1;
 /// The longest piece of a program's line that becomes one log event, in bytes. CloudWatch Logs cuts events at 256 KiB.
 pub const MAX_LINE_BYTES: usize = 128 * 1024;
-/// The same for bytes that are no text: each may take three in the log.
+/// The same for a line in which bytes are escaped: each may take three in the log.
 pub const MAX_ESCAPED_BYTES: usize = MAX_LINE_BYTES / 3;
 /// The exit code of a program that was ended because the invocation's time was up.
 pub const DEADLINE_EXIT_CODE: u8 = 137;
@@ -54,7 +60,7 @@ const PREFIXES: [(&str, Stream, bool, bool); 8] = [
     ("[stderr%] ", Stream::Stderr, true, true),
     ("[stderr+%] ", Stream::Stderr, false, true),
 ];
-/// The bytes that are escaped in a line that is no text; all that are not ASCII are, too.
+/// The bytes of text that are escaped in an escaped line; what is no text is, too.
 const ESCAPED: &AsciiSet = &CONTROLS.remove(b'\t').add(b'%');
 
 /// The payload of an invocation of a function whose image has the bootstrap.
@@ -235,27 +241,51 @@ pub enum Stream {
     Stderr,
 }
 
-/// Whether these bytes would not come back from the log as they are: it takes text only.
+/// Whether some of these bytes must be escaped: the log takes text only, and no phrase of the platform's.
 #[must_use]
 pub fn needs_escape(text: &[u8]) -> bool {
-    text.contains(&0) || std::str::from_utf8(text).is_err()
+    text.contains(&0) || std::str::from_utf8(text).is_err() || !platform::phrases(text).is_empty()
 }
 
 /// A program's line as it stands in the log, newline included. `text` has none; `complete`: it ended in one.
 #[must_use]
 pub fn encode_line(stream: Stream, text: &[u8], complete: bool) -> Vec<u8> {
     let escaped = needs_escape(text);
-    let reserved = || text.starts_with(MARKER.as_bytes()) || PREFIXES.iter().any(|p| text.starts_with(p.0.as_bytes()));
-    let is_plain = stream == Stream::Stdout && complete && !escaped && !reserved();
+    let is_plain = stream == Stream::Stdout && complete && !escaped && !platform::is_reserved(text);
     let prefix = PREFIXES.iter().find(|p| (p.1, p.2, p.3) == (stream, complete, escaped)).filter(|_| !is_plain);
     let mut line = prefix.map_or_else(Vec::new, |prefix| prefix.0.as_bytes().to_vec());
     if escaped {
-        percent_encode(text, ESCAPED).for_each(|piece| line.extend_from_slice(piece.as_bytes()));
+        escape(text, &mut line);
     } else {
         line.extend_from_slice(text);
     }
     line.push(b'\n');
     line
+}
+
+/// Text stays readable: only what is no text, [`ESCAPED`], and a byte of each of the platform's phrases is escaped.
+fn escape(text: &[u8], line: &mut Vec<u8>) {
+    let mut from = 0;
+    for place in platform::phrases(text) {
+        escape_bytes(text.get(from..place).unwrap_or_default(), line);
+        let byte = text.get(place).copied().unwrap_or_default();
+        line.extend_from_slice(percent_encode_byte(byte).as_bytes());
+        from = place + 1;
+    }
+    escape_bytes(text.get(from..).unwrap_or_default(), line);
+}
+
+fn escape_bytes(bytes: &[u8], line: &mut Vec<u8>) {
+    for chunk in bytes.utf8_chunks() {
+        for byte in chunk.valid().as_bytes() {
+            if byte.is_ascii() {
+                line.extend(percent_encode(&[*byte], ESCAPED).flat_map(str::bytes));
+            } else {
+                line.push(*byte);
+            }
+        }
+        line.extend(chunk.invalid().iter().flat_map(|byte| percent_encode_byte(*byte).bytes()));
+    }
 }
 
 /// A line of the log as the program wrote it: stream, bytes without newline, and whether a newline follows.
@@ -348,6 +378,9 @@ mod tests {
             (Stream::Stdout, b"$ ", false, "[stdout+] $ \n"),
             (Stream::Stderr, b"caf\xc3\xa9", true, "[stderr] caf\u{e9}\n"),
             (Stream::Stderr, b"caf\xe9 100%", true, "[stderr%] caf%E9 100%25\n"),
+            (Stream::Stdout, "ä RequestId: 1 (5%)".as_bytes(), true, "[stdout%] ä RequestId%3A 1 (5%25)\n"),
+            (Stream::Stdout, b"[stderr] x", true, "[stdout] [stderr] x\n"),
+            (Stream::Stdout, b"Runtime.Error", true, "[stdout] Runtime.Error\n"),
         ] {
             assert_eq!(encode_line(stream, text, complete), line.as_bytes());
         }

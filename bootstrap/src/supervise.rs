@@ -15,28 +15,41 @@ use crate::clock;
 use crate::deadline::Schedule;
 use crate::lines::Lines;
 use crate::log::Log;
-use crate::processes::{Ended, Processes};
+use crate::processes::Processes;
 use crate::protocol::Stream;
+use crate::wait::Ended;
 
 /// How much is read or written at once, in bytes.
 const CHUNK: usize = 64 * 1024;
 /// How long to wait for the rest of the output when every writer should be dead but the pipe is still open.
 const DRAIN_WAIT: Duration = Duration::from_millis(200);
+/// How much of the rest is read at most, in bytes: a pipe holds 64 KiB, or up to 1 MiB if its user asks for that. What is
+/// more comes from a process that cannot be ended.
+const DRAIN_LIMIT: usize = 16 * 1024 * 1024;
+
+/// How long the end of everything that a run has started may take, unless the answer is due before.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
+/// How long it may take if the answer is due: a killed process is gone within milliseconds on a machine that is not busy.
+const KILL_LEAST: Duration = Duration::from_millis(500);
 
 /// How a run ended.
 pub(crate) struct Outcome {
     pub(crate) ended: Ended,
     /// The bootstrap asked the program to end, because the time was up.
     pub(crate) deadline: bool,
+    /// False: something that the run has started cannot be ended.
+    pub(crate) clean: bool,
 }
 
-/// Waits for the end of the program and of everything that it started. When it returns, all output is on the log.
+/// Waits for the end of the program and of everything that it started. When it returns, all output is in the log, or waits
+/// to be written to it.
 pub(crate) fn supervise(
     mut child: Child,
     stdin: Vec<u8>,
     schedule: Option<Schedule>,
+    answer_by: Option<Instant>,
     processes: &Processes,
-    log: &Log,
+    log: &mut Log,
 ) -> Outcome {
     let leader = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
     let mut run = Running {
@@ -50,18 +63,25 @@ pub(crate) fn supervise(
     };
     let mut alarm = Alarm::new(schedule);
     let ended = loop {
+        // Before the alarm: an end that came before the deadline counts, also if both are seen at once.
         if let Some(ended) = processes.reap_orphans(leader) {
-            break ended;
+            break Some(ended);
+        }
+        match alarm.due() {
+            // Its end may not be seen even now: another process may trace it. That is ended below, too.
+            Some(Signal::SIGKILL) => break None,
+            Some(signal) => processes.signal(leader, signal),
+            None => {}
         }
         run.wait(alarm.left());
         run.transfer();
-        if let Some(signal) = alarm.due() {
-            processes.signal(leader, signal);
-        }
     };
-    processes.end_all(leader);
+    let now = clock::now();
+    let until = answer_by.map_or(now + KILL_LIMIT, |answer_by| answer_by.clamp(now + KILL_LEAST, now + KILL_LIMIT));
+    let remains = processes.end_all(Some(leader), until);
     run.drain();
-    Outcome { ended, deadline: alarm.rang() }
+    let ended = ended.or(remains.leader).unwrap_or(Ended::Signalled(Signal::SIGKILL as i32));
+    Outcome { ended, deadline: alarm.rang(), clean: remains.clean }
 }
 
 /// The signals that are still to be sent, and when.
@@ -104,18 +124,23 @@ impl Alarm {
 
 struct Running<'a> {
     processes: &'a Processes,
-    log: &'a Log,
+    log: &'a mut Log,
     outputs: [Option<Output>; 2],
     input: Option<Input>,
 }
 
 impl Running<'_> {
-    /// Until something can be read or written, a process has ended, or the time is up.
+    /// Until something can be read or written, a process has ended, or the time is up. While the log is full, the
+    /// program's output is left in its pipes, and the program waits.
     fn wait(&self, timeout: Duration) {
         // A millisecond more: a wait that ends just before its time would be followed by a busy one.
-        let timeout = PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::NONE);
+        let timeout = PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         let mut fds = vec![PollFd::new(self.processes.fd(), PollFlags::POLLIN)];
-        fds.extend(self.outputs.iter().flatten().map(|output| PollFd::new(output.pipe.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.log.waits_for().map(|log| PollFd::new(log, PollFlags::POLLOUT)));
+        if !self.log.is_full() {
+            let open = self.outputs.iter().flatten();
+            fds.extend(open.map(|output| PollFd::new(output.pipe.as_fd(), PollFlags::POLLIN)));
+        }
         fds.extend(self.input.iter().map(|input| PollFd::new(input.pipe.as_fd(), PollFlags::POLLOUT)));
         // EINTR is like any other early return: the caller looks at everything.
         let _ = poll(&mut fds, timeout);
@@ -125,11 +150,13 @@ impl Running<'_> {
     fn transfer(&mut self) {
         for output in &mut self.outputs {
             if let Some(open) = output
+                && !self.log.is_full()
                 && open.read(self.log) == State::Ended
             {
                 *output = None;
             }
         }
+        self.log.write();
         if self.input.as_mut().is_some_and(|input| input.write() == State::Ended) {
             self.input = None;
         }
@@ -165,12 +192,12 @@ impl Output {
         Some(Self { pipe: non_blocking(pipe)?, lines: Lines::new(stream) })
     }
 
-    fn read(&mut self, log: &Log) -> State {
+    fn read(&mut self, log: &mut Log) -> State {
         let mut chunk = [0; CHUNK];
         match (&self.pipe).read(&mut chunk) {
             Ok(0) => self.end(log),
             Ok(length) => {
-                self.lines.push(chunk.get(..length).unwrap_or_default(), |line| log.write(line));
+                self.lines.push(chunk.get(..length).unwrap_or_default(), |line| log.push(line));
                 State::Ready
             }
             Err(error) => match error.kind() {
@@ -181,25 +208,28 @@ impl Output {
         }
     }
 
-    fn end(&mut self, log: &Log) -> State {
-        self.lines.finish(|line| log.write(line));
+    fn end(&mut self, log: &mut Log) -> State {
+        self.lines.finish(|line| log.push(line));
         State::Ended
     }
 
-    fn drain(mut self, log: &Log) {
-        loop {
+    fn drain(mut self, log: &mut Log) {
+        let until = clock::now() + DRAIN_WAIT;
+        let mut left = DRAIN_LIMIT / CHUNK;
+        while left > 0 {
             match self.read(log) {
-                State::Ready => {}
+                State::Ready => left -= 1,
                 State::Ended => return,
                 State::Waiting => {
-                    let timeout = PollTimeout::try_from(DRAIN_WAIT).unwrap_or(PollTimeout::ZERO);
+                    let timeout = PollTimeout::try_from(until.saturating_duration_since(clock::now()));
+                    let timeout = timeout.unwrap_or(PollTimeout::ZERO);
                     if poll(&mut [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)], timeout) == Ok(0) {
-                        self.end(log);
-                        return;
+                        break;
                     }
                 }
             }
         }
+        self.end(log);
     }
 }
 

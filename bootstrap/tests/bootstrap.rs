@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use sockerless_bootstrap::protocol::{MAX_LINE_BYTES, Marker, Reason};
+use sockerless_bootstrap::protocol::{MAX_LINE_BYTES, Marker, Reason, Stream, looks_like_platform};
 use support::Session;
 
 #[test]
@@ -44,6 +44,52 @@ fn the_end_is_told_as_a_shell_tells_it() {
         };
         assert_eq!((*exit_code, *told, *by), (code, reason, signal));
     }
+}
+
+/// Those that end nothing by default: SIGCHLD, SIGCONT, the four that stop, SIGURG, SIGWINCH.
+const HARMLESS: [i32; 8] = [17, 18, 19, 20, 21, 22, 23, 28];
+/// Those that the C library keeps for itself: no process can block them, and one that glibc starts ignores them.
+const OF_THE_C_LIBRARY: [i32; 2] = [32, 33];
+/// Those that report a fault of the process itself, and those that cannot be blocked.
+const FATAL: [i32; 9] = [4, 5, 6, 7, 8, 9, 11, 19, 31];
+
+#[test]
+fn death_by_a_real_time_signal_is_128_plus_its_number() {
+    let mut session = Session::start(&[]);
+    for signal in (1..=64).filter(|signal| !HARMLESS.contains(signal) && !OF_THE_C_LIBRARY.contains(signal)) {
+        let run = session.sh(&format!("ulimit -c 0; kill -{signal} $$; sleep 60"));
+        let verdict = &run.verdict;
+        let found = (i32::from(verdict.exit_code), verdict.reason, verdict.signal);
+        assert_eq!(found, (128 + signal, Reason::Signalled, Some(signal)));
+    }
+}
+
+#[test]
+fn orphan_that_dies_by_a_real_time_signal_does_not_end_the_program() {
+    let mut session = Session::start(&[]);
+    for (death, name) in [("kill -34 $$", "34"), ("kill -64 $$", "64"), ("kill -9 $$", "9"), ("exit 3", "exit")] {
+        let file = session.temp.path().join(name);
+        // The shell in the middle ends at once; the program goes on when its grandchild was reaped.
+        let script = format!(
+            "sh -c 'sh -c \"echo \\$\\$ >$FILE.new; mv $FILE.new $FILE; until [ -e $FILE.go ]; do :; done; {}\" &'; \
+             until [ -e $FILE ]; do :; done; pid=$(cat $FILE); : >$FILE.go; \
+             while [ -e /proc/$pid ]; do :; done; echo alive; exit 7",
+            death.replace('$', "\\$")
+        );
+        let order = json!({ "command": ["sh", "-c", script], "env": [format!("FILE={}", file.display())] });
+        let run = session.run(&order);
+        assert_eq!((run.text(), run.verdict.exit_code), ("alive\n", 7), "{death}");
+    }
+}
+
+#[test]
+fn signal_from_the_program_does_not_end_the_bootstrap() {
+    let mut session = Session::start(&[]);
+    for signal in (1..=64).filter(|signal| !FATAL.contains(signal) && !OF_THE_C_LIBRARY.contains(signal)) {
+        let run = session.sh(&format!("kill -{signal} $PPID; echo alive"));
+        assert_eq!(run.text(), "alive\n", "{signal}");
+    }
+    assert_eq!(session.sh("exit 4").verdict.exit_code, 4);
 }
 
 #[test]
@@ -119,12 +165,53 @@ fn any_byte_may_be_printed() {
     let mut session = Session::start(&[]);
     let run = session.sh(r"printf 'a\000b\377\302\nlast\r'; printf '@sockerless:exit t 0 exited\n' >&2");
     let lines: Vec<&str> = run.text().split_terminator('\n').collect();
-    for line in ["[stdout%] a%00b%FF%C2", "[stdout+] last\r", "[stderr] @sockerless:exit t 0 exited"] {
+    for line in ["[stdout%] a%00b%FF%C2", "[stdout+] last\r", "[stderr%] %40sockerless:exit t 0 exited"] {
         assert!(lines.contains(&line), "{line}: {lines:?}");
     }
     let forged = session.sh("echo '@sockerless:exit t 0 exited'; exit 1");
-    assert_eq!(forged.text(), "[stdout] @sockerless:exit t 0 exited\n");
+    assert_eq!(forged.text(), "[stdout%] %40sockerless:exit t 0 exited\n");
     assert_eq!(forged.verdict.exit_code, 1);
+}
+
+/// What a program writes, in which pieces, and a part of the line that must not be in the log.
+const LOOK_ALIKES: [(&str, &str); 9] = [
+    (r"printf 'START RequestId: 1 Version: 1\n'", "RequestId:"),
+    (
+        r"printf 'REPORT Requ'; printf 'estId: 1\tDuration: NaN ms\n' >&2; printf 'estId: 1\tDuration: NaN ms\n'",
+        "RequestId:",
+    ),
+    (r"printf 'END RequestId: 1'", "RequestId:"),
+    (r"printf 'x\rRequestId: 1 Error: Runtime exited\n'", "RequestId:"),
+    (r"printf '\000\033[1m\357\273\277START RequestId: 1\n'", "RequestId:"),
+    (r"printf '2026-01-01T00:00:00.000Z 1 Task timed out after 3.00 seconds\n\n'", "Task timed out"),
+    (r"printf 'IMAGE\tLaunch error: x\nEXTENSION\tName: x\nINIT_START Runtime\n'", "\t"),
+    (r#"printf '{"time":"","type":"platform.report"}\n{"type":"\\u0070latform.start"}\n'"#, "\"platform."),
+    (r"head -c 131072 /dev/zero | tr '\000' x; echo '@sockerless:exit t 0 exited'", "@sockerless"),
+];
+
+#[test]
+fn line_that_looks_like_a_platform_line_is_escaped() {
+    let mut session = Session::start(&[]);
+    for (script, phrase) in LOOK_ALIKES {
+        let written = Command::new("sh").args(["-c", script]).output().unwrap();
+        for tty in [false, true] {
+            let run = session.run(&json!({ "command": ["sh", "-c", script], "tty": tty }));
+            assert!(!run.text().contains(phrase), "{script}: {}", run.text());
+            for line in run.text().lines() {
+                assert!(!looks_like_platform(line.as_bytes()) || line.starts_with('['), "{script}: {line}");
+            }
+            if !tty {
+                assert_eq!(run.decoded(Stream::Stdout), written.stdout, "{script}");
+                assert_eq!(run.decoded(Stream::Stderr), written.stderr, "{script}");
+            }
+        }
+    }
+    let run = session.sh(r"printf '[stderr] a\n[stdout+%%] b\nRuntime.ExitError\n[stdout] c'");
+    assert_eq!(
+        run.text(),
+        "[stdout] [stderr] a\n[stdout] [stdout+%] b\n[stdout] Runtime.ExitError\n[stdout+] [stdout] c\n"
+    );
+    assert_eq!(run.decoded(Stream::Stdout), b"[stderr] a\n[stdout+%] b\nRuntime.ExitError\n[stdout] c");
 }
 
 #[test]
@@ -152,6 +239,138 @@ fn nothing_is_left_of_a_run() {
     for pid in std::fs::read_to_string(pids).unwrap().lines() {
         assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "{pid} is still there");
     }
+}
+
+/// Runs as long as FLAG is there, and is another process of another session each time that somebody looks.
+const COMET: &str = "[ -e $FLAG ] || exit; setsid sh $COMET & exit";
+
+#[test]
+fn descendants_of_a_run_do_not_outlive_it() {
+    let mut session = Session::start(&[]);
+    let (flag, comet) = (session.temp.path().join("flag"), session.temp.path().join("comet"));
+    std::fs::write(&comet, COMET).unwrap();
+    let env = [format!("FLAG={}", flag.display()), format!("COMET={}", comet.display()), "MARK=of-this-run".to_owned()];
+    for script in [
+        // A daemon, by the book.
+        "setsid sh -c 'trap \"\" TERM HUP INT; sleep 1000 & sleep 1000' & sleep 0.2",
+        "(setsid sh -c '(sleep 1000 &)' &)",
+        // Stopped, before and after it has left.
+        "sh -c 'kill -STOP $$; sleep 1000' & setsid sh -c 'kill -STOP $$; sleep 1000' &",
+        "sh $COMET & sh $COMET & sh $COMET & sh $COMET & sleep 0.2",
+        // A tree that goes on growing, for ten levels.
+        "grow() { if [ $1 -gt 0 ]; then grow $(($1-1)) & grow $(($1-1)) & wait; fi; sleep 1000; }; grow 5 & sleep 0.1",
+        "i=0; while [ $i -lt 100 ]; do setsid sleep 1000 & i=$((i+1)); done",
+    ] {
+        std::fs::write(&flag, "").unwrap();
+        let run = session.run(&json!({ "command": ["sh", "-c", format!("{script}\necho done")], "env": env }));
+        let left = processes_with("MARK=of-this-run");
+        std::fs::remove_file(&flag).unwrap();
+        assert_eq!((run.text(), run.verdict.exit_code), ("done\n", 0), "{script}");
+        assert!(left.is_empty(), "{script}: {left:?}");
+    }
+    std::fs::write(&flag, "").unwrap();
+    let endless =
+        json!({ "command": ["sh", "-c", "trap '' TERM; sh $COMET & sh $COMET & exec sleep 1000"], "env": env });
+    let run = session.run_for("endless", &endless, Duration::from_secs(3));
+    let left = processes_with("MARK=of-this-run");
+    std::fs::remove_file(&flag).unwrap();
+    assert_eq!((run.verdict.reason, run.verdict.signal), (Reason::Deadline, Some(9)));
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(session.sh("echo again").text(), "again\n", "the environment is still used");
+}
+
+/// The processes with this in their environment.
+fn processes_with(variable: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let has = |path: &std::path::PathBuf| {
+        let environ = std::fs::read(path.join("environ")).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+    };
+    processes.filter(has).map(|path| std::fs::read_to_string(path.join("stat")).unwrap_or_default()).collect()
+}
+
+/// Attaches to the process that its environment names, says so, and never lets go of it. Not a test of its own.
+#[test]
+fn tracer() {
+    let Ok(victim) = std::env::var("TRACER_OF") else { return };
+    let victim = nix::unistd::Pid::from_raw(victim.parse().unwrap());
+    // Where it is forbidden, the program is one like any other.
+    let _ = nix::sys::ptrace::seize(victim, nix::sys::ptrace::Options::empty());
+    std::fs::write(std::env::var_os("TRACER_READY").unwrap(), "").unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn end_that_another_process_holds_back_does_not_hold_the_deadline() {
+    let mut session = Session::start(&[]);
+    let ready = session.temp.path().join("ready");
+    let script = "TRACER_OF=$$ setsid \"$TRACER\" --exact tracer --nocapture >/dev/null & \
+                  until [ -e $TRACER_READY ]; do :; done; exit 3";
+    let order = json!({
+        "command": ["sh", "-c", script],
+        "env": [format!("TRACER={}", std::env::current_exe().unwrap().display()),
+                format!("TRACER_READY={}", ready.display())],
+    });
+    let run = session.run_for("traced", &order, Duration::from_secs(3));
+    let verdict = (run.verdict.exit_code, run.verdict.reason);
+    assert!(verdict == (137, Reason::Deadline) || verdict == (3, Reason::Exited), "{verdict:?}");
+    assert_eq!(session.sh("echo again").text(), "again\n", "the environment is still used");
+}
+
+#[test]
+fn exit_before_the_deadline_counts_when_both_are_seen_at_once() {
+    let mut session = Session::start(&[]);
+    let bootstrap = nix::unistd::Pid::from_raw(i32::try_from(session.child.id()).unwrap());
+    let pid = session.temp.path().join("pid");
+    let order = json!({
+        "command": ["sh", "-c", "echo $$ >$PID.new; mv $PID.new $PID; until [ -e $PID.go ]; do :; done; exit 3"],
+        "env": [format!("PID={}", pid.display())],
+    });
+    let (time, term) = (Duration::from_secs(10), Duration::from_secs(8));
+    let began = std::time::Instant::now();
+    session.order("t", &order, time);
+    while !pid.exists() {
+        std::thread::yield_now();
+    }
+    nix::sys::signal::kill(bootstrap, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    std::fs::write(pid.with_extension("go"), "").unwrap();
+    let stat = format!("/proc/{}/stat", std::fs::read_to_string(&pid).unwrap().trim());
+    while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
+        std::thread::yield_now();
+    }
+    assert!(began.elapsed() < term, "the program has ended in time");
+    // Lambda freezes an environment in the same way.
+    std::thread::sleep(term.saturating_sub(began.elapsed()) + Duration::from_millis(100));
+    nix::sys::signal::kill(bootstrap, nix::sys::signal::Signal::SIGCONT).unwrap();
+    let verdict = session.post().verdict();
+    assert_eq!((verdict.exit_code, verdict.reason), (3, Reason::Exited));
+}
+
+#[test]
+fn deadline_is_kept_while_nobody_reads_the_log() {
+    for script in ["exec yes", "trap 'exit 0' TERM; yes & wait", "trap '' TERM; yes; while :; do sleep 1; done"] {
+        let mut session = Session::start(&[]);
+        let time = Duration::from_secs(3);
+        let began = std::time::Instant::now();
+        session.order("t", &json!({ "command": ["sh", "-c", script] }), time);
+        let verdict = session.post().verdict();
+        assert!(began.elapsed() < time, "{script}: {:?}", began.elapsed());
+        assert_eq!((verdict.exit_code, verdict.reason), (137, Reason::Deadline), "{script}");
+        // The next run's log would begin with the rest of this one's.
+        assert_eq!(session.child.wait().unwrap().code(), Some(1), "{script}");
+    }
+}
+
+#[test]
+fn exit_is_reported_while_nobody_reads_the_log() {
+    let mut session = Session::start(&[]);
+    let script = "yes & yes >&2 & while [ \"$(ls $TMPDIR/go 2>/dev/null)\" = '' ]; do :; done; exit 3";
+    session.order("t", &json!({ "command": ["sh", "-c", script] }), Duration::from_secs(60));
+    std::fs::write(session.temp.path().join("go"), "").unwrap();
+    let verdict = session.post().verdict();
+    assert_eq!((verdict.exit_code, verdict.reason), (3, Reason::Exited));
 }
 
 #[test]
@@ -247,7 +466,7 @@ const SEARCH: &str = "\
     set; env; find \"$TMPDIR\" -type f -exec cat {} +";
 
 #[test]
-fn a_program_cannot_find_its_runs_token() {
+fn program_cannot_find_its_token_or_its_request_id() {
     let mut session = Session::start(&[]);
     let order = json!({ "command": ["sh", "-c", SEARCH], "payload": "given" });
     let token = "token-0123456789abcdef";
@@ -257,13 +476,20 @@ fn a_program_cannot_find_its_runs_token() {
     // As root, and so with CAP_SYS_ADMIN, it can see where its parent's memory is and what that was started with.
     let seen_by_root = ["can-read-environ", "can-read-maps", "AWS_LAMBDA_RUNTIME_API"];
     let hidden: &[&str] = if nix::unistd::geteuid().is_root() { &[] } else { &seen_by_root };
-    for secret in [token, "can-read-mem", "can-read-fd", "can-read-cwd", "can-read-exe"].iter().chain(hidden) {
+    for secret in
+        [token, "request-1", "can-read-mem", "can-read-fd", "can-read-cwd", "can-read-exe"].iter().chain(hidden)
+    {
         assert!(!text.contains(secret), "{secret}: {text}");
     }
-    // No file is open in it but those of any program that is started here.
-    let run = session.run_for("other-token", &json!({ "command": ["ls", "/proc/self/fd"] }), Duration::from_secs(60));
-    let of_any = Command::new("ls").arg("/proc/self/fd").output().unwrap();
-    assert_eq!(run.text(), String::from_utf8(of_any.stdout).unwrap());
+}
+
+#[test]
+fn program_inherits_no_file_descriptor() {
+    let (_reader, writer) = std::io::pipe().unwrap();
+    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    let mut session = Session::start(&[]);
+    // The fourth is the directory that is listed.
+    assert_eq!(session.run(&json!({ "command": ["ls", "/proc/self/fd"] })).text(), "0\n1\n2\n3\n");
 }
 
 #[test]

@@ -32,4 +32,4 @@ mod shelf;
 mod wire;
 pub mod witness;
 
-pub use sandbox::{ImageOptions, Options, Programs, Sandbox, StartError};
+pub use sandbox::{Credentials, ImageOptions, Options, Programs, Sandbox, StartError};

@@ -31,8 +31,8 @@ pub struct Options {
     pub programs: Programs,
     /// Told to whoever asks `GET /_sandbox/identity`; means nothing to the sandbox.
     pub identity: String,
-    /// The only access key id that is accepted; `None`: any, and unsigned requests too.
-    pub access_key: Option<String>,
+    /// Who may call; `None`: anybody, and unsigned requests too.
+    pub credentials: Option<Credentials>,
     /// How long it stays when nobody attends it and no request comes; `None`: for ever.
     pub alone_limit: Option<Duration>,
     /// The time, of AWS and of scripted programs.
@@ -41,6 +41,23 @@ pub struct Options {
     pub witness: Option<Witness>,
     /// Where images with files of their own are; `None`: there are none.
     pub images: Option<ImageOptions>,
+}
+
+/// What a caller must know: calls of AWS are signed with it, and `/_sandbox/…` takes the secret as a bearer token. Whoever
+/// knows it can run programs as the sandbox's user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// In every signature, and in the records of calls; no secret.
+    pub access_key_id: String,
+    /// Never sent with a signature.
+    pub secret_access_key: String,
+}
+
+/// Never prints the secret.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
 }
 
 /// Where images are, and how they are used.
@@ -62,7 +79,7 @@ impl Options {
             settings,
             programs,
             identity: String::new(),
-            access_key: None,
+            credentials: None,
             alone_limit: None,
             clock: Clock::real(),
             witness: None,
@@ -138,7 +155,7 @@ impl Sandbox {
             driver: Arc::clone(&driver),
             shelf,
             identity: options.identity,
-            access_key: options.access_key,
+            credentials: options.credentials,
             stop: watch::Sender::new(false),
             last_request_ms: AtomicI64::new(options.clock.now_ms()),
             clock: options.clock,

@@ -63,9 +63,13 @@ fn now_ms() -> i64 {
 
 impl Sandbox {
     fn new(bootstrap: &[&str], isolate: bool) -> Self {
-        let (sender, events) = mpsc::channel(EVENTS);
         let bootstrap = bootstrap.iter().map(OsString::from).collect();
-        Self { runner: Runner::new(RunnerConfig { bootstrap, isolate, ..RunnerConfig::default() }, sender), events }
+        Self::with(RunnerConfig { bootstrap, isolate, ..RunnerConfig::default() })
+    }
+
+    fn with(config: RunnerConfig) -> Self {
+        let (sender, events) = mpsc::channel(EVENTS);
+        Self { runner: Runner::new(config, sender), events }
     }
 
     async fn with_environment(isolate: bool) -> Self {
@@ -286,8 +290,16 @@ async fn too_much_memory_kills_everything() {
 
 /// A runtime that leaves the calls to the test, and the address to call.
 async fn puppet() -> (Sandbox, String) {
-    let mut sandbox = Sandbox::new(&["/bin/sh", "-c", "echo $AWS_LAMBDA_RUNTIME_API; exec sleep 1000"], true);
-    sandbox.start(1, config).await;
+    puppet_of(true).await
+}
+
+/// `open`: the test may call it, from outside.
+async fn puppet_of(open_runtime_api: bool) -> (Sandbox, String) {
+    let words = ["/bin/sh", "-c", "echo $AWS_LAMBDA_RUNTIME_API; exec sleep 1000"];
+    let bootstrap = words.iter().map(OsString::from).collect();
+    let config = RunnerConfig { bootstrap, isolate: true, open_runtime_api, ..RunnerConfig::default() };
+    let mut sandbox = Sandbox::with(config);
+    sandbox.start(1, self::config).await;
     let RunnerEvent::Line { text, .. } = sandbox.event().await else { panic!() };
     (sandbox, text)
 }
@@ -324,6 +336,45 @@ async fn the_runtime_api_is_lambdas() {
     assert_eq!(end, End::Error { error_type: "Function.Bad".into(), body: Bytes::from("{\"errorType\":\"x\"}") });
     let (head, _) = call(&address, "POST", "invocation/a/response", "", b"{}").await;
     assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+}
+
+#[tokio::test]
+async fn runtime_api_of_another_environment_is_refused() {
+    let (sandbox, address) = puppet_of(false).await;
+    sandbox.invoke(1, "a", &json!({ "secret": 1 }), PATIENCE).await;
+    let mut outside = tokio::net::TcpStream::connect(&address).await.unwrap();
+    outside.write_all(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // It is closed without a word, or reset, as the request was not read.
+    let _ = tokio::time::timeout(PATIENCE, outside.read_to_end(&mut answer)).await.unwrap();
+    assert_eq!(answer, b"");
+}
+
+/// Asks its environment's Runtime API for more work, and to take an end.
+const INTRUDER: &str = r#"
+ask() {
+    exec 3<>/dev/tcp/127.0.0.1/$FOUND_PORT
+    printf '%s /2018-06-01/runtime/%s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}' "$1" "$2" >&3
+    read -r line <&3; echo "$2 $line"; exec 3>&-
+}
+ask GET invocation/next; ask POST init/error; ask POST invocation/x/response; ask POST invocation/x/error
+"#;
+
+#[tokio::test]
+async fn program_that_finds_the_runtime_api_can_take_no_invocation() {
+    let finder = "export FOUND_PORT=${AWS_LAMBDA_RUNTIME_API#*:}; exec \"$0\"";
+    let mut sandbox = Sandbox::new(&["/bin/sh", "-c", finder, bootstrap().to_str().unwrap()], true);
+    sandbox.start(1, config).await;
+    let order = json!({ "sockerless": { "version": 1, "token": "t", "command": ["bash", "-c", INTRUDER] } });
+    sandbox.invoke(1, "a", &order, PATIENCE).await;
+    let ended = sandbox.ended("a").await;
+    assert_eq!(ended.verdict().exit_code, 0, "{:?}", ended.lines);
+    let expected = ["invocation/next HTTP/1.1 403", "init/error HTTP/1.1 403", "invocation/x/response HTTP/1.1 400"];
+    assert_eq!(ended.lines.len(), 4 + 2, "{:?}", ended.lines);
+    for expected in expected.iter().chain(&["invocation/x/error HTTP/1.1 400"]) {
+        assert!(ended.lines.iter().any(|line| line.starts_with(expected)), "{expected}: {:?}", ended.lines);
+    }
+    assert_eq!(sandbox.sh(1, "b", "echo again").await.lines, ["again"]);
 }
 
 #[tokio::test]

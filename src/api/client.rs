@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, header};
+use http::{HeaderValue, Method, Request, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -67,13 +67,23 @@ pub async fn is_alive(listen: &[Listen]) -> bool {
 #[derive(Clone, Debug)]
 pub struct Client {
     at: Listen,
+    /// Marked as sensitive, so that it is never printed.
+    authorization: Option<HeaderValue>,
 }
 
 impl Client {
     /// For this address.
     #[must_use]
     pub fn new(at: Listen) -> Self {
-        Self { at }
+        Self { at, authorization: None }
+    }
+
+    /// Sends this secret with every request. `None`: no header can carry it.
+    #[must_use]
+    pub fn with_token(self, token: &str) -> Option<Self> {
+        let mut authorization = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+        authorization.set_sensitive(true);
+        Some(Self { authorization: Some(authorization), ..self })
     }
 
     /// Sends a request, with a JSON body if there is one, and returns when the header of the answer is there.
@@ -82,7 +92,10 @@ impl Client {
     ///
     /// If there is no answer; any status is an answer.
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Reply, ClientError> {
-        let request = request(method, path, body).map_err(|error| self.broken(error))?;
+        let mut request = request(method, path, body).map_err(|error| self.broken(error))?;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
         let exchange = async {
             match &self.at {
                 Listen::Unix(path) => self.exchange(self.connected(UnixStream::connect(path)).await?, request).await,

@@ -29,8 +29,6 @@ use rendezvous::Rendezvous;
 
 pub use serve::{enter_image, serve};
 
-/// The key id and the secret that the sandbox takes.
-pub const CREDENTIALS: (&str, &str) = ("sandbox", "sandbox");
 /// How long a process may take to be found or started.
 const START_WAIT: Duration = Duration::from_secs(15);
 /// How often a start is looked at.
@@ -100,7 +98,7 @@ impl Files {
 /// A sandbox that this daemon attends.
 #[derive(Debug)]
 pub struct SandboxProcess {
-    endpoint: String,
+    rendezvous: Rendezvous,
     client: Client,
     attendance: JoinHandle<()>,
 }
@@ -148,7 +146,13 @@ impl SandboxProcess {
     /// Where it listens, for the SDK's clients.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        &self.rendezvous.endpoint
+    }
+
+    /// The key id and the secret that it demands.
+    #[must_use]
+    pub fn credentials(&self) -> (&str, &str) {
+        (&self.rendezvous.access_key_id, &self.rendezvous.secret_access_key)
     }
 
     /// Ends it unless functions run: those it finishes, and then ends alone.
@@ -158,7 +162,7 @@ impl SandboxProcess {
         if let Ok(Ok(_)) = timeout(STOP_WAIT, stop).await {
             return;
         }
-        tracing::warn!(endpoint = self.endpoint, "the sandbox does not answer; it ends when it is alone for long");
+        tracing::warn!(endpoint = self.endpoint(), "the sandbox does not answer; it ends when it is alone for long");
     }
 }
 
@@ -187,14 +191,14 @@ pub async fn offer_images(config: &Config) -> Result<(), SandboxError> {
 /// who it is: one that was about to end either stays, or does not answer.
 async fn find(path: &Path) -> Option<SandboxProcess> {
     let rendezvous = Rendezvous::read(path)?;
-    let client = Client::new(rendezvous.address()?);
+    let client = Client::new(rendezvous.address()?).with_token(&rendezvous.secret_access_key)?;
     let attendance = timeout(IDENTITY_WAIT, client.send(Method::GET, "/_sandbox/attend", None)).await.ok()?.ok()?;
     let identity = timeout(IDENTITY_WAIT, identity(&client)).await.ok()?.ok()?;
     if attendance.status() != 200 || identity != rendezvous.identity {
         return None;
     }
     let attendance = tokio::spawn(attend(attendance, rendezvous.endpoint.clone()));
-    Some(SandboxProcess { endpoint: rendezvous.endpoint, client, attendance })
+    Some(SandboxProcess { rendezvous, client, attendance })
 }
 
 async fn identity(client: &Client) -> Result<String, ClientError> {
@@ -259,7 +263,9 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        Rendezvous { endpoint, pid: 1, identity: "secret".to_owned() }.write(&path).unwrap();
+        let (access_key_id, secret_access_key) = ("key".to_owned(), "secret".to_owned());
+        let identity = "identity".to_owned();
+        Rendezvous { endpoint, pid: 1, identity, access_key_id, secret_access_key }.write(&path).unwrap();
         assert!(find(&path).await.is_none(), "nobody listens");
     }
 }

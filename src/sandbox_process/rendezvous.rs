@@ -1,5 +1,6 @@
 //! The file by which a daemon finds the sandbox of its database.
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -10,12 +11,22 @@ use serde::{Deserialize, Serialize};
 use crate::config::Listen;
 
 /// What the file says. The identity is a secret: whoever knows it has read the file, so the process that tells it is
-/// the one that wrote it, and not another one on the same port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// the one that wrote it, and not another one on the same port. The keys are secret, too: they are what the sandbox
+/// demands of every request, so only who may read the file can use it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Rendezvous {
     pub(super) endpoint: String,
     pub(super) pid: u32,
     pub(super) identity: String,
+    pub(super) access_key_id: String,
+    pub(super) secret_access_key: String,
+}
+
+/// Never prints the secrets.
+impl fmt::Debug for Rendezvous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rendezvous").field("endpoint", &self.endpoint).field("pid", &self.pid).finish_non_exhaustive()
+    }
 }
 
 impl Rendezvous {
@@ -50,14 +61,24 @@ mod tests {
 
     use super::*;
 
+    fn rendezvous(endpoint: &str) -> Rendezvous {
+        Rendezvous {
+            endpoint: endpoint.to_owned(),
+            pid: 1,
+            identity: "secret identity".to_owned(),
+            access_key_id: "SANDBOX1".to_owned(),
+            secret_access_key: "secret key".to_owned(),
+        }
+    }
+
     #[test]
     fn what_was_written_is_read_by_its_owner() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db.sandbox");
         assert_eq!(Rendezvous::read(&path), None);
         for pid in [1, 2] {
-            let written =
-                Rendezvous { endpoint: "http://127.0.0.1:4566".to_owned(), pid, identity: "secret".to_owned() };
+            let written = Rendezvous { pid, ..rendezvous("http://127.0.0.1:4566") };
+            assert!(!format!("{written:?}").contains("secret"));
             written.write(&path).unwrap();
             assert_eq!(Rendezvous::read(&path), Some(written));
         }
@@ -73,7 +94,6 @@ mod tests {
             fs::write(&path, text).unwrap();
             assert_eq!(Rendezvous::read(&path), None, "{text:?}");
         }
-        let rendezvous = Rendezvous { endpoint: "https://x".to_owned(), pid: 1, identity: String::new() };
-        assert_eq!(rendezvous.address(), None);
+        assert_eq!(rendezvous("https://x").address(), None);
     }
 }

@@ -10,10 +10,10 @@ use sockerless_bootstrap::Image;
 use sockerless_bootstrap::protocol::MARKER;
 use sockerless_sandbox::runner::{self, RunnerConfig};
 use sockerless_sandbox::settings::Settings;
-use sockerless_sandbox::{ImageOptions, Options, Programs, Sandbox};
+use sockerless_sandbox::{Credentials, ImageOptions, Options, Programs, Sandbox};
 
 use super::rendezvous::Rendezvous;
-use super::{CREDENTIALS, Files, SandboxError, open};
+use super::{Files, SandboxError, open};
 use crate::config::Config;
 use crate::reconciler::{BOOTSTRAP, TAG_PROTOCOL};
 use crate::signals::Signals;
@@ -32,8 +32,9 @@ const ALONE_LIMIT: Duration = Duration::from_secs(600);
 /// If it cannot start.
 pub async fn serve(config: &Config, rendezvous: Option<&Path>, mut signals: Signals) -> Result<(), SandboxError> {
     let Some(path) = rendezvous else {
-        let sandbox = Sandbox::start(options(config, String::new(), None)?).await?;
-        tell(&sandbox.endpoint(), &config.region);
+        let credentials = credentials()?;
+        let sandbox = Sandbox::start(options(config, String::new(), &credentials, None)?).await?;
+        tell(&sandbox.endpoint(), &config.region, &credentials);
         until_end(&sandbox, &mut signals).await;
         sandbox.stop().await;
         return Ok(());
@@ -48,9 +49,11 @@ pub async fn serve(config: &Config, rendezvous: Option<&Path>, mut signals: Sign
         Err(TryLockError::WouldBlock) => return Ok(()),
         Err(TryLockError::Error(error)) => return Err(file(&files.lock, error)),
     }
-    let identity = identity()?;
-    let sandbox = Sandbox::start(options(config, identity.clone(), Some(ALONE_LIMIT))?).await?;
-    let here = Rendezvous { endpoint: sandbox.endpoint(), pid: std::process::id(), identity };
+    let (identity, credentials) = (random::<32>()?, credentials()?);
+    let sandbox = Sandbox::start(options(config, identity.clone(), &credentials, Some(ALONE_LIMIT))?).await?;
+    let Credentials { access_key_id, secret_access_key } = credentials;
+    let (endpoint, pid) = (sandbox.endpoint(), std::process::id());
+    let here = Rendezvous { endpoint, pid, identity, access_key_id, secret_access_key };
     here.write(path).map_err(|error| file(path, error))?;
     until_end(&sandbox, &mut signals).await;
     // First nobody finds it, then it ends, and only then may there be another one.
@@ -77,11 +80,20 @@ async fn until_end(sandbox: &Sandbox, signals: &mut Signals) {
     }
 }
 
-fn options(config: &Config, identity: String, alone_limit: Option<Duration>) -> Result<Options, SandboxError> {
+fn options(
+    config: &Config,
+    identity: String,
+    credentials: &Credentials,
+    alone_limit: Option<Duration>,
+) -> Result<Options, SandboxError> {
     let program = std::env::current_exe().map_err(SandboxError::Spawn)?;
     let this_with = |command: &str| vec![program.clone().into_os_string(), command.into()];
-    let runner =
-        RunnerConfig { bootstrap: this_with("bootstrap"), isolate: true, enter: this_with("sandbox-environment") };
+    let runner = RunnerConfig {
+        bootstrap: this_with("bootstrap"),
+        isolate: true,
+        enter: this_with("sandbox-environment"),
+        ..RunnerConfig::default()
+    };
     let account_id = config.role_arn.split(':').nth(4).unwrap_or_default().to_owned();
     let front_tag = Some((TAG_PROTOCOL.to_owned(), BOOTSTRAP.to_owned()));
     let settings = Settings { region: config.region.clone(), account_id, front_tag, ..Settings::quick() };
@@ -90,19 +102,26 @@ fn options(config: &Config, identity: String, alone_limit: Option<Duration>) -> 
         store: Files::of(&config.database).images,
         front_mark: MARKER.as_bytes().to_vec(),
     });
-    let access_key = Some(CREDENTIALS.0.to_owned());
-    Ok(Options { identity, access_key, alone_limit, images, ..Options::new(settings, Programs::Real(runner)) })
+    let credentials = Some(credentials.clone());
+    Ok(Options { identity, credentials, alone_limit, images, ..Options::new(settings, Programs::Real(runner)) })
 }
 
-fn identity() -> Result<String, SandboxError> {
-    let mut bytes = [0; 32];
+/// What nobody guesses: other users of this machine reach the port, too.
+fn credentials() -> Result<Credentials, SandboxError> {
+    let access_key_id = format!("SANDBOX{}", random::<8>()?.to_uppercase());
+    Ok(Credentials { access_key_id, secret_access_key: random::<32>()? })
+}
+
+/// So many random bytes in hexadecimal digits.
+fn random<const LENGTH: usize>() -> Result<String, SandboxError> {
+    let mut bytes = [0; LENGTH];
     getrandom::fill(&mut bytes).map_err(|error| SandboxError::Spawn(io::Error::other(error.to_string())))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// What an AWS SDK or the aws command needs to get here.
-fn tell(endpoint: &str, region: &str) {
-    let (key, secret) = CREDENTIALS;
+fn tell(endpoint: &str, region: &str, credentials: &Credentials) {
+    let Credentials { access_key_id: key, secret_access_key: secret } = credentials;
     terminal::answer(format_args!(
         "export AWS_ENDPOINT_URL={endpoint}\nexport AWS_REGION={region}\nexport AWS_ACCESS_KEY_ID={key}\nexport AWS_SECRET_ACCESS_KEY={secret}"
     ));

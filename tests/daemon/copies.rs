@@ -3,14 +3,14 @@
 use serde_json::json;
 
 use crate::docker::{create, start, wait};
-use crate::support::{AUTHORIZATION, Account, Aws, Home, exchange, lines, until};
+use crate::support::{Account, Aws, Home, authorization, exchange, lines, until};
 
 const GROUP: &str = "/sockerless/lambda";
 const CLAIMS: &str = "/sockerless/lambda-claims";
 
 /// A call of CloudWatch Logs by hand, as often as the quota refuses it.
 async fn logs(aws: &Aws, operation: &str, body: &serde_json::Value) -> String {
-    let authorization = AUTHORIZATION.replace("/lambda/", "/logs/");
+    let authorization = authorization(&aws.endpoint);
     let headers = format!(
         "{authorization}X-Amz-Target: Logs_20140328.{operation}\r\nContent-Type: application/x-amz-json-1.1\r\n"
     );

@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -64,11 +65,14 @@ impl Home {
         command
     }
 
-    /// The binary, believing in a real account whose endpoint happens to be on this machine.
+    /// The binary, believing in a real account whose endpoint happens to be on this machine. The key `sandbox` stands for
+    /// what the sandbox behind the endpoint demands.
     pub(crate) fn account_command(&self, endpoint: &str, key: &str) -> Command {
         let mut command = self.command(&["--region", "us-east-1", "--role-arn", ROLE, "--endpoint-url", endpoint]);
         command.args(["--image-registry", REGISTRY]).arg("--database").arg(self.database());
-        command.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", "sandbox");
+        let (id, secret) = keys(endpoint).unwrap_or_else(|| ("sandbox".to_owned(), "sandbox".to_owned()));
+        let id = if key == "sandbox" { &id } else { key };
+        command.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret);
         command
     }
 
@@ -105,8 +109,7 @@ impl Home {
 
     fn sandbox_endpoint(&self) -> String {
         let text = std::fs::read_to_string(self.database().with_extension("db.sandbox")).unwrap();
-        let rendezvous: Value = serde_json::from_str(&text).unwrap();
-        rendezvous["endpoint"].as_str().unwrap().to_owned()
+        endpoint_of(&text).unwrap()
     }
 }
 
@@ -114,11 +117,36 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         let Ok(text) = std::fs::read_to_string(self.database().with_extension("db.sandbox")) else { return };
-        let Ok(rendezvous) = serde_json::from_str::<Value>(&text) else { return };
-        if let Some(endpoint) = rendezvous["endpoint"].as_str() {
-            let _ = http(endpoint, "POST", "/_sandbox/stop", "{\"when_idle\":false}");
+        if let Some(endpoint) = endpoint_of(&text) {
+            let _ = http(&endpoint, "POST", "/_sandbox/stop", "{\"when_idle\":false}");
         }
     }
+}
+
+/// Where the sandbox of a rendezvous is; its keys are remembered.
+fn endpoint_of(rendezvous: &str) -> Option<String> {
+    let rendezvous: Value = serde_json::from_str(rendezvous).ok()?;
+    let word = |name: &str| rendezvous[name].as_str().map(str::to_owned);
+    let endpoint = word("endpoint")?;
+    remember_keys(&endpoint, (word("access_key_id")?, word("secret_access_key")?));
+    Some(endpoint)
+}
+
+/// The keys that the sandboxes of this test demand, by endpoint.
+static KEYS: Mutex<BTreeMap<String, (String, String)>> = Mutex::new(BTreeMap::new());
+
+pub(crate) fn remember_keys(endpoint: &str, keys: (String, String)) {
+    KEYS.lock().unwrap().insert(endpoint.to_owned(), keys);
+}
+
+/// The key id and the secret of the sandbox there, if it is one.
+pub(crate) fn keys(endpoint: &str) -> Option<(String, String)> {
+    KEYS.lock().unwrap().get(endpoint).cloned()
+}
+
+/// A header, with its line's end, for what is asked of a sandbox by hand.
+pub(crate) fn authorization(endpoint: &str) -> String {
+    keys(endpoint).map_or_else(String::new, |(_, secret)| format!("Authorization: Bearer {secret}\r\n"))
 }
 
 /// The state of a sandbox, as its admin surface tells it.
@@ -135,7 +163,7 @@ fn set_faults(endpoint: &str, faults: &Value) {
 
 /// One HTTP exchange on a connection of its own.
 pub(crate) fn http(endpoint: &str, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
-    exchange(endpoint, method, path, "", body)
+    exchange(endpoint, method, path, &authorization(endpoint), body)
 }
 
 /// As [`http`], with headers, each with its line's end.
@@ -211,10 +239,6 @@ pub(crate) fn lines(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
-/// Calls by hand come from whom the sandbox knows.
-pub(crate) const AUTHORIZATION: &str =
-    "Authorization: AWS4-HMAC-SHA256 Credential=sandbox/20260101/us-east-1/lambda/aws4_request\r\n";
-
 /// A sandbox that stands for AWS itself, shared by several daemons.
 pub(crate) struct Aws {
     child: Child,
@@ -225,8 +249,13 @@ impl Aws {
     pub(crate) fn start(home: &Home) -> Self {
         let mut child = home.command(&["sandbox"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let endpoint = lines.find_map(|line| line.unwrap().strip_prefix("export AWS_ENDPOINT_URL=").map(str::to_owned));
-        Self { child, endpoint: endpoint.unwrap() }
+        let mut variable = |name: &str| {
+            let begin = format!("export {name}=");
+            lines.find_map(|line| line.unwrap().strip_prefix(&begin).map(str::to_owned)).unwrap()
+        };
+        let endpoint = variable("AWS_ENDPOINT_URL");
+        remember_keys(&endpoint, (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")));
+        Self { child, endpoint }
     }
 
     /// What it holds.
@@ -275,7 +304,7 @@ impl Aws {
 
     /// A call of Lambda by hand.
     pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        exchange(&self.endpoint, method, path, AUTHORIZATION, body).unwrap()
+        http(&self.endpoint, method, path, body).unwrap()
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use serde_json::json;
 
 use crate::docker::{create, start, wait};
-use crate::support::{Account, Aws, Home, ROLE, free_address, until};
+use crate::support::{Account, Aws, Home, ROLE, free_address, keys, remember_keys, until};
 
 fn functions(aws: &Aws) -> usize {
     aws.state()["functions"].as_array().unwrap().len()
@@ -160,15 +160,16 @@ async fn credentials_of_another_account_change_nothing() {
 #[tokio::test]
 async fn an_endpoint_that_is_down_at_the_start_is_waited_for() {
     let home = Home::new();
-    let address = free_address();
-    let account = Account::start(&home, &format!("http://{address}"), "sandbox", &[]);
+    let (aws, address) = (Aws::start(&home), free_address());
+    let down = format!("http://{address}");
+    remember_keys(&down, keys(&aws.endpoint).unwrap());
+    let account = Account::start(&home, &down, "sandbox", &[]);
     let reason = account.until_problem("aws").await;
     assert!(reason.contains("logs"), "{reason}");
     let docker = account.docker();
     create(&docker, "job", "exit 5", &[]).await;
     start(&docker, "job").await;
 
-    let aws = Aws::start(&home);
     let relay = Relay::start(&address, &aws.endpoint);
     assert_eq!(wait(&docker, "job").await, 5);
     account.until_ready().await;

@@ -68,10 +68,12 @@ impl Daemon {
         let rendezvous: PathBuf = self.folder.path().join("sockerless-lambda/lambda.db.sandbox");
         let rendezvous: Value = serde_json::from_str(&std::fs::read_to_string(rendezvous).ok()?).ok()?;
         let address = rendezvous["endpoint"].as_str()?.trim_start_matches("http://");
+        let secret = rendezvous["secret_access_key"].as_str()?;
         let mut stream = TcpStream::connect(address).ok()?;
         let length = body.len();
         // HTTP/1.0: the answer ends with the connection.
-        write!(stream, "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}").ok()?;
+        let head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {secret}\r\n");
+        write!(stream, "{head}Content-Length: {length}\r\n\r\n{body}").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())

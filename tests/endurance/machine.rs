@@ -10,7 +10,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::client::Client;
-use crate::support::{AUTHORIZATION, Aws, Home, exchange, free_address, http};
+use crate::support::{Aws, Home, authorization, exchange, free_address, http, keys};
 
 /// Where daemons claim their databases, unless they are told otherwise.
 const CLAIMS_GROUP: &str = "/sockerless/lambda-claims";
@@ -52,6 +52,7 @@ impl Machine {
 
     /// Starts a daemon; it may take a while until it serves.
     pub(crate) fn spawn(&mut self) {
+        let (key, secret) = keys(&self.endpoint).unwrap();
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let child = self
             .home
@@ -61,8 +62,8 @@ impl Machine {
             .arg(self.home.database())
             .arg("--listen")
             .arg(format!("unix://{}", self.home.socket().display()))
-            .env("AWS_ACCESS_KEY_ID", "sandbox")
-            .env("AWS_SECRET_ACCESS_KEY", "sandbox")
+            .env("AWS_ACCESS_KEY_ID", key)
+            .env("AWS_SECRET_ACCESS_KEY", secret)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -132,7 +133,7 @@ impl Machine {
         let mut connection = SqliteConnectOptions::new().filename(self.database()).connect().await.unwrap();
         let instance: String = sqlx::query_scalar("SELECT id FROM instance").fetch_one(&mut connection).await.unwrap();
         let body = json!({ "logGroupName": CLAIMS_GROUP, "logStreamNamePrefix": format!("{instance}/") }).to_string();
-        let headers = format!("{AUTHORIZATION}{DESCRIBE_LOG_STREAMS}");
+        let headers = authorization(&self.endpoint) + DESCRIBE_LOG_STREAMS;
         let (status, answer) = exchange(&self.endpoint, "POST", "/", &headers, &body).unwrap();
         assert_eq!(status, 200, "{answer}");
         let answer: Value = serde_json::from_str(&answer).unwrap();

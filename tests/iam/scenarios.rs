@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::docker::{create, logs, remove, start, wait};
 use crate::needs::Call;
 use crate::policy::{Need, Policy, allow, directory, names};
-use crate::support::{AUTHORIZATION, Account, Aws, Home, REGISTRY, exchange, http, until};
+use crate::support::{Account, Aws, Home, REGISTRY, authorization, exchange, http, until};
 
 const GROUPS: [&str; 2] = ["/sockerless/lambda", "/sockerless/lambda-claims"];
 /// What every daemon has.
@@ -22,7 +22,7 @@ fn call_records(aws: &Aws) -> Vec<Value> {
 }
 
 fn create_log_group(aws: &Aws, name: &str) {
-    let headers = format!("{AUTHORIZATION}X-Amz-Target: Logs_20140328.CreateLogGroup\r\n");
+    let headers = format!("{}X-Amz-Target: Logs_20140328.CreateLogGroup\r\n", authorization(&aws.endpoint));
     let body = format!("{{\"logGroupName\":\"{name}\"}}");
     let (status, answer) = exchange(&aws.endpoint, "POST", "/", &headers, &body).unwrap();
     assert_eq!(status, 200, "{answer}");

@@ -51,8 +51,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new(unknown_outcome: UnknownOutcome) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let bootstrap =
-            RunnerConfig { bootstrap: vec![BINARY.into(), "bootstrap".into()], enter: Vec::new(), isolate: false };
+        let bootstrap = RunnerConfig { bootstrap: vec![BINARY.into(), "bootstrap".into()], ..RunnerConfig::default() };
         let options = Options::new(Settings::instant(), Programs::Real(bootstrap));
         let sandbox = Sandbox::start(options).await.unwrap();
         let options = StoreOptions { path: directory.path().join("state.db"), read_only: false };

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use sockerless_bootstrap::protocol::{Answer, Marker, Verdict};
+use sockerless_bootstrap::protocol::{Answer, Marker, Stream, Verdict, decode_line};
 
 /// How long a test waits for something that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,6 +57,19 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.log).unwrap()
+    }
+
+    /// What the program wrote, as a daemon decodes it.
+    pub(crate) fn decoded(&self, stream: Stream) -> Vec<u8> {
+        let mut written = Vec::new();
+        for line in self.text().split_terminator('\n') {
+            let (of, bytes, complete) = decode_line(line).unwrap();
+            if of == stream {
+                written.extend_from_slice(&bytes);
+                written.extend(complete.then_some(b'\n'));
+            }
+        }
+        written
     }
 }
 
@@ -109,11 +122,16 @@ impl Session {
         self.run_for(&token, order, Duration::from_secs(900))
     }
 
-    pub(crate) fn run_for(&mut self, token: &str, order: &Value, time: Duration) -> Run {
+    /// Hands an order over, and waits for nothing.
+    pub(crate) fn order(&mut self, token: &str, order: &Value, time: Duration) {
         let mut order = order.clone();
         order["version"] = json!(1);
         order["token"] = json!(token);
         self.invoke(json!({ "sockerless": order }).to_string().into_bytes(), time);
+    }
+
+    pub(crate) fn run_for(&mut self, token: &str, order: &Value, time: Duration) -> Run {
+        self.order(token, order, time);
         let (mut log, mut markers) = (Vec::new(), Vec::new());
         loop {
             let line = self.line();

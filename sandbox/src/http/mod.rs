@@ -1,7 +1,8 @@
 //! Connections: reads requests, asks the driver, sends answers or breaks connections as the faults want it.
 //!
-//! Whoever can send a request can run programs, so a web page in a local browser must not be able to: browsers give
-//! an `Origin` with what a page posts, and no client of AWS does.
+//! Whoever can send a request can run programs, so neither another user of the machine nor a web page in a local browser
+//! may be able to. Every request is authenticated, but for a sandbox inside a test; and browsers give an `Origin` with
+//! what a page posts, and no client of AWS does.
 
 mod admin;
 mod attend;
@@ -26,8 +27,9 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::driver::{Called, Driver};
 use crate::model::{ApiError, Operation, Outcome, Transport};
+use crate::sandbox::Credentials;
 use crate::shelf::Shelf;
-use crate::wire::{self, Incoming, Outgoing};
+use crate::wire::{self, Incoming, Outgoing, signature};
 use crate::witness::{Account, Stage, Witness};
 
 /// The largest body that is read, in bytes. It is more than Lambda takes, so that Lambda's own limits can speak.
@@ -46,8 +48,8 @@ pub(crate) struct Shared {
     pub(crate) shelf: Shelf,
     /// Told to whoever asks who this is.
     pub(crate) identity: String,
-    /// The only access key id that is accepted; `None`: any, and none.
-    pub(crate) access_key: Option<String>,
+    /// Who may call; `None`: anybody.
+    pub(crate) credentials: Option<Credentials>,
     /// Set when the sandbox should end.
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) clock: Clock,
@@ -151,19 +153,23 @@ async fn answer(shared: &Arc<Shared>, request: http::Request<Body>, reset: &Atom
     if parts.headers.contains_key(http::header::ORIGIN) {
         return Ok(admin::refusal(StatusCode::FORBIDDEN, "web pages have no business here"));
     }
-    if let Some(operation) = parts.uri.path().strip_prefix(admin::PREFIX) {
-        return Ok(admin::answer(shared, &parts.method, operation, &body).await);
-    }
-    shared.touch();
     let query = parts.uri.query().unwrap_or_default();
     let incoming = Incoming { method: &parts.method, path: parts.uri.path(), query, headers: &parts.headers, body };
-    let refuse = |error: &ApiError| Ok(plain(Outgoing::refusal(incoming.service(), &shared.spare_request_id(), error)));
-    if let Some(error) = wrong_credentials(shared, &incoming) {
-        return refuse(&error);
+    if let Some(operation) = parts.uri.path().strip_prefix(admin::PREFIX) {
+        if shared.credentials.as_ref().is_some_and(|wanted| !signature::has_token(&incoming, wanted)) {
+            return Ok(admin::refusal(StatusCode::FORBIDDEN, "the sandbox's secret is missing or wrong"));
+        }
+        return Ok(admin::answer(shared, &parts.method, operation, &incoming.body).await);
     }
+    let refuse = |error: &ApiError| Ok(plain(Outgoing::refusal(incoming.service(), &shared.spare_request_id(), error)));
+    // Of a body that was not read, there is nothing to verify.
     if too_large {
         return refuse(&wire::too_large(MAX_BODY_BYTES));
     }
+    if let Some(Err(error)) = shared.credentials.as_ref().map(|wanted| signature::verify(&incoming, wanted)) {
+        return refuse(&error);
+    }
+    shared.touch();
     match incoming.parse() {
         Ok(request) => {
             if matches!(request.operation(), Operation::CreateFunction | Operation::UpdateFunctionCode) {
@@ -175,12 +181,6 @@ async fn answer(shared: &Arc<Shared>, request: http::Request<Body>, reset: &Atom
         }
         Err(error) => refuse(&error),
     }
-}
-
-fn wrong_credentials(shared: &Shared, incoming: &Incoming<'_>) -> Option<ApiError> {
-    let wanted = shared.access_key.as_deref()?;
-    let given = incoming.access_key();
-    (given != Some(wanted)).then(|| wire::wrong_credentials(incoming.service(), given.is_none()))
 }
 
 /// Waits for the answer if need be, and lets happen to it what the model says.

@@ -7,10 +7,13 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use super::bounded::{Meter, check_name, invalid};
 use super::{Problem, unreadable};
 
 /// Entries of an archive that are looked at, at most: an image has far fewer.
 const MAX_ENTRIES: usize = 100_000;
+/// The names in an archive together, in bytes: they are kept in memory.
+const MAX_NAMES_BYTES: usize = 16 * 1_024 * 1_024;
 /// A manifest or a configuration, in bytes; Docker's registries take no more either.
 const MAX_JSON_BYTES: u64 = 4 * 1_024 * 1_024;
 /// How many links in an archive are followed from one to the next.
@@ -129,14 +132,25 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 fn entries_of(path: &Path) -> io::Result<HashMap<PathBuf, Entry>> {
     let mut entries = HashMap::new();
-    let mut archive = tar::Archive::new(File::open(path)?);
-    for entry in archive.entries_with_seek()?.take(MAX_ENTRIES) {
+    let meter = Meter::new();
+    let mut archive = tar::Archive::new(meter.read(File::open(path)?));
+    let mut found = archive.entries_with_seek()?;
+    let (mut count, mut names) = (0, 0);
+    loop {
+        meter.before_entry();
+        let Some(entry) = found.next() else { break };
         let entry = entry?;
+        (count, names) = (count + 1, names + entry.path_bytes().len());
+        if count > MAX_ENTRIES || names > MAX_NAMES_BYTES {
+            return Err(invalid(format!("it has more than {MAX_ENTRIES} files, or {MAX_NAMES_BYTES} bytes of names")));
+        }
+        check_name(&entry.path()?)?;
         let Some(name) = plain(&entry.path()?) else { continue };
         let kind = entry.header().entry_type();
         if kind.is_file() {
             entries.insert(name, Entry::File { offset: entry.raw_file_position(), length: entry.size() });
         } else if let Some(target) = entry.link_name()?.filter(|_| kind.is_symlink() || kind.is_hard_link()) {
+            check_name(&target)?;
             // A symlink begins where it is, a hard link at the archive's root.
             let from = name.parent().filter(|_| kind.is_symlink()).unwrap_or(Path::new(""));
             if let Some(target) = plain(&from.join(target)) {

@@ -12,6 +12,8 @@ use super::{OwnImage, Problem};
 pub(super) const INDEX: &str = "index.json";
 /// How deep an index may lie in another.
 const MAX_DEPTH: usize = 3;
+/// How many manifests and indexes of a layout are read: an index may name another one many times over.
+const MAX_MANIFESTS: usize = 10_000;
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
@@ -35,12 +37,16 @@ pub(super) enum Given {
 pub(super) fn images(holder: &Holder) -> Result<(Vec<Found>, Vec<Problem>), Problem> {
     let index: ImageIndex = manifest::parse(holder, INDEX)?;
     let (mut found, mut problems) = (Vec::new(), Vec::new());
+    let mut left = MAX_MANIFESTS;
     for descriptor in index.manifests() {
         let mut images = Vec::new();
-        match collect(holder, descriptor, &mut images, MAX_DEPTH) {
+        match collect(holder, descriptor, &mut images, MAX_DEPTH, &mut left) {
             Ok(()) if images.is_empty() => {}
             Ok(()) => found.push(Found { name: given(descriptor.annotations().as_ref()), images }),
             Err(problem) => problems.push(problem),
+        }
+        if left == 0 {
+            break;
         }
     }
     Ok((found, problems))
@@ -56,13 +62,21 @@ fn given(annotations: Option<&HashMap<String, String>>) -> Option<Given> {
 
 /// The images behind a descriptor: its own, or those of an index. What is no image (signatures, attestations) is left
 /// out.
-fn collect(holder: &Holder, descriptor: &Descriptor, images: &mut Vec<OwnImage>, depth: usize) -> Result<(), Problem> {
+fn collect(
+    holder: &Holder,
+    descriptor: &Descriptor,
+    images: &mut Vec<OwnImage>,
+    depth: usize,
+    left: &mut usize,
+) -> Result<(), Problem> {
+    let too_many = || holder.problem(format!("it names more than {MAX_MANIFESTS} manifests"));
+    *left = left.checked_sub(1).ok_or_else(too_many)?;
     let path = blob_path(holder, descriptor.digest())?;
     match kind(descriptor.media_type()) {
         Kind::Index if depth > 0 => {
             let index: ImageIndex = manifest::parse_verified(holder, &path, descriptor.digest().digest())?;
             for inner in index.manifests().iter().filter(|inner| is_for_a_machine(inner)) {
-                collect(holder, inner, images, depth - 1)?;
+                collect(holder, inner, images, depth - 1, left)?;
             }
             Ok(())
         }

@@ -7,6 +7,8 @@ use super::blob::{Blob, Holder};
 use super::{Layer, OwnImage, Problem, unreadable};
 use crate::images::blob::hex_digest;
 
+/// Layers of an image, at most: the limit of Docker's storage driver.
+const MAX_LAYERS: usize = 127;
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The configuration of an image, as far as running it goes. Not oci-spec's: Docker's own configurations have `null`
@@ -66,6 +68,9 @@ pub(super) fn image(
     if diff_ids.len() != layers.len() {
         let (told, there) = (diff_ids.len(), layers.len());
         return Err(holder.problem(format!("{configuration} tells of {told} layers, but there are {there}")));
+    }
+    if layers.len() > MAX_LAYERS {
+        return Err(holder.problem(format!("an image of {} layers has more than {MAX_LAYERS}", layers.len())));
     }
     let unsupported = match os.as_str() {
         "" | "linux" => unsupported_layer(&layers).map_err(|error| holder.problem(unreadable(&error)))?,

@@ -10,6 +10,7 @@ pub mod store;
 
 mod archive;
 mod blob;
+mod bounded;
 mod layout;
 mod manifest;
 mod tree;

@@ -16,6 +16,8 @@ use nix::sys::stat::Mode;
 
 /// How many links are followed on the way to one file, as in the kernel.
 const MAX_LINKS: usize = 40;
+/// How many directories are entered on the way to one file, those of links included.
+const MAX_STEPS: usize = 4_096;
 /// The mode of a directory that no layer names.
 const DIRECTORY: u32 = 0o755;
 /// What is kept of a mode.
@@ -60,8 +62,12 @@ impl Tree {
     /// Follows directories and links from the root. `None`: a directory is missing.
     fn walk(&self, mut parts: VecDeque<OsString>, name: &Path, missing: Missing) -> io::Result<Option<PathBuf>> {
         let mut here = self.root.clone();
-        let mut links = 0;
+        let (mut links, mut steps) = (0, 0);
         while let Some(part) = parts.pop_front() {
+            steps += 1;
+            if steps > MAX_STEPS {
+                return Err(Errno::ENAMETOOLONG.into());
+            }
             if part == ".." {
                 if here != self.root {
                     here.pop();
@@ -144,7 +150,9 @@ impl Tree {
         match kind(place)? {
             None => Ok(()),
             Some(Kind::Directory) => {
-                self.directories.retain(|directory, _| !directory.starts_with(place));
+                let below = self.directories.range(place.to_owned()..).map(|(directory, _)| directory);
+                let below: Vec<PathBuf> = below.take_while(|directory| directory.starts_with(place)).cloned().collect();
+                below.iter().for_each(|directory| drop(self.directories.remove(directory)));
                 fs::remove_dir_all(place)
             }
             Some(Kind::Link | Kind::Other) => fs::remove_file(place),

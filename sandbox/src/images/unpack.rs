@@ -13,13 +13,16 @@ use sha2::{Digest as _, Sha256};
 use tar::{Archive, EntryType};
 
 use super::blob::hex;
+use super::bounded::{Meter, check_name};
 use super::tree::{Attributes, Tree};
 use super::{Layer, OwnImage};
 
 /// The largest image that Lambda takes, uncompressed, in bytes.
 const MAX_IMAGE_BYTES: u64 = 10 * 1_024 * 1_024 * 1_024;
-/// Files of an image, at most.
-const MAX_ENTRIES: u64 = 4_000_000;
+/// Files of an image, at most: each takes memory while the image is unpacked, and an inode. Large images have 300,000.
+const MAX_ENTRIES: u64 = 1_000_000;
+/// The names of an image's files together, in bytes: they are kept in memory while a layer is unpacked.
+const MAX_NAMES_BYTES: u64 = 128 * 1_024 * 1_024;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// How much is read at once, in bytes.
 const CHUNK: usize = 64 * 1_024;
@@ -44,6 +47,10 @@ pub(super) enum UnpackError {
     Digest { place: usize, digest: String },
     #[error("it is larger than {} GB, unpacked", MAX_IMAGE_BYTES >> 30)]
     TooLarge,
+    #[error("it has more than {MAX_ENTRIES} files")]
+    TooManyFiles,
+    #[error("the names of its files are longer than {} MB together", MAX_NAMES_BYTES >> 20)]
+    TooManyNames,
     #[error("its files cannot be finished: {0}")]
     Finish(io::Error),
 }
@@ -59,7 +66,7 @@ pub(super) struct Unpacked {
 /// Unpacks into an empty directory.
 pub(super) fn unpack(image: &OwnImage, root: &Path) -> Result<Unpacked, UnpackError> {
     let mut tree = Tree::new(root, geteuid().is_root());
-    let mut left = Left { bytes: MAX_IMAGE_BYTES, entries: MAX_ENTRIES };
+    let mut left = Left { bytes: MAX_IMAGE_BYTES, entries: MAX_ENTRIES, names: MAX_NAMES_BYTES };
     for (place, layer) in image.layers.iter().enumerate() {
         let place = place + 1;
         apply(layer, &mut tree, &mut left, place)?;
@@ -71,6 +78,7 @@ pub(super) fn unpack(image: &OwnImage, root: &Path) -> Result<Unpacked, UnpackEr
 struct Left {
     bytes: u64,
     entries: u64,
+    names: u64,
 }
 
 fn apply(layer: &Layer, tree: &mut Tree, left: &mut Left, place: usize) -> Result<(), UnpackError> {
@@ -102,17 +110,27 @@ fn extract(tar: &mut impl Read, tree: &mut Tree, left: &mut Left, place: usize) 
     let failed = |source| UnpackError::Layer { place, source };
     // A byte more than there may be shows that there is more.
     let mut tar = tar.take(left.bytes.saturating_add(1));
-    let mut archive = Archive::new(&mut tar);
-    let mut layer = Applied { tree, added: BTreeSet::new(), written: 0 };
-    for entry in archive.entries().map_err(failed)? {
-        left.entries = left.entries.checked_sub(1).ok_or(UnpackError::TooLarge)?;
-        let entry = entry.map_err(failed)?;
+    let meter = Meter::new();
+    let mut archive = Archive::new(meter.read(&mut tar));
+    let mut layer = Applied { tree, added: BTreeSet::new(), cleared: BTreeSet::new(), written: 0 };
+    let mut entries = archive.entries().map_err(failed)?;
+    loop {
+        meter.before_entry();
+        let Some(entry) = entries.next() else { break };
+        let mut entry = entry.map_err(failed)?;
+        meter.within_entry();
+        left.entries = left.entries.checked_sub(1).ok_or(UnpackError::TooManyFiles)?;
+        let name = u64::try_from(entry.path_bytes().len()).unwrap_or(u64::MAX);
+        left.names = left.names.checked_sub(name).ok_or(UnpackError::TooManyNames)?;
         // A sparse file is longer than what there is of it in the archive.
         if entry.size().saturating_add(layer.written) > left.bytes {
             return Err(UnpackError::TooLarge);
         }
-        layer.take(entry).map_err(failed)?;
+        layer.take(&mut entry).map_err(failed)?;
+        // What was not taken is no part of what stands in front of the next.
+        io::copy(&mut entry, &mut io::sink()).map_err(failed)?;
     }
+    meter.within_entry();
     let written = layer.written;
     io::copy(&mut tar, &mut io::sink()).map_err(failed)?;
     let read = left.bytes.saturating_add(1) - tar.limit();
@@ -125,14 +143,21 @@ struct Applied<'a> {
     tree: &'a mut Tree,
     /// What this layer has brought: whiteouts concern those below only.
     added: BTreeSet<PathBuf>,
+    /// The directories in which nothing of a lower layer is left.
+    cleared: BTreeSet<PathBuf>,
     written: u64,
 }
 
 impl Applied<'_> {
-    fn take(&mut self, mut entry: tar::Entry<'_, impl Read>) -> io::Result<()> {
-        let name = PathBuf::from(OsStr::from_bytes(&entry.path_bytes()));
+    fn take(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> io::Result<()> {
         let kind = entry.header().entry_type();
-        let attributes = attributes(&mut entry)?;
+        // Devices are the environment's own; everything else is about the archive itself.
+        if !is_file(kind) {
+            return Ok(());
+        }
+        let name = PathBuf::from(OsStr::from_bytes(&entry.path_bytes()));
+        check_name(&name)?;
+        let attributes = attributes(entry)?;
         let Some(place) = self.tree.place(&name)? else {
             return if kind.is_dir() { self.tree.directory(None, attributes) } else { Ok(()) };
         };
@@ -141,15 +166,15 @@ impl Applied<'_> {
             return self.white_out(&place, &last, OsStr::from_bytes(hidden));
         }
         let target = entry.link_name_bytes().map(|target| PathBuf::from(OsStr::from_bytes(&target)));
+        target.as_deref().map_or(Ok(()), check_name)?;
         match (kind, target) {
             (EntryType::Directory, _) => self.tree.directory(Some(&place), attributes)?,
             (EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse, _) => {
-                self.written = self.written.saturating_add(self.tree.regular(&place, attributes, &mut entry)?);
+                self.written = self.written.saturating_add(self.tree.regular(&place, attributes, entry)?);
             }
             (EntryType::Symlink, Some(target)) => self.tree.link(&place, &target, attributes)?,
             (EntryType::Link, Some(target)) => self.tree.hard_link(&place, &target)?,
             (EntryType::Fifo, _) => self.tree.pipe(&place, attributes)?,
-            // Devices are the environment's own; everything else is about the archive itself.
             _ => return Ok(()),
         }
         self.added.insert(place);
@@ -166,8 +191,11 @@ impl Applied<'_> {
         }
     }
 
-    /// Takes away what lower layers have in a directory.
+    /// Takes away what lower layers have in a directory, once.
     fn clear(&mut self, directory: &Path) -> io::Result<()> {
+        if !self.cleared.insert(directory.to_owned()) {
+            return Ok(());
+        }
         for child in std::fs::read_dir(directory)? {
             self.clear_one(&child?.path())?;
         }
@@ -184,6 +212,11 @@ impl Applied<'_> {
             Err(error) => Err(error),
         }
     }
+}
+
+fn is_file(kind: EntryType) -> bool {
+    use EntryType::{Continuous, Directory, Fifo, GNUSparse, Link, Regular, Symlink};
+    matches!(kind, Continuous | Directory | Fifo | GNUSparse | Link | Regular | Symlink)
 }
 
 fn attributes(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Attributes> {

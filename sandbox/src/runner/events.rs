@@ -16,6 +16,8 @@ pub struct RunnerConfig {
     pub isolate: bool,
     /// The command that enters the root of an image: it calls [`enter`](super::enter) with the bootstrap as the front.
     pub enter: Vec<OsString>,
+    /// Whether processes outside an environment may call its Runtime API. For tests that stand for a runtime.
+    pub open_runtime_api: bool,
 }
 
 /// An environment to start.

@@ -15,6 +15,7 @@ mod isolate;
 mod lines;
 mod memory;
 mod output;
+mod peers;
 mod process;
 mod runtime_api;
 mod tree;
@@ -83,7 +84,8 @@ impl Runner {
         let (process, output, directory) = self.launch(&config, &memory, &listener).await?;
         let (calls_in, calls) = mpsc::channel(CALL_LIMIT);
         let (handovers_in, handovers) = mpsc::channel(CALL_LIMIT);
-        let server = tokio::spawn(runtime_api::serve(listener, calls_in));
+        let inside = (!self.config.open_runtime_api).then(|| process.pid());
+        let server = tokio::spawn(runtime_api::serve(listener, inside, calls_in));
         lock(&self.environments).insert(id, Handle { process: Arc::clone(&process), handovers: handovers_in });
         let environment =
             Environment { id, process, memory, output, events: self.events.clone(), calls, handovers, started };

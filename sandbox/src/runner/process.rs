@@ -178,6 +178,7 @@ fn supervise(
     if started.send(Ok(Arc::clone(&process))).is_err() {
         process.kill();
     }
+    // Any failure but EINTR means that it has ended: nix takes a death by a real-time signal for EINVAL.
     while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
     process.outlive_the_killed();
     let mut alive = process.alive.lock().unwrap_or_else(PoisonError::into_inner);

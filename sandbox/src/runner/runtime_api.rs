@@ -9,11 +9,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use nix::unistd::Pid;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::events::Invocation;
+use super::peers;
 
 /// The longest answer, in bytes, as on Lambda: 6 MB and room for what wraps it.
 const RESPONSE_LIMIT: usize = 6 * 1024 * 1024 + 100 * 1024;
@@ -53,17 +55,23 @@ pub(super) enum Refusal {
     InvalidState,
 }
 
-/// Serves until it is aborted, which closes all connections.
-pub(super) async fn serve(listener: TcpListener, calls: mpsc::Sender<Call>) {
+/// Serves until it is aborted, which closes all connections. `inside`: only this process and those below it are served.
+pub(super) async fn serve(listener: TcpListener, inside: Option<Pid>, calls: mpsc::Sender<Call>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.len() >= CONNECTION_LIMIT {
             connections.join_next().await;
         }
         // A failed accept concerns one connection; its client sees it.
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, client)) = listener.accept().await else { continue };
         let calls = calls.clone();
         connections.spawn(async move {
+            if let (Some(inside), Ok(own)) = (inside, stream.local_addr())
+                && !peers::is_inside(inside, client, own).await
+            {
+                tracing::warn!(%client, "a process outside the environment called its Runtime API and was refused");
+                return;
+            }
             let service = service_fn(move |request| answer(request, calls.clone()));
             // A connection that breaks is the runtime's end, which is seen elsewhere.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;

@@ -2,6 +2,7 @@
 
 mod lambda;
 mod logs;
+pub(crate) mod signature;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -55,16 +56,6 @@ impl Incoming<'_> {
 
 fn decode(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
-/// What the service answers to a request without a valid signature.
-pub(crate) fn wrong_credentials(service: Service, missing: bool) -> ApiError {
-    let status = if service == Service::Lambda { 403 } else { 400 };
-    if missing {
-        return ApiError::new(status, "MissingAuthenticationTokenException", "Missing Authentication Token");
-    }
-    let message = "The security token included in the request is invalid.";
-    ApiError::new(status, "UnrecognizedClientException", message)
 }
 
 /// What the service answers to a body that is larger than any that it takes.

@@ -14,7 +14,7 @@ fn options() -> Options {
     Options { identity: "me".to_owned(), ..Options::new(Settings::instant(), Programs::scripted(by_payload)) }
 }
 
-async fn send(aws: &Aws, request: &[u8]) -> String {
+pub(crate) async fn send(aws: &Aws, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(aws.sandbox.endpoint().trim_start_matches("http://")).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();

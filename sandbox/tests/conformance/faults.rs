@@ -140,25 +140,6 @@ async fn faults_can_be_replaced() {
 }
 
 #[tokio::test]
-async fn only_one_key_is_accepted() {
-    let options = Options {
-        access_key: Some("AKIAGOOD".to_owned()),
-        ..Options::new(Settings::instant(), Programs::scripted(by_payload))
-    };
-    let aws = Aws::with(options).await;
-    let refused = aws.lambda.list_functions().send().await.unwrap_err();
-    assert_eq!(refused.raw_response().unwrap().status().as_u16(), 403);
-    let refused = refused.into_service_error();
-    assert_eq!(refused.code(), Some("UnrecognizedClientException"));
-    assert_eq!(refused.message(), Some("The security token included in the request is invalid."));
-    let logs = aws.logs.describe_log_groups().send().await.unwrap_err().into_service_error();
-    assert_eq!(logs.code(), Some("UnrecognizedClientException"));
-    let (lambda, _) = crate::clients(&aws.sandbox.endpoint(), "AKIAGOOD");
-    lambda.list_functions().send().await.unwrap();
-    aws.sandbox.stop().await;
-}
-
-#[tokio::test]
 async fn tags_can_be_kept_back() {
     let aws = with(Vec::new()).await;
     aws.create("f").tags("owner", "me").send().await.unwrap();

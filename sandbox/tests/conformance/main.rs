@@ -6,6 +6,7 @@ mod admin;
 mod faults;
 mod functions;
 mod invoke;
+mod keys;
 mod logs;
 mod seams;
 
@@ -62,7 +63,11 @@ impl Aws {
 }
 
 fn clients(endpoint: &str, key: &str) -> (lambda_sdk::Client, logs_sdk::Client) {
-    let credentials = Credentials::new(key, "secret", None, None, "test");
+    clients_with(endpoint, key, "secret")
+}
+
+fn clients_with(endpoint: &str, key: &str, secret: &str) -> (lambda_sdk::Client, logs_sdk::Client) {
+    let credentials = Credentials::new(key, secret, None, None, "test");
     let lambda = lambda_sdk::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))

@@ -91,6 +91,11 @@ impl Files {
         self.entry(path, header, &[])
     }
 
+    /// What stands in front of a file: a long name or link, pax records.
+    pub(crate) fn front(self, kind: EntryType, content: &[u8]) -> Self {
+        self.entry("front", Self::header(kind, 0o644, content.len()), content)
+    }
+
     /// The path as it is: the builder itself would refuse many.
     fn entry(mut self, path: &str, mut header: Header, content: &[u8]) -> Self {
         let name = &mut header.as_gnu_mut().unwrap().name;

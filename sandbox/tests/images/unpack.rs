@@ -10,6 +10,7 @@ use serde_json::json;
 use sockerless_sandbox::images::OwnImage;
 use sockerless_sandbox::images::catalog::look;
 use sockerless_sandbox::images::store::{Store, Unpacked};
+use tar::EntryType;
 
 use crate::support::{Files, Image, Layout, digest};
 
@@ -184,6 +185,71 @@ fn nothing_happens_outside() {
     assert_eq!((text(&victim), fs::read_dir(outside.path()).unwrap().count()), ("safe".to_owned(), 1));
     assert!(!shop.directory.path().join("escape").exists() && !shop.directory.path().join("store/escape").exists());
     assert_eq!(shop.litter(), 1, "what could not be unpacked is cleared away");
+}
+
+/// A pax record that names the file behind it.
+fn pax(name: &str, value: &str) -> Vec<u8> {
+    let rest = format!(" {name}={value}\n");
+    let digits = (1..9).find(|digits| (rest.len() + digits).to_string().len() == *digits).unwrap();
+    format!("{}{rest}", rest.len() + digits).into_bytes()
+}
+
+#[test]
+fn names_and_pax_records_in_front_of_a_file_are_bounded() {
+    let shop = Shop::new();
+    let long = |part: &str, times: usize| vec![part; times].join("/");
+    let of_use = long(&"n".repeat(200), 20);
+    let root = shop.root(&layers([Files::new()
+        .front(EntryType::GNULongName, of_use.as_bytes())
+        .file("x", 0o644, "long name")
+        .front(EntryType::XHeader, &[pax("comment", &"c".repeat(100_000)), pax("path", "by-pax")].concat())
+        .file("x", 0o644, "pax")
+        // Of a whole archive; nobody needs to keep it.
+        .front(EntryType::XGlobalHeader, &vec![b'g'; 4 << 20])
+        .file("last", 0o644, "last")]));
+    assert_eq!(text(&root.join(of_use)), "long name");
+    assert_eq!((text(&root.join("by-pax")), text(&root.join("last"))), ("pax".to_owned(), "last".to_owned()));
+
+    let huge = vec![b'n'; 8 << 20];
+    let too_long = long(&"n".repeat(200), 21);
+    for (kind, content, reason) in [
+        (EntryType::GNULongName, huge.clone(), "names and pax records of a file are longer than"),
+        (EntryType::GNULongLink, huge.clone(), "names and pax records of a file are longer than"),
+        (EntryType::XHeader, huge, "names and pax records of a file are longer than"),
+        (EntryType::GNULongName, too_long.clone().into_bytes(), "a name of 4220 bytes is longer than 4096"),
+        (EntryType::XHeader, pax("path", &too_long), "a name of 4220 bytes is longer than 4096"),
+        (EntryType::GNULongName, long("d", 257).into_bytes(), "a path of 257 parts is deeper than 256"),
+    ] {
+        let error = shop.unpack(&layers([Files::new().front(kind, &content).file("x", 0o644, "")])).unwrap_err();
+        assert!(error.contains(reason), "{kind:?}: {error}");
+    }
+    let link = Files::new().front(EntryType::GNULongLink, &vec![b'n'; 5000]).symlink("x", "y");
+    let error = shop.unpack(&layers([link])).unwrap_err();
+    assert!(error.contains("a name of 5000 bytes"), "{error}");
+
+    // The same in the archive that holds the layers.
+    let archive = shop.directory.path().join("archive.tar");
+    fs::write(&archive, Files::new().front(EntryType::XHeader, &vec![b'n'; 8 << 20]).file("x", 0o644, "").tar())
+        .unwrap();
+    let problems = look(&[archive]).problems;
+    assert!(problems[0].reason.contains("names and pax records"), "{problems:?}");
+}
+
+#[test]
+fn marks_that_take_things_away_cost_once() {
+    let shop = Shop::new();
+    let many = |files: Files, name: &str| (0..3_000).fold(files, |files, _| files.file(name, 0o644, ""));
+    let lower = (0..3_000).fold(Files::new(), |files, number| files.file(&format!("d/{number}"), 0o644, ""));
+    let upper = many(many(lower_again(), "d/.wh..wh..opq"), ".wh.d");
+    let begin = std::time::Instant::now();
+    let root = shop.root(&layers([lower, upper]));
+    assert_eq!(fs::read_dir(root.join("d")).unwrap().count(), 3_000);
+    // With each of them walking over all files, it takes minutes.
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+}
+
+fn lower_again() -> Files {
+    (0..3_000).fold(Files::new(), |files, number| files.file(&format!("d/new-{number}"), 0o644, ""))
 }
 
 #[test]

@@ -240,6 +240,31 @@ mod tests {
     }
 
     #[test]
+    fn programs_lines_that_look_like_the_platforms_come_back_from_the_bootstrap() {
+        let written = [
+            &format!("START RequestId: {ID} Version: $LATEST") as &str,
+            &format!("END RequestId: {ID}"),
+            &format!("REPORT RequestId: {ID}\tDuration: 1 ms\t"),
+            &format!("2026-11-23T01:00:00.123Z {ID} Task timed out after 3.00 seconds"),
+            &format!("RequestId: {ID} Error: Runtime exited"),
+            "Runtime.ExitError",
+            "INIT_START Runtime Version: x",
+            "EXTENSION\tName: x",
+            "@sockerless:exit t 0 exited",
+            "[stderr] x",
+        ];
+        let encode = |text: &&str| {
+            String::from_utf8(sockerless_bootstrap::protocol::encode_line(Stream::Stdout, text.as_bytes(), true))
+                .unwrap()
+        };
+        let messages: Vec<String> = written.iter().map(encode).collect();
+        let messages: Vec<&str> = messages.iter().map(String::as_str).collect();
+        let status = Status { past_request_ids: vec![ID.to_owned()], ..Status::default() };
+        let found = texts(Protocol::Bootstrap, &status, false, &messages);
+        assert_eq!(found, written.map(|text| (Stream::Stdout, format!("{text}\n"))));
+    }
+
+    #[test]
     fn the_bootstraps_lines_are_decoded() {
         let messages = [
             "@sockerless:start t r",

@@ -5,6 +5,7 @@ mod busy;
 mod claim;
 mod clock;
 mod failed_functions;
+mod disguise;
 mod learn;
 mod observe;
 mod plan;

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stdin, fork};
 
 use super::rights::{self, Namespaces};
@@ -89,18 +89,35 @@ fn fail(channel: &mut UnixStream, step: Step, reason: &str) -> ExitCode {
 
 /// Waits for the first process and ends as it has ended.
 fn exit_like(child: Pid) -> ExitCode {
+    let Some(status) = wait_for(child) else { return ExitCode::from(EXIT_FAILED) };
+    match status.signal() {
+        Some(signal) => {
+            end_by(signal);
+            // The signal is one that this process does not die of.
+            ExitCode::from(SIGNAL_EXIT_CODE.saturating_add(u8::try_from(signal).unwrap_or(0)))
+        }
+        None => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)),
+    }
+}
+
+/// The kernel's own status: nix takes the death by a real-time signal for a failure of the call.
+#[expect(unsafe_code, reason = "nix refuses the statuses of real-time signals")]
+fn wait_for(child: Pid) -> Option<ExitStatus> {
+    let mut status = 0;
     loop {
-        match waitpid(child, None) {
-            Ok(WaitStatus::Exited(_, code)) => return ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
-            Ok(WaitStatus::Signaled(_, signal, _)) => {
-                let _ = kill(Pid::this(), signal);
-                // The signal is one that this process does not die of.
-                return ExitCode::from(SIGNAL_EXIT_CODE.saturating_add(u8::try_from(signal as i32).unwrap_or(0)));
-            }
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return ExitCode::from(EXIT_FAILED),
+        // SAFETY: the pointer is to an integer that lives until the call returns, and the kernel writes no more.
+        match Errno::result(unsafe { libc::waitpid(child.as_raw(), &raw mut status, 0) }) {
+            Ok(_) => return Some(ExitStatus::from_raw(status)),
+            Err(Errno::EINTR) => {}
+            Err(_) => return None,
         }
     }
+}
+
+#[expect(unsafe_code, reason = "nix knows no real-time signals")]
+fn end_by(signal: i32) {
+    // SAFETY: the call touches no memory. It fails for a number that is no signal.
+    unsafe { libc::raise(signal) };
 }
 
 fn first_process(
