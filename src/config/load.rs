@@ -253,6 +253,7 @@ fn read(from: &mut Reading<'_>, sources: &Sources) -> Option<Config> {
     let listen = from.read(&keys::LISTEN);
     let tls = tls(from);
     let insecure_tcp = from.read(&keys::INSECURE_TCP);
+    let allowed_hosts = from.read(&keys::ALLOWED_HOSTS);
     let database = from.read(&keys::DATABASE);
     let metrics_listen = from.read(&keys::METRICS_LISTEN);
     let log_level = from.read(&keys::LOG_LEVEL);
@@ -284,6 +285,7 @@ fn read(from: &mut Reading<'_>, sources: &Sources) -> Option<Config> {
         docker_api: docker_api?,
         listen: listen?,
         tls: tls?,
+        allowed_hosts: allowed_hosts?,
         database: database?,
         metrics_listen: metrics_listen?,
         log_level: log_level?,
