@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io::{self, BufRead as _};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -239,7 +240,10 @@ impl Accept for UnixListener {
 
     async fn next(&self) -> io::Result<impl Future<Output = io::Result<UnixStream>> + Send + 'static> {
         let (stream, _) = self.accept().await?;
-        Ok(async move { stream.readable().await.map(|()| stream) })
+        Ok(async move {
+            stream.async_io(Interest::READABLE, || peek(&stream)).await?;
+            Ok(stream)
+        })
     }
 }
 
@@ -252,7 +256,10 @@ impl Accept for TcpListener {
         // A client that has gone meanwhile is met by whoever serves it.
         let _ = stream.set_nodelay(true);
         let _ = keep_alive(&stream);
-        Ok(async move { stream.readable().await.map(|()| stream) })
+        Ok(async move {
+            stream.async_io(Interest::READABLE, || peek(&stream)).await?;
+            Ok(stream)
+        })
     }
 }
 
@@ -278,11 +285,20 @@ impl Accept for TlsListener {
             let mut stream = acceptor.accept(arriving.await?).await?;
             // The first request may have come together with the end of the handshake.
             if !has_plaintext(&mut stream) {
-                stream.get_ref().0.readable().await?;
+                let socket = stream.get_ref().0;
+                socket.async_io(Interest::READABLE, || peek(socket)).await?;
             }
             Ok(stream)
         })
     }
+}
+
+/// Fails until something was received, or the other side has closed. That a socket is readable is not enough: it may be said
+/// too early.
+fn peek(socket: &impl AsRawFd) -> io::Result<()> {
+    use nix::sys::socket::{MsgFlags, recv};
+    recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)?;
+    Ok(())
 }
 
 /// Whether something was decrypted that nobody has read yet.
@@ -514,6 +530,28 @@ mod tests {
         };
         let ((), answer) = tokio::join!(serving, asking);
         assert!(answer.unwrap().starts_with("HTTP/1.1 204 "));
+    }
+
+    /// On both kinds of socket, whatever the system says of one that has received nothing.
+    #[tokio::test]
+    async fn connection_that_sends_nothing_does_not_arrive() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d.sock");
+        let local = UnixListener::bind(&path).unwrap();
+        let (listener, address) = bind_tcp((std::net::Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let (mut client, mut local_client) =
+            (TcpStream::connect(address).await.unwrap(), UnixStream::connect(&path).await.unwrap());
+        let (arriving, local_arriving) = (Accept::next(&listener).await.unwrap(), Accept::next(&local).await.unwrap());
+        tokio::pin!(arriving, local_arriving);
+        assert!(tokio::time::timeout(PATIENCE, &mut arriving).await.is_err());
+        assert!(tokio::time::timeout(PATIENCE, &mut local_arriving).await.is_err());
+        client.write_all(b"G").await.unwrap();
+        local_client.write_all(b"G").await.unwrap();
+        let (mut arrived, mut local_arrived) = (arriving.await.unwrap(), local_arriving.await.unwrap());
+        let mut first = [0; 2];
+        arrived.read_exact(&mut first[..1]).await.unwrap();
+        local_arrived.read_exact(&mut first[1..]).await.unwrap();
+        assert_eq!(&first, b"GG", "nothing is lost");
     }
 
     #[test]

@@ -184,7 +184,7 @@ mod tests {
             Value::String(kept) if WORDS.contains(&kept.as_str()) => {}
             Value::String(old) => text.clone_into(old),
             Value::Array(list) => {
-                *list = vec![Value::String(text[..text.floor_char_boundary(2_000)].to_owned()); copies]
+                *list = vec![Value::String(text[..text.floor_char_boundary(2_000)].to_owned()); copies];
             }
             Value::Object(map) => map.values_mut().for_each(|value| fill(value, text, copies)),
             Value::Null | Value::Bool(_) | Value::Number(_) => {}

@@ -69,7 +69,7 @@ mod tests {
             let once = bounded(&text, max_bytes);
             prop_assert!(once.len() <= max_bytes);
             prop_assert_eq!(&bounded(&once, max_bytes), &once);
-            let mut in_place = text.clone();
+            let mut in_place = text;
             bound(&mut in_place, max_bytes);
             prop_assert_eq!(&in_place, &once);
             prop_assert!(once.chars().all(|char| !char.is_control() || matches!(char, '\n' | '\t')));
