@@ -80,6 +80,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// What the TCP listeners speak TLS with.
     pub tls: Option<Tls>,
+    /// Names under which loopback TCP listeners are reached, beside IP addresses and `localhost`; at most 16.
+    pub allowed_hosts: Vec<String>,
     /// The SQLite file.
     pub database: PathBuf,
     /// Where `/metrics` listens.

@@ -185,7 +185,13 @@ impl Daemon {
             health: health.clone(),
             config: Arc::clone(&config),
         });
-        let told = MetricsSources { render, reader: store.reader(), health: health.clone(), clock: clock.clone() };
+        let told = MetricsSources {
+            render,
+            reader: store.reader(),
+            health: health.clone(),
+            clock: clock.clone(),
+            config: Arc::clone(&config),
+        };
         let context = ApiContext {
             reader: store.reader(),
             wishes: store.wishes(),

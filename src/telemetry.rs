@@ -122,6 +122,7 @@ metrics_table! {
     STORE_ERRORS, Counter, "sockerless_store_errors_total", "Failures of the store that the reconciler has met.";
     STALLED, Gauge, "sockerless_stalled", "1 while a part of the daemon (reconciler, writer) makes no progress, by part.";
     HTTP_REQUESTS, Counter, "sockerless_http_requests_total", "Requests by method, route template and status.";
+    TLS_RELOADS, Counter, "sockerless_tls_reloads_total", "Changed TLS files that were read again, by result (renewed; failed: the previous ones stay in use).";
     HTTP_SECONDS, Histogram, "sockerless_http_request_seconds", "Time to the answer's header, by route template.";
 }
 

@@ -117,6 +117,7 @@ fn defaults() -> Config {
         docker_api: DockerApi::Compatible,
         listen: vec![Listen::Unix("/var/run/sockerless-backend.sock".into())],
         tls: None,
+        allowed_hosts: vec![],
         database: "/var/lib/sockerless/lambda.db".into(),
         metrics_listen: None,
         log_level: "info".to_owned(),
@@ -158,7 +159,7 @@ fn every_key_can_be_set_in_yaml() {
              protocol: native\n  unknown_outcome: rerun\n  image_registry: 123456789012.dkr.ecr.eu-west-1.amazonaws.com\n  \
              max_running: 1\n  api_share: 1\n  function_prefix: '123'\n  endpoint_url: http://127.0.0.1:4566\n  \
              docker_api: strict\n  listen: ['tcp://localhost:2375', 'unix:///run/x.sock']\n  \
-             tlscert: /c.pem\n  tlskey: /k.pem\n  tlsverify: true\n  tlscacert: /ca.pem\n  insecure_tcp: false\n  database: /tmp/x.db\n  \
+             tlscert: /c.pem\n  tlskey: /k.pem\n  tlsverify: true\n  tlscacert: /ca.pem\n  insecure_tcp: false\n  allowed_hosts: [docker.internal, build-1]\n  database: /tmp/x.db\n  \
              metrics_listen: '[::1]:9464'\n  log_level: warn,sockerless_lambda=debug\n  log_format: json\n  \
              resync_interval: 90s\n  gc_interval: 45\n  gc_grace: 1h\n  drain_timeout: 2m\n"
         ))
@@ -191,6 +192,7 @@ fn every_key_can_be_set_in_yaml() {
             key: "/k.pem".into(),
             client_authorities: Some("/ca.pem".into()),
         }),
+        allowed_hosts: vec!["docker.internal".to_owned(), "build-1".to_owned()],
         database: "/tmp/x.db".into(),
         metrics_listen: Some("[::1]:9464".parse().unwrap()),
         log_level: "warn,sockerless_lambda=debug".to_owned(),
@@ -316,6 +318,7 @@ fn a_value_that_is_not_allowed_is_told_with_key_source_and_range() {
         ("tlsverify", &["yes", "1", ""]),
         ("tlscacert", &["/"]),
         ("insecure_tcp", &["on"]),
+        ("allowed_hosts", &["*", "a:2375", "http://a", "a b", "-a", "[::1]", "a."]),
         ("database", &["", "/", "/tmp/"]),
         ("metrics_listen", &["9464", "x:1"]),
         ("log_level", &["inof", "", "info,verbose", "sockerless_lambda=loud"]),

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -14,10 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::ApiContext;
 use super::error::ApiError;
-use super::limits;
 use super::open_streams::OpenStreams;
 use super::query::Query;
 use super::reply::Reply;
+use super::{json, limits};
+use crate::state::model::text::bounded;
+
+/// The type of every body that is read.
+const JSON: &str = "application/json";
 
 /// What a handler returns.
 pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Reply, ApiError>> + Send>>;
@@ -78,6 +83,8 @@ pub(super) struct Call {
     pub(super) query: Query,
     /// The body, until it is read.
     pub(super) body: Option<Incoming>,
+    /// The body that was read before the handler was asked: JSON by its type.
+    pub(super) received: Bytes,
     /// The place of a large body, for as long as the request is answered.
     pub(super) large_body: Option<OwnedSemaphorePermit>,
     /// The connection behind the request, until it is taken over.
@@ -101,7 +108,7 @@ impl Call {
     }
 
     /// The whole body, within the limits.
-    pub(super) async fn bytes(&mut self) -> Result<Bytes, ApiError> {
+    async fn bytes(&mut self) -> Result<Bytes, ApiError> {
         let Some(body) = self.body.take() else { return Ok(Bytes::new()) };
         if body.size_hint().lower() > limits::MAX_BODY_BYTES as u64 {
             return Err(ApiError::BodyTooLarge(limits::MAX_BODY_BYTES));
@@ -114,22 +121,61 @@ impl Call {
         read
     }
 
-    /// The body as JSON; `None`: it is empty. Its `Content-Type` does not matter.
-    pub(super) async fn json(&mut self) -> Result<Option<Value>, ApiError> {
-        let bytes = self.bytes().await?;
+    /// Reads the body. One that is not empty must be of the type `application/json`, also where no body is needed: a page of
+    /// another site cannot send that type unasked.
+    pub(super) async fn receive(&mut self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let announced = self.body.as_ref().map_or(0, |body| body.size_hint().lower());
+        if announced > 0
+            && let Err(error) = check_is_json(headers)
+        {
+            self.drain().await;
+            return Err(error);
+        }
+        self.received = self.bytes().await?;
+        if self.received.is_empty() { Ok(()) } else { check_is_json(headers) }
+    }
+
+    /// The received body as JSON; `None`: it is empty.
+    pub(super) fn json(&mut self) -> Result<Option<Value>, ApiError> {
+        let bytes = std::mem::take(&mut self.received);
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| ApiError::BadRequest(format!("invalid JSON: {error}")))
+        json::parse(&bytes).map(Some).map_err(|error| ApiError::BadRequest(format!("invalid JSON: {error}")))
     }
 
-    /// Reads and drops a body that nobody wants, as far as it is small and quick: a client that is still sending when
-    /// the connection closes would not see the answer.
+    /// Reads and drops a body that is not needed, as [`drain`] does.
     pub(super) async fn drain(&mut self) {
-        let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        if let Some(body) = self.body.take() {
+            drain(body).await;
+        }
+    }
+}
+
+/// Reads and drops a body as far as it is small and quick: a client that is still sending when the connection closes would
+/// not see the answer.
+pub(super) async fn drain(body: Incoming) {
+    if !body.is_end_stream() {
         let rest = Limited::new(body, limits::MAX_BODY_BYTES).collect();
         let _ = tokio::time::timeout(limits::BODY_DRAIN_TIMEOUT, rest).await;
     }
+}
+
+/// Whether the headers say that the body is JSON. The refusals are moby's words.
+fn check_is_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (first, second) = (values.next(), values.next());
+    let given = first.map(|value| String::from_utf8_lossy(value.as_bytes())).unwrap_or_default();
+    let shown = bounded(&given, limits::MAX_SHOWN_HEADER_BYTES);
+    if first.is_none() || second.is_some() {
+        let reason = if second.is_some() { "given twice" } else { "no media type" };
+        return Err(ApiError::BadRequest(format!("malformed Content-Type header ({shown}): mime: {reason}")));
+    }
+    let media_type = given.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case(JSON) {
+        return Ok(());
+    }
+    Err(ApiError::BadRequest(format!("unsupported Content-Type header ({shown}): must be '{JSON}'")))
 }
 
 /// Reads a body of limited size. A small one is read at once; a large one needs one of the `places`.
@@ -169,6 +215,27 @@ mod tests {
 
     fn body(bytes: usize) -> Full<Bytes> {
         Full::new(Bytes::from(vec![b' '; bytes]))
+    }
+
+    #[test]
+    fn a_body_is_json_by_its_type() {
+        let judged = |types: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for text in types {
+                headers.append(header::CONTENT_TYPE, text.parse().unwrap());
+            }
+            check_is_json(&headers).map_err(|error| error.to_string())
+        };
+        for text in ["application/json", "application/json; charset=utf-8", "Application/JSON ;x"] {
+            assert_eq!(judged(&[text]), Ok(()), "{text}");
+        }
+        let unsupported = |text| Err(format!("unsupported Content-Type header ({text}): must be 'application/json'"));
+        for text in ["text/plain", "text/json", "application/jsonp", "text/plain; application/json", ""] {
+            assert_eq!(judged(&[text]), unsupported(text), "{text}");
+        }
+        let malformed = "malformed Content-Type header (): mime: no media type".to_owned();
+        assert_eq!(judged(&[]), Err(malformed));
+        assert!(judged(&["application/json", "text/plain"]).is_err());
     }
 
     #[tokio::test]

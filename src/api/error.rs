@@ -14,6 +14,12 @@ pub(super) enum ApiError {
     /// The request is wrong: a parameter, its JSON, a value that Lambda cannot take.
     #[error("{0}")]
     BadRequest(String),
+    /// The request comes from a page of another site.
+    #[error("requests from other origins are refused: {0}")]
+    ForeignOrigin(String),
+    /// The request names a host that this loopback listener does not have.
+    #[error("the host {0} is not allowed here: use an IP address or localhost, or add it to allowed_hosts")]
+    ForeignHost(String),
     /// There is no such container.
     #[error("No such container: {0}")]
     NoSuchContainer(String),
@@ -78,6 +84,7 @@ impl ApiError {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::ForeignOrigin(_) | Self::ForeignHost(_) => StatusCode::FORBIDDEN,
             Self::NoSuchContainer(_) | Self::NoSuchImage(_) | Self::NotFound(_) | Self::NoSuchPage => {
                 StatusCode::NOT_FOUND
             }

@@ -110,7 +110,7 @@ pub(super) async fn create(mut call: Call) -> Result<Reply, ApiError> {
 
 /// `POST /images/pull`: the internal API's.
 pub(super) async fn pull(mut call: Call) -> Result<Reply, ApiError> {
-    let body = call.json().await?.unwrap_or_default();
+    let body = call.json()?.unwrap_or_default();
     let name = body.get("Reference").and_then(Value::as_str).filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| bad("Reference: the name of an image is needed"))?;
     answer_pull(&call, Reference::parse(name).map_err(bad)?).await

@@ -16,6 +16,17 @@ pub(super) const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(30);
 pub(super) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Such questions without an answer after which the connection is broken off.
 pub(super) const KEEP_ALIVE_PROBES: u32 = 3;
+/// From the moment a connection is made until its handshake is done and its first byte is there. Until then a connection
+/// holds none of the places of those that are served.
+pub(super) const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The part of a listener's connections that may be arriving: one in so many.
+pub(super) const ARRIVING_SHARE: usize = 4;
+/// Connections that are arriving at once on the listener of the metrics.
+pub(super) const MAX_METRICS_ARRIVALS: usize = 64;
+/// How often the TLS files are read again.
+pub(super) const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// Bytes of a TLS file: bundles of all public authorities have some 200 KB.
+pub(super) const MAX_PEM_BYTES: u64 = 1_024 * 1_024;
 /// How often a client that sends nothing more is looked at: whether it still listens.
 pub(super) const HANG_UP_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a request's line and headers together.
@@ -24,6 +35,15 @@ pub(super) const MAX_HEADER_BYTES: usize = 64 * 1_024;
 pub(super) const MAX_HEADERS: usize = 128;
 /// Bytes of a request's body.
 pub(super) const MAX_BODY_BYTES: usize = 4 * 1_024 * 1_024;
+/// Levels of a JSON value from a client, the outermost map included: no request of Docker's has more than a handful, and what
+/// is stored is read back by a parser that stops at 128.
+pub(super) const MAX_JSON_DEPTH: usize = 32;
+/// Levels of the JSON in the label `sockerless.lambda.payload`, which is stored as text.
+pub(super) const MAX_PAYLOAD_DEPTH: usize = 100;
+/// Values in a JSON value from a client, maps and lists included: each takes some 100 bytes while it is looked at.
+pub(super) const MAX_JSON_VALUES: usize = 100_000;
+/// Bytes of a client's header in an error message.
+pub(super) const MAX_SHOWN_HEADER_BYTES: usize = 256;
 /// From the moment a connection could take a request until the request's header is complete: it ends connections that
 /// are idle as well as those that are slow on purpose.
 pub(super) const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(120);
@@ -77,6 +97,8 @@ pub(super) const MAX_EVENT_PAYLOAD_BYTES: usize = 1_000_000 - 16_000;
 pub(super) const MAX_SYNC_PAYLOAD_BYTES: usize = 6_000_000 - 16_000;
 /// Bytes of a container's labels together, without the payload of its invocations: they come with every list and event.
 pub(super) const MAX_LABEL_BYTES: usize = 64 * 1_024;
+/// Bytes of the settings that are recorded for `inspect` only, as JSON: they come with every inspect.
+pub(super) const MAX_RECORDED_BYTES: usize = 64 * 1_024;
 /// Characters of a container's name.
 pub(super) const MAX_NAME: usize = 255;
 /// Bytes of an image reference.

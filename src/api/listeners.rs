@@ -1,9 +1,9 @@
 //! Where the API listens, and the life of a connection.
 
 use std::convert::Infallible;
-use std::future::ready;
-use std::io;
+use std::io::{self, BufRead as _};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::ApiContext;
 use super::call::Room;
 use super::limits;
+use super::origin::Entrance;
 use super::reply::{Reply, Served};
 use super::routes::Routes;
 use super::service;
 use super::socket::SocketFile;
-use super::tls::{self, TlsError};
+use super::tls::{Credentials, TlsError};
 use crate::config::{Listen, Tls};
 use crate::open_files;
 
@@ -83,6 +83,7 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Listeners {
     bound: Vec<Bound>,
+    tls: Option<Arc<Credentials>>,
     routes: Routes,
 }
 
@@ -93,10 +94,47 @@ enum Bound {
     Tls(TlsListener, SocketAddr),
 }
 
+/// How many connections a listener may have at once.
+pub(super) struct Places {
+    /// Of those that are made and have not sent anything yet, TLS included.
+    arriving: Arc<Semaphore>,
+    /// Of those that are served.
+    served: Arc<Semaphore>,
+    /// How long a connection may be arriving.
+    arrival_timeout: Duration,
+}
+
+impl Places {
+    /// So many of each kind.
+    pub(super) fn new(arriving: usize, served: usize) -> Self {
+        Self {
+            arriving: Arc::new(Semaphore::new(arriving)),
+            served: Arc::new(Semaphore::new(served)),
+            arrival_timeout: limits::ARRIVAL_TIMEOUT,
+        }
+    }
+
+    /// One part of `all` for those that arrive, and the rest for those that are served.
+    fn of(all: usize) -> Self {
+        let arriving = (all / limits::ARRIVING_SHARE).max(1);
+        Self::new(arriving, all.saturating_sub(arriving).max(1))
+    }
+}
+
+impl Bound {
+    fn entrance(&self) -> Entrance {
+        match self {
+            Self::Unix(..) => Entrance::Socket,
+            Self::Tcp(_, address) => Entrance::tcp(*address, false),
+            Self::Tls(_, address) => Entrance::tcp(*address, true),
+        }
+    }
+}
+
 impl Listeners {
     /// Binds every address, or none. TCP speaks TLS if `tls` says with what.
     pub async fn bind(listen: &[Listen], tls: Option<&Tls>) -> Result<Self, BindError> {
-        let tls = tls.map(tls::acceptor).transpose()?;
+        let tls = tls.map(Credentials::load).transpose()?.map(Arc::new);
         let mut bound = Vec::with_capacity(listen.len());
         for address in listen {
             bound.push(match address {
@@ -107,13 +145,13 @@ impl Listeners {
                 Listen::Tcp(address) => {
                     let (listener, address) = bind_tcp(*address).await?;
                     match tls.clone() {
-                        Some(acceptor) => Bound::Tls(TlsListener { listener, acceptor }, address),
+                        Some(credentials) => Bound::Tls(TlsListener { listener, credentials }, address),
                         None => Bound::Tcp(listener, address),
                     }
                 }
             });
         }
-        Ok(Self { bound, routes: Routes::new()? })
+        Ok(Self { bound, tls, routes: Routes::new()? })
     }
 
     /// Where it really listens: with the ports that were chosen for port 0.
@@ -135,13 +173,16 @@ impl Listeners {
         tracing::debug!(places, "connections at once on each listener");
         let room = Arc::new(Room::new(context, stop.clone(), places));
         let mut listeners = JoinSet::new();
+        if let Some(credentials) = self.tls {
+            listeners.spawn(credentials.keep_current(stop.clone()));
+        }
         for bound in self.bound {
-            let (room, routes) = (room.clone(), routes.clone());
+            let (room, routes, entrance) = (room.clone(), routes.clone(), bound.entrance());
             let answer = move |request| {
                 let (room, routes) = (room.clone(), routes.clone());
-                async move { Ok::<Reply, Infallible>(service::answer(room, &routes, request).await) }
+                async move { Ok::<Reply, Infallible>(service::answer(room, &routes, entrance, request).await) }
             };
-            let (places, stop) = (Arc::new(Semaphore::new(places)), stop.clone());
+            let (places, stop) = (Places::of(places), stop.clone());
             listeners.spawn(async move {
                 match bound {
                     Bound::Unix(file, listener, _) => {
@@ -187,8 +228,8 @@ pub(super) trait Accept: Sync {
     /// A connection.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// The next one, and what is left to do until it can be used: that waits for the client, and must not keep others
-    /// waiting.
+    /// The next one, and what is left to do until it can be used: the handshake, and the wait for its first byte. That waits
+    /// for the client, and must not keep others waiting.
     fn next(
         &self,
     ) -> impl Future<Output = io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static>> + Send;
@@ -198,7 +239,11 @@ impl Accept for UnixListener {
     type Io = UnixStream;
 
     async fn next(&self) -> io::Result<impl Future<Output = io::Result<UnixStream>> + Send + 'static> {
-        self.accept().await.map(|(stream, _)| ready(Ok(stream)))
+        let (stream, _) = self.accept().await?;
+        Ok(async move {
+            stream.async_io(Interest::READABLE, || peek(&stream)).await?;
+            Ok(stream)
+        })
     }
 }
 
@@ -211,14 +256,17 @@ impl Accept for TcpListener {
         // A client that has gone meanwhile is met by whoever serves it.
         let _ = stream.set_nodelay(true);
         let _ = keep_alive(&stream);
-        Ok(ready(Ok(stream)))
+        Ok(async move {
+            stream.async_io(Interest::READABLE, || peek(&stream)).await?;
+            Ok(stream)
+        })
     }
 }
 
 /// A TCP listener that speaks TLS.
 struct TlsListener {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    credentials: Arc<Credentials>,
 }
 
 impl std::fmt::Debug for TlsListener {
@@ -231,10 +279,31 @@ impl Accept for TlsListener {
     type Io = TlsStream<TcpStream>;
 
     async fn next(&self) -> io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static> {
-        let stream = self.listener.next().await?.await?;
-        let handshake = self.acceptor.accept(stream);
-        Ok(async { tokio::time::timeout(limits::HEADER_READ_TIMEOUT, handshake).await? })
+        let arriving = self.listener.next().await?;
+        let acceptor = self.credentials.acceptor();
+        Ok(async move {
+            let mut stream = acceptor.accept(arriving.await?).await?;
+            // The first request may have come together with the end of the handshake.
+            if !has_plaintext(&mut stream) {
+                let socket = stream.get_ref().0;
+                socket.async_io(Interest::READABLE, || peek(socket)).await?;
+            }
+            Ok(stream)
+        })
     }
+}
+
+/// Fails until something was received, or the other side has closed. That a socket is readable is not enough: it may be said
+/// too early.
+fn peek(socket: &impl AsRawFd) -> io::Result<()> {
+    use nix::sys::socket::{MsgFlags, recv};
+    recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)?;
+    Ok(())
+}
+
+/// Whether something was decrypted that nobody has read yet.
+fn has_plaintext(stream: &mut TlsStream<TcpStream>) -> bool {
+    stream.get_mut().1.reader().fill_buf().is_ok()
 }
 
 fn keep_alive(stream: &TcpStream) -> nix::Result<()> {
@@ -250,7 +319,7 @@ fn keep_alive(stream: &TcpStream) -> nix::Result<()> {
 pub(super) async fn serve_connections<Answer, Answering>(
     listener: &impl Accept,
     answer: Answer,
-    places: &Arc<Semaphore>,
+    places: &Places,
     stop: &CancellationToken,
     drain: Duration,
 ) where
@@ -259,10 +328,10 @@ pub(super) async fn serve_connections<Answer, Answering>(
 {
     let mut connections = JoinSet::new();
     loop {
-        let place = tokio::select! {
+        let arriving = tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => continue,
-            place = places.clone().acquire_owned() => place,
+            arriving = places.arriving.clone().acquire_owned() => arriving,
         };
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -270,13 +339,12 @@ pub(super) async fn serve_connections<Answer, Answering>(
         };
         match accepted {
             Ok(connecting) => {
-                let (answer, stop) = (answer.clone(), stop.clone());
+                let (answer, stop, served) = (answer.clone(), stop.clone(), places.served.clone());
+                let timeout = places.arrival_timeout;
                 connections.spawn(async move {
-                    match connecting.await {
-                        Ok(io) => serve_connection(io, answer, stop, limits::HEADER_READ_TIMEOUT).await,
-                        // A client without a certificate, or one that does not speak TLS.
-                        Err(error) => tracing::debug!(%error, "a connection was not made"),
-                    }
+                    let Some((io, place)) = arrive(connecting, timeout, served, &stop).await else { return };
+                    drop(arriving);
+                    serve_connection(io, answer, stop, limits::HEADER_READ_TIMEOUT).await;
                     drop(place);
                 });
             }
@@ -290,6 +358,35 @@ pub(super) async fn serve_connections<Answer, Answering>(
     if tokio::time::timeout(drain, all_ended).await.is_err() {
         tracing::warn!(connections = connections.len(), "requests did not end in time and are cut off");
         connections.shutdown().await;
+    }
+}
+
+/// Waits until a connection can be served: until it has sent something, and there is a place for it. `None`: it did not come
+/// that far, or the daemon is being stopped.
+async fn arrive<Io>(
+    connecting: impl Future<Output = io::Result<Io>>,
+    timeout: Duration,
+    served: Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(Io, OwnedSemaphorePermit)> {
+    let arriving = async {
+        match tokio::time::timeout(timeout, connecting).await {
+            Ok(Ok(io)) => Some((io, served.acquire_owned().await.ok()?)),
+            // A client without a certificate, or one that does not speak TLS.
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a connection was not made");
+                None
+            }
+            Err(_) => {
+                tracing::debug!("a connection has sent nothing in time");
+                None
+            }
+        }
+    };
+    // Cancel-safe: a connection that is not served yet is closed.
+    tokio::select! {
+        () = stop.cancelled() => None,
+        arrived = arriving => arrived,
     }
 }
 
@@ -330,6 +427,8 @@ mod tests {
     use super::*;
 
     const PATIENCE: Duration = Duration::from_millis(200);
+    /// Longer than anything here takes.
+    const LONG: Duration = Duration::from_secs(60);
 
     /// A connection whose requests are all answered at once.
     fn connection() -> (DuplexStream, tokio::task::JoinHandle<()>) {
@@ -362,11 +461,97 @@ mod tests {
     async fn a_vanished_tcp_client_is_found_out() {
         let (listener, address) = bind_tcp((std::net::Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), Accept::next(&listener));
-        let (_client, accepted) = (client.unwrap(), accepted.unwrap().await.unwrap());
+        let mut client = client.unwrap();
+        client.write_all(b"G").await.unwrap();
+        let accepted = accepted.unwrap().await.unwrap();
         assert!(getsockopt(&accepted, sockopt::KeepAlive).unwrap());
         assert_eq!(getsockopt(&accepted, sockopt::TcpKeepIdle).unwrap(), 30);
         assert_eq!(getsockopt(&accepted, sockopt::TcpKeepInterval).unwrap(), 10);
         assert_eq!(getsockopt(&accepted, sockopt::TcpKeepCount).unwrap(), 3);
+    }
+
+    /// Gives these connections in turn; `None`: one that never finishes its handshake.
+    struct Scripted(tokio::sync::Mutex<std::collections::VecDeque<Option<DuplexStream>>>);
+
+    impl Accept for Scripted {
+        type Io = DuplexStream;
+
+        async fn next(&self) -> io::Result<impl Future<Output = io::Result<DuplexStream>> + Send + 'static> {
+            let next = self.0.lock().await.pop_front();
+            let Some(connection) = next else { return std::future::pending().await };
+            Ok(async {
+                match connection {
+                    Some(io) => Ok(io),
+                    None => std::future::pending().await,
+                }
+            })
+        }
+    }
+
+    async fn asked(mut client: DuplexStream) -> String {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Two handshakes that stall, and places for one arriving and one served connection: who comes third waits for the
+    /// time-out of the first two, and no longer.
+    #[tokio::test]
+    async fn connection_that_stalls_in_its_handshake_frees_its_place() {
+        let (client, server) = tokio::io::duplex(512);
+        let listener = Scripted(tokio::sync::Mutex::new([None, None, Some(server)].into()));
+        let answer = |_| async { Ok(crate::api::reply::empty(http::StatusCode::NO_CONTENT)) };
+        let places = Places { arrival_timeout: PATIENCE, ..Places::new(1, 1) };
+        let stop = CancellationToken::new();
+        let serving = serve_connections(&listener, answer, &places, &stop, PATIENCE);
+        let asking = async {
+            let answer = tokio::time::timeout(LONG, asked(client)).await;
+            stop.cancel();
+            answer
+        };
+        let ((), answer) = tokio::join!(serving, asking);
+        assert!(answer.unwrap().starts_with("HTTP/1.1 204 "));
+    }
+
+    /// All places of served connections are free while others stall in their handshakes.
+    #[tokio::test]
+    async fn handshakes_take_no_place_of_served_connections() {
+        let (client, server) = tokio::io::duplex(512);
+        let listener = Scripted(tokio::sync::Mutex::new([None, None, Some(server)].into()));
+        let answer = |_| async { Ok(crate::api::reply::empty(http::StatusCode::NO_CONTENT)) };
+        let places = Places { arrival_timeout: LONG, ..Places::new(3, 1) };
+        let stop = CancellationToken::new();
+        let serving = serve_connections(&listener, answer, &places, &stop, PATIENCE);
+        let asking = async {
+            let answer = tokio::time::timeout(LONG, asked(client)).await;
+            stop.cancel();
+            answer
+        };
+        let ((), answer) = tokio::join!(serving, asking);
+        assert!(answer.unwrap().starts_with("HTTP/1.1 204 "));
+    }
+
+    /// On both kinds of socket, whatever the system says of one that has received nothing.
+    #[tokio::test]
+    async fn connection_that_sends_nothing_does_not_arrive() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d.sock");
+        let local = UnixListener::bind(&path).unwrap();
+        let (listener, address) = bind_tcp((std::net::Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let (mut client, mut local_client) =
+            (TcpStream::connect(address).await.unwrap(), UnixStream::connect(&path).await.unwrap());
+        let (arriving, local_arriving) = (Accept::next(&listener).await.unwrap(), Accept::next(&local).await.unwrap());
+        tokio::pin!(arriving, local_arriving);
+        assert!(tokio::time::timeout(PATIENCE, &mut arriving).await.is_err());
+        assert!(tokio::time::timeout(PATIENCE, &mut local_arriving).await.is_err());
+        client.write_all(b"G").await.unwrap();
+        local_client.write_all(b"G").await.unwrap();
+        let (mut arrived, mut local_arrived) = (arriving.await.unwrap(), local_arriving.await.unwrap());
+        let mut first = [0; 2];
+        arrived.read_exact(&mut first[..1]).await.unwrap();
+        local_arrived.read_exact(&mut first[1..]).await.unwrap();
+        assert_eq!(&first, b"GG", "nothing is lost");
     }
 
     #[test]

@@ -8,14 +8,15 @@ use std::time::Duration;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
-use super::listeners::{BindError, bind_tcp, serve_connections};
+use super::listeners::{BindError, Places, bind_tcp, serve_connections};
+use super::origin::{self, Entrance};
 use super::reply::{self, Reply};
 use super::{health, limits, ui};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::health::Health;
 use crate::state::Reader;
 
@@ -38,6 +39,8 @@ pub struct MetricsSources {
     pub health: Health,
     /// Tells the time.
     pub clock: Clock,
+    /// The settings.
+    pub config: Arc<Config>,
 }
 
 /// The metrics' listener, bound but not yet served.
@@ -62,21 +65,24 @@ impl MetricsListener {
 
     /// Serves `GET /metrics`, `/healthz`, `/readyz`, `/ui` and `/ui/state` until `stop`.
     pub async fn serve(self, sources: MetricsSources, stop: CancellationToken) {
-        let sources = Arc::new(sources);
+        let (sources, entrance) = (Arc::new(sources), Entrance::tcp(self.address, false));
         let answer = move |request: Request<Incoming>| {
             let sources = Arc::clone(&sources);
-            async move { Ok::<Reply, Infallible>(answer(&request, &sources).await) }
+            async move { Ok::<Reply, Infallible>(answer(&request, entrance, &sources).await) }
         };
-        let places = Arc::new(Semaphore::new(limits::MAX_METRICS_CONNECTIONS));
+        let places = Places::new(limits::MAX_METRICS_ARRIVALS, limits::MAX_METRICS_CONNECTIONS);
         serve_connections(&self.listener, answer, &places, &stop, DRAIN).await;
     }
 }
 
-async fn answer(request: &Request<Incoming>, sources: &MetricsSources) -> Reply {
+async fn answer(request: &Request<Incoming>, entrance: Entrance, sources: &MetricsSources) -> Reply {
+    if let Err(error) = origin::check(request, entrance, &sources.config.allowed_hosts) {
+        return error.reply();
+    }
     if request.method() != Method::GET {
         return ApiError::NoSuchPage.reply();
     }
-    let MetricsSources { render, reader, health, clock } = sources;
+    let MetricsSources { render, reader, health, clock, .. } = sources;
     match request.uri().path() {
         "/metrics" => reply::text(StatusCode::OK, METRICS_TEXT, render()),
         "/healthz" => health::alive_reply(),

@@ -6,7 +6,7 @@
 //! Two spellings of one API are served on every listener: `/internal/v1/…`, whose promises are kept to the letter, and
 //! Docker's own `/…` and `/v1.NN/…`, which does what Docker's clients need. `routes` has the one table of both.
 //!
-//! Pure files, without clock, store or network: `admit`, `wire`, `query`, `stream`, `logs::lines`.
+//! Pure files, without clock, store or network: `admit`, `wire`, `query`, `stream`, `json`, `origin`, `logs::lines`.
 
 mod admit;
 mod attach;
@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod health;
 mod images;
+mod json;
 mod limits;
 mod listeners;
 mod logs;
@@ -25,6 +26,7 @@ mod names;
 mod networks;
 mod open_streams;
 mod openapi;
+mod origin;
 mod query;
 mod reference;
 mod reply;

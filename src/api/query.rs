@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::limits;
+use super::{json, limits};
 use crate::clock::Timestamp;
 
 /// The parameters of a request, in their order.
@@ -129,6 +129,8 @@ pub(super) struct Filters(BTreeMap<String, BTreeSet<String>>);
 impl Filters {
     fn parse(text: &str, known: &[&str]) -> Result<Self, ApiError> {
         let invalid = || ApiError::BadRequest("invalid filter".to_owned());
+        json::check(text.as_bytes(), limits::MAX_JSON_DEPTH)
+            .map_err(|reason| ApiError::BadRequest(format!("invalid filter: {reason}")))?;
         let map = match serde_json::from_str(text).map_err(|_| invalid())? {
             Value::Null => serde_json::Map::new(),
             Value::Object(map) => map,

@@ -38,6 +38,8 @@ pub(super) struct Route {
     pub(super) action: Action,
     /// Asked so often by machines that the log leaves it out.
     pub(super) quiet: bool,
+    /// The body is no JSON, or not for us: it is left to the handler, whatever its type is.
+    pub(super) raw: bool,
 }
 
 impl Route {
@@ -68,6 +70,17 @@ macro_rules! routes {
             only: $only,
             action: Action::Handle(|call| Box::pin($($handler)*(call))),
             quiet: false,
+            raw: false,
+        }
+    };
+    (@ $method:ident $only:ident $template:literal raw($($handler:tt)*)) => {
+        Route {
+            method: $method,
+            template: $template,
+            only: $only,
+            action: Action::Handle(|call| Box::pin($($handler)*(call))),
+            quiet: false,
+            raw: true,
         }
     };
     (@ $method:ident $only:ident $template:literal quiet($($handler:tt)*)) => {
@@ -77,6 +90,7 @@ macro_rules! routes {
             only: $only,
             action: Action::Handle(|call| Box::pin($($handler)*(call))),
             quiet: true,
+            raw: false,
         }
     };
     (@ $method:ident $only:ident $template:literal refuse($($refusal:tt)*)) => {
@@ -86,6 +100,7 @@ macro_rules! routes {
             only: $only,
             action: Action::Refuse($($refusal)*),
             quiet: false,
+            raw: true,
         }
     };
 }
@@ -124,7 +139,7 @@ pub(super) const ROUTES: &[Route] = routes! {
     GET    BOTH     "/containers/{id}/logs"         call(logs::logs);
     GET    DOCKER   "/containers/{id}/stats"        call(containers::stats);
     GET    INTERNAL "/containers/{id}/stats"        refuse(no::STATS);
-    POST   DOCKER   "/containers/{id}/attach"       call(attach::attach);
+    POST   DOCKER   "/containers/{id}/attach"       raw(attach::attach);
     POST   INTERNAL "/containers/{id}/attach"       refuse(no::ATTACH);
     GET    BOTH     "/containers/{id}/attach/ws"    refuse(no::ATTACH);
     POST   DOCKER   "/containers/{id}/resize"       call(attach::resize);
@@ -146,7 +161,7 @@ pub(super) const ROUTES: &[Route] = routes! {
 
     // Images.
     POST   INTERNAL "/images/pull"                  call(images::pull);
-    POST   DOCKER   "/images/create"                call(images::create);
+    POST   DOCKER   "/images/create"                raw(images::create);
     GET    INTERNAL "/images"                       call(images::list);
     GET    DOCKER   "/images/json"                  call(images::list);
     GET    INTERNAL "/images/inspect"               call(images::inspect);

@@ -4,14 +4,16 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use hyper::body::{Body as _, Incoming};
 use percent_encoding::percent_decode_str;
 use tracing::{Instrument as _, Span};
 
-use super::call::{Answer, Call, Dialect, Room};
+use super::call::{Answer, Call, Dialect, Room, drain};
 use super::error::ApiError;
 use super::limits;
+use super::origin::{self, Entrance};
 use super::query::Query;
 use super::reply::{Body, Reply};
 use super::routes::{Action, Route, Routes, Spelling};
@@ -23,12 +25,12 @@ use crate::{telemetry, traces};
 const NO_ROUTE: &str = "none";
 
 /// Answers a request, and says so in the log and the metrics.
-pub(super) async fn answer(room: Arc<Room>, routes: &Routes, request: Request<Incoming>) -> Reply {
+pub(super) async fn answer(room: Arc<Room>, routes: &Routes, entrance: Entrance, request: Request<Incoming>) -> Reply {
     let stopwatch = Stopwatch::start();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let client_request_id = client_request_id(request.headers());
-    let (route, answered) = dispatch(room, routes, request).await;
+    let (route, answered) = dispatch(room, routes, entrance, request).await;
     let mut reply = answered.unwrap_or_else(|error| {
         if error.status().is_server_error() && !matches!(error, ApiError::Unsupported(_) | ApiError::NotASwarmManager) {
             tracing::error!(%method, path, %error, "a request failed");
@@ -57,10 +59,15 @@ pub(super) async fn answer(room: Arc<Room>, routes: &Routes, request: Request<In
 async fn dispatch(
     room: Arc<Room>,
     routes: &Routes,
+    entrance: Entrance,
     mut request: Request<Incoming>,
 ) -> (Option<&'static Route>, Result<Reply, ApiError>) {
     if head_bytes(&request) > limits::MAX_HEADER_BYTES {
         return (None, Err(ApiError::HeadTooLarge(limits::MAX_HEADER_BYTES)));
+    }
+    if let Err(error) = origin::check(&request, entrance, &room.api.config.allowed_hosts) {
+        drain(request.into_body()).await;
+        return (None, Err(error));
     }
     let upgrade = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
@@ -85,12 +92,17 @@ async fn dispatch(
         params: params.into_iter().map(|(name, value)| (name, decoded(&value))).collect(),
         query: Query::parse(parts.uri.query().unwrap_or_default()),
         body: Some(body),
+        received: Bytes::new(),
         large_body: None,
         upgrade,
     };
     let answer = async {
         match route.action {
-            Action::Handle(handler) => caught(handler(call)).await,
+            Action::Handle(handler) if route.raw => caught(handler(call)).await,
+            Action::Handle(handler) => {
+                call.receive(&parts.headers).await?;
+                caught(handler(call)).await
+            }
             Action::Refuse(refusal) => {
                 call.drain().await;
                 Err(if call.is_internal() { refusal.internally() } else { refusal }.error())

@@ -15,6 +15,12 @@ use super::types::{AwsError, AwsErrorKind};
 /// A message is cut after this many bytes: it is stored and shown.
 const MESSAGE_BYTES_MAX: usize = 1_024;
 
+/// A code or a request id is cut after this many bytes: AWS's longest have some 60.
+const NAME_BYTES_MAX: usize = 128;
+
+/// Stands for what was left out of a message.
+const LEFT_OUT: &str = "…";
+
 /// How many errors below each other are read at most.
 const CHAIN_MAX: usize = 16;
 
@@ -41,9 +47,9 @@ where
         service: call.service,
         operation: call.operation,
         kind,
-        code,
-        message: bounded(&message),
-        request_id: answer.and_then(|answer| header(answer, "x-amzn-requestid")),
+        code: code.map(|code| bounded(&code, NAME_BYTES_MAX)),
+        message: bounded(&without_values(&message), MESSAGE_BYTES_MAX),
+        request_id: answer.and_then(|answer| header(answer, "x-amzn-requestid")).map(|id| bounded(&id, NAME_BYTES_MAX)),
         retry_after: answer.and_then(|answer| header(answer, "retry-after")).and_then(|text| seconds(&text)),
     }
 }
@@ -104,11 +110,42 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// AWS's message without the parts of our request that AWS repeats in it: they may be secrets, of an environment, a command
+/// or a payload.
+///
+/// | what AWS repeats | its words |
+/// |---|---|
+/// | the environment, over 4 KB | `… exceeded the 4KB limit. String measured: {"NAME":"value"}` |
+/// | any parameter that breaks a constraint | `Value 'value' at 'field' failed to satisfy constraint: …` |
+/// | a payload that is no JSON | `Unrecognized token 'value': … at [Source: (byte[])"value"; line: 1, column: 2]` |
+fn without_values(message: &str) -> String {
+    let mut text = message.to_owned();
+    for beginning in ["String measured:", "[Source:"] {
+        if let Some(found) = text.find(beginning) {
+            text.truncate(found + beginning.len());
+            text.push(' ');
+            text.push_str(LEFT_OUT);
+        }
+    }
+    // A value may hold the words that follow it: everything up to the last of them is taken for the value.
+    for (beginning, end) in [("Value '", "' at '"), ("Unrecognized token '", "': ")] {
+        let Some(from) = text.find(beginning).map(|found| found + beginning.len()) else { continue };
+        let to = text.rfind(end).filter(|to| *to >= from).unwrap_or(text.len());
+        text.replace_range(from..to, LEFT_OUT);
+    }
+    text
+}
+
 /// In one line, and not too long.
-fn bounded(message: &str) -> String {
-    let mut message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
-    message
+fn bounded(text: &str, bytes: usize) -> String {
+    let printable = |char: char| if char.is_control() { ' ' } else { char };
+    let clean: String = text.chars().map(printable).collect();
+    let mut line = clean.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.len() > bytes {
+        line.truncate(line.floor_char_boundary(bytes - LEFT_OUT.len()));
+        line.push_str(LEFT_OUT);
+    }
+    line
 }
 
 fn header(answer: &HttpResponse, name: &str) -> Option<String> {
@@ -176,9 +213,41 @@ mod tests {
 
     #[test]
     fn messages_are_cut_between_characters() {
-        let cut = bounded(&format!("{}ééé", "x".repeat(MESSAGE_BYTES_MAX - 1)));
-        assert_eq!(cut, "x".repeat(MESSAGE_BYTES_MAX - 1));
-        assert_eq!(bounded("one\n  two"), "one two");
+        let cut = bounded(&format!("{}ééé", "x".repeat(60)), 64);
+        assert_eq!(cut, format!("{}…", "x".repeat(60)));
+        let cut = bounded(&"é".repeat(40), 64);
+        assert_eq!(cut, format!("{}…", "é".repeat(30)));
+        assert_eq!(bounded("one\n  two\u{1b}[1m", 64), "one two [1m");
+    }
+
+    #[test]
+    fn values_that_aws_repeats_are_left_out() {
+        let over = "Lambda was unable to configure your environment variables because the environment variables you have \
+                    provided exceeded the 4KB limit. String measured:";
+        let constraint = "failed to satisfy constraint: Member must have length less than or equal to 512";
+        for (message, expected) in [
+            (format!("{over} {{\"KEY\":\"s3cret\"}}"), format!("{over} …")),
+            (
+                format!("1 validation error detected: Value '{{KEY=s3cret}}' at 'environment.variables' {constraint}"),
+                format!("1 validation error detected: Value '…' at 'environment.variables' {constraint}"),
+            ),
+            (
+                format!("2 validation errors detected: Value 's3cret' at 'a' {constraint}; Value 's3cret' at 'b' {constraint}"),
+                format!("2 validation errors detected: Value '…' at 'b' {constraint}"),
+            ),
+            (format!("Value 'x' at 'y's3cret' at 'tags' {constraint}"), format!("Value '…' at 'tags' {constraint}")),
+            ("Value 's3cret".to_owned(), "Value '…".to_owned()),
+            (
+                "Could not parse payload into json: Unrecognized token 's3cret': was expecting (JSON String) at [Source: \
+                 (byte[])\"s3cret\"; line: 1, column: 7]"
+                    .to_owned(),
+                "Could not parse payload into json: Unrecognized token '…': was expecting (JSON String) at [Source: …"
+                    .to_owned(),
+            ),
+            ("Function not found: f".to_owned(), "Function not found: f".to_owned()),
+        ] {
+            assert_eq!(without_values(&message), expected);
+        }
     }
 
     #[test]

@@ -150,6 +150,15 @@ keys! {
         Optional(File);
     INSECURE_TCP: Switch, "insecure_tcp", "false",
         "Listen on TCP beyond loopback although clients are not verified: whoever reaches it can run anything.", Switch;
+    ALLOWED_HOSTS: List, "allowed_hosts", "",
+        "Names, beside IP addresses and localhost, under which the loopback TCP listeners are reached: other names are refused.",
+        List {
+            max: 16,
+            of: Form {
+                pattern: "(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]{0,251}[A-Za-z0-9])",
+                words: "a host name without a port",
+            },
+        };
     DATABASE: File, "database", "/var/lib/sockerless/lambda.db", "The SQLite file, made if it is missing.", File;
     METRICS_LISTEN: Optional<Socket>, "metrics_listen", "", "Where GET /metrics listens.", Optional(Socket);
     LOG_LEVEL: Filter, "log_level", "info", "What is logged.", Filter;

@@ -1,5 +1,6 @@
 //! From the layers to one [`Config`].
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use figment::providers::Format as _;
@@ -251,17 +252,15 @@ fn read(from: &mut Reading<'_>, sources: &Sources) -> Option<Config> {
     let function_prefix = from.read(&keys::FUNCTION_PREFIX);
     let endpoint_url = from.read(&keys::ENDPOINT_URL);
     let docker_api = from.read(&keys::DOCKER_API);
-    let listen = from.read(&keys::LISTEN);
-    let tls = tls(from);
-    let insecure_tcp = from.read(&keys::INSECURE_TCP);
+    let doors = doors(from);
     let database = from.read(&keys::DATABASE);
-    let metrics_listen = from.read(&keys::METRICS_LISTEN);
     let log_level = from.read(&keys::LOG_LEVEL);
     let log_format = from.read(&keys::LOG_FORMAT);
     let resync_interval = from.read(&keys::RESYNC_INTERVAL);
     let gc_interval = from.read(&keys::GC_INTERVAL);
     let gc_grace = from.read(&keys::GC_GRACE);
     let drain_timeout = from.read(&keys::DRAIN_TIMEOUT);
+    let doors = doors?;
     let config = Config {
         region: region?,
         role_arn: role_arn?,
@@ -284,10 +283,11 @@ fn read(from: &mut Reading<'_>, sources: &Sources) -> Option<Config> {
         function_prefix: function_prefix?,
         endpoint_url: endpoint_url?,
         docker_api: docker_api?,
-        listen: listen?,
-        tls: tls?,
+        listen: doors.listen,
+        tls: doors.tls,
+        allowed_hosts: doors.allowed_hosts,
         database: database?,
-        metrics_listen: metrics_listen?,
+        metrics_listen: doors.metrics_listen,
         log_level: log_level?,
         log_format: log_format?,
         resync_interval: resync_interval?,
@@ -299,8 +299,32 @@ fn read(from: &mut Reading<'_>, sources: &Sources) -> Option<Config> {
         adopt: sources.adopt,
     };
     check_together(from, &config);
-    check_open_doors(from, &config, insecure_tcp?);
+    check_open_doors(from, &config, doors.insecure_tcp);
     Some(config)
+}
+
+/// Where requests come in, and which of them.
+struct Doors {
+    listen: Vec<Listen>,
+    tls: Option<Tls>,
+    insecure_tcp: bool,
+    allowed_hosts: Vec<String>,
+    metrics_listen: Option<SocketAddr>,
+}
+
+fn doors(from: &mut Reading<'_>) -> Option<Doors> {
+    let listen = from.read(&keys::LISTEN);
+    let tls = tls(from);
+    let insecure_tcp = from.read(&keys::INSECURE_TCP);
+    let allowed_hosts = from.read(&keys::ALLOWED_HOSTS);
+    let metrics_listen = from.read(&keys::METRICS_LISTEN);
+    Some(Doors {
+        listen: listen?,
+        tls: tls?,
+        insecure_tcp: insecure_tcp?,
+        allowed_hosts: allowed_hosts?,
+        metrics_listen: metrics_listen?,
+    })
 }
 
 /// The files of TLS, which only make sense together. The outer `None`: one of the keys is wrong.

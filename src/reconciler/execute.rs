@@ -13,6 +13,8 @@ use super::shared::Shared;
 use crate::aws::{AwsError, AwsErrorKind, FunctionDescription, InvokeReply, InvokeRequest};
 use crate::clock::Timestamp;
 use crate::state::InvokePermit;
+use crate::state::model::bounds::{MAX_MESSAGE_BYTES, MAX_NAME_BYTES};
+use crate::state::model::text::bounded;
 use crate::state::model::{Container, Function, FunctionState, InvocationKind, Known, Protocol, Spec, Status};
 
 /// An answer to Invoke may come so long after the function's time-out.
@@ -277,10 +279,10 @@ fn function_state(description: &FunctionDescription) -> FunctionState {
         "Active" => FunctionState::Active,
         "Inactive" => FunctionState::Inactive,
         "Failed" => FunctionState::Failed {
-            code: description.state_reason_code.clone().unwrap_or_default(),
-            reason: description.state_reason.clone().unwrap_or_default(),
+            code: bounded(description.state_reason_code.as_deref().unwrap_or_default(), MAX_NAME_BYTES),
+            reason: bounded(description.state_reason.as_deref().unwrap_or_default(), MAX_MESSAGE_BYTES),
         },
-        other => FunctionState::Other(other.to_owned()),
+        other => FunctionState::Other(bounded(other, MAX_NAME_BYTES)),
     }
 }
 

@@ -19,6 +19,8 @@ use super::function_failure::learn_failed;
 use super::lines::{Line, Says};
 use super::verdict::{self, End};
 use crate::clock::Timestamp;
+use crate::state::model::bounds::{MAX_LOG_STREAMS, MAX_RESULT_BYTES, MAX_STARTS_SEEN};
+use crate::state::model::text::bounded;
 use crate::state::model::{
     Cause, Failure, FailureKind, Function, FunctionFailures, FunctionState, InvocationKind, Known, LogTail, Protocol,
     Report, Retry, Run, RunPhase, Spec, Status,
@@ -28,12 +30,6 @@ use crate::state::model::{
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 /// After a create was sent, "not found" proves nothing for so long.
 pub(crate) const CREATE_SETTLE: Duration = Duration::from_secs(60);
-/// Log streams that are remembered of one container, at most; the oldest are forgotten first.
-const MAX_LOG_STREAMS: usize = 200;
-/// Starts that are remembered of one run, at most.
-const MAX_STARTS_SEEN: usize = 8;
-/// Bytes of a function's answer that are kept.
-const MAX_RESULT_BYTES: usize = 64 * 1024;
 
 /// Something that was seen.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,11 +148,7 @@ fn log_tail(text: &str, request_id: Option<&str>) -> LogTail {
 
 /// The answer as clients may see it: without the token, by which a line is known to be the bootstrap's own.
 fn result(payload: &[u8], token: &str) -> String {
-    cut(&String::from_utf8_lossy(payload).replace(token, "(token)"), MAX_RESULT_BYTES)
-}
-
-fn cut(text: &str, bytes: usize) -> String {
-    text[..text.floor_char_boundary(bytes)].to_owned()
+    bounded(&String::from_utf8_lossy(payload).replace(token, "(token)"), MAX_RESULT_BYTES)
 }
 
 /// Gives a run its end, if it has none. `fallback_start` stands in for a start that nobody saw.

@@ -17,7 +17,9 @@ use serde::de::IgnoredAny;
 use sockerless_bootstrap::protocol::{Answer, Reason, Verdict};
 
 use crate::clock::Timestamp;
+use crate::state::model::bounds::MAX_MESSAGE_BYTES;
 use crate::state::model::life::{KILLED, NOT_THE_PROGRAM};
+use crate::state::model::text::bounded;
 use crate::state::model::{Cause, Exit, Protocol, ReportStatus};
 
 /// What Lambda calls the failure of a runtime that has exited, with whatever status.
@@ -33,7 +35,7 @@ pub(crate) struct End {
 
 impl End {
     pub(crate) fn new(code: u8, cause: Cause, message: impl Into<String>) -> Self {
-        Self { code, cause, message: message.into() }
+        Self { code, cause, message: bounded(&message.into(), MAX_MESSAGE_BYTES) }
     }
 
     /// The time was up.
@@ -206,6 +208,18 @@ mod tests {
             let end = of_answer(Protocol::Bootstrap, "t", true, &payload).unwrap();
             assert_eq!((end.code, end.cause), (code, cause), "{}", String::from_utf8_lossy(&payload));
         }
+    }
+
+    #[test]
+    fn function_error_of_5_mb_ends_in_a_bounded_message() {
+        for (error_type, message) in
+            [("Exception", "words ".repeat(1_000_000)), (&"x".repeat(5_000_000), String::new())]
+        {
+            let end = of_answer(Protocol::Native, "t", true, &error(error_type, &message)).unwrap();
+            assert!(end.message.len() <= MAX_MESSAGE_BYTES && end.message.ends_with('…'), "{}", end.message.len());
+        }
+        let exited = format!("{}Runtime exited with error: exit status 3", "x".repeat(5_000));
+        assert_eq!(of_error("Runtime.ExitError", &exited).code, 3, "the whole text is read");
     }
 
     #[test]

@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::model::Container;
+use super::model::{Container, bounds};
 use super::records::{ContainerEvent, Event, EventKind};
 use super::rows::{self, from_json, time, to_json};
 use super::writer::Tx;
 use super::{Result, StateError};
 use crate::clock::Timestamp;
 
-/// Bytes of a label that comes with its container's events; a longer one, which is data rather than a name, is left out.
-const MAX_LABEL_BYTES: usize = 4_096;
 /// So many events are kept.
 pub(super) const EVENTS_KEPT: i64 = 10_000;
 /// The table is trimmed once in so many events, and is longer by so many in between.
@@ -35,12 +33,13 @@ pub(super) async fn read(pool: &SqlitePool, after: i64, limit: u32) -> Result<Ve
 impl Tx<'_> {
     /// Records an event of a container, with the container's own attributes.
     pub(super) async fn container_event(&mut self, of: &Container, event: ContainerEvent) -> Result<()> {
-        let labels = of.spec.config.labels.iter().filter(|(_, value)| value.len() <= MAX_LABEL_BYTES);
+        let labels = of.spec.config.labels.iter().filter(|(_, value)| value.len() <= bounds::MAX_ATTRIBUTE_BYTES);
         let mut attributes: BTreeMap<String, String> =
             labels.map(|(name, value)| (name.clone(), value.clone())).collect();
         attributes.insert("image".to_owned(), of.spec.config.image.clone());
         attributes.insert("name".to_owned(), of.name.clone());
-        attributes.extend(event.attributes.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        attributes
+            .extend(event.attributes.into_iter().map(|(name, value)| (name.to_owned(), bounds::attribute(&value))));
         self.insert_event(event.at, EventKind::Container, event.action, &of.id.to_string(), &attributes).await
     }
 

@@ -318,6 +318,7 @@ impl Tx<'_> {
     async fn save_facts(&mut self, mut container: Container, write: FactWrite) -> Result<i64> {
         let was_removed = container.is_removed();
         container.status = write.status;
+        container.status.bound();
         container.revision += 1;
         sqlx::query(
             "UPDATE container SET revision = ?2, status = ?3, observed_generation = ?4, due_at = ?5, watched = ?6, \

@@ -3,6 +3,8 @@
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
+use super::model::bounds::MAX_LONG_NAME_BYTES;
+use super::model::text::bounded;
 use super::records::Image;
 use super::rows::time;
 use super::writer::{Command, Tx};
@@ -98,7 +100,7 @@ impl Command for SetImageDigest {
     async fn apply(self, tx: &mut Tx<'_>) -> Result<()> {
         sqlx::query("UPDATE image SET digest = ?2 WHERE reference = ?1")
             .bind(self.reference)
-            .bind(self.digest)
+            .bind(bounded(&self.digest, MAX_LONG_NAME_BYTES))
             .execute(&mut *tx.conn)
             .await?;
         Ok(())

@@ -104,10 +104,10 @@ async fn slow_clients_hinder_nobody() {
         // A head without end, a body without end, and a large one that needs a place.
         let headers = "Content-Type: application/json\r\nX-Slow: ";
         slow.push(api.send_raw(format!("POST /containers/create HTTP/1.1\r\nHost: x\r\n{headers}").as_bytes()).await);
-        let head = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n{";
+        let head = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n\r\n{";
         slow.push(api.send_raw(head.as_bytes()).await);
         slow.push(api.send_raw(format!("{head}{}", " ".repeat(100_000)).as_bytes()).await);
-        let head = "POST /containers/create HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{";
+        let head = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{";
         slow.push(api.send_raw(head.as_bytes()).await);
         // Requests of which nobody reads the answers.
         slow.push(api.send_raw("GET /containers/json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200).as_bytes()).await);
@@ -127,7 +127,8 @@ async fn slow_clients_hinder_nobody() {
 #[tokio::test]
 async fn a_body_that_stops_is_given_up() {
     let api = Api::new().await;
-    let head = "POST /containers/create HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 10\r\n\r\n{";
+    let head =
+        "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{";
     let mut stopped = api.send_raw(head.as_bytes()).await;
     let broken = api.send_raw(head.as_bytes()).await;
     drop(broken);

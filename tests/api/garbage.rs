@@ -40,11 +40,11 @@ async fn a_head_is_limited_however_it_comes() {
 #[tokio::test]
 async fn a_body_is_limited_however_it_comes() {
     let api = Api::new().await;
-    let announced = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n{}";
+    let announced = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n{}";
     let head = api.send_raw(announced.as_bytes()).await.head().await;
     assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
     let piece = format!("100000\r\n{}\r\n", " ".repeat(0x10_0000));
-    let chunked = "POST /containers/create HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunked = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     let head = api.send_raw(format!("{chunked}{}", piece.repeat(5)).as_bytes()).await.head().await;
     assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
     // A body that nobody wants is as little a way in.

@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod cross_site;
 mod crowd;
 mod described;
 mod docker;
@@ -19,5 +20,6 @@ mod openapi;
 mod output;
 mod refusals;
 mod shapes;
+mod stored;
 mod support;
 mod system;

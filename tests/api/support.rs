@@ -57,6 +57,7 @@ impl ReadLogs for Logs {
 fn config(docker_api: DockerApi) -> Config {
     Config {
         docker_api,
+        allowed_hosts: vec!["docker.internal".to_owned()],
         drain_timeout: Duration::from_secs(1),
         sandbox: true,
         ..Config::new("eu-west-1", "arn:aws:iam::123456789012:role/r").unwrap()
@@ -158,11 +159,17 @@ impl Api {
         Connection::new(UnixStream::connect(self.socket()).await.unwrap(), bytes).await
     }
 
+    /// As `send_raw`, over TCP.
+    pub(crate) async fn send_raw_over_tcp(&self, bytes: &[u8]) -> Connection {
+        Connection::new(TcpStream::connect(self.address).await.unwrap(), bytes).await
+    }
+
     /// As `send_locally`, with a body of any bytes.
     pub(crate) async fn send_bytes(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Connection {
         let stream = UnixStream::connect(self.socket()).await.unwrap();
         let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n");
+        let of_type = typed(headers, !body.is_empty());
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{of_type}{headers}\r\n");
         Connection::new(stream, &[head.as_bytes(), body].concat()).await
     }
 
@@ -238,6 +245,28 @@ impl Api {
         .await;
     }
 
+    /// The fact that the run could not be carried out, with this text in every place that takes one.
+    pub(crate) async fn end_with(&self, id: &str, text: &str) {
+        let now = Clock::real().now();
+        self.note(id, |write| {
+            let text = text.to_owned();
+            let run = write.status.run.as_mut().unwrap();
+            let (code, cause) = (125, Cause::NeverRan);
+            run.phase =
+                RunPhase::Exited(Exit { code, cause, message: text.clone(), started_at: None, finished_at: now });
+            run.report = Some(Report { seen_at: now, stream: text.clone(), ..Report::default() });
+            run.log_stream = Some(text.clone());
+            write.status.log_streams.push(text.clone());
+            write.status.past_request_ids.push(text.clone());
+            let kind = FailureKind::ServiceError;
+            let (action, message, request_id) = (text.clone(), text.clone(), Some(text.clone()));
+            let failure = Failure { kind, action, message, request_id, at: now, terminal_for: None };
+            write.status.retry.failure = Some(failure);
+            write.events.push(ContainerEvent { at: now, action: "die", attributes: vec![("error", text)] });
+        })
+        .await;
+    }
+
     /// The fact that there was an earlier run.
     pub(crate) async fn ran_before(&self, id: &str, request_id: &str) {
         self.note(id, |write| write.status.past_request_ids.push(request_id.to_owned())).await;
@@ -282,7 +311,14 @@ fn facts_of(container: &Container) -> FactWrite {
 
 fn request(method: &str, path: &str, headers: &str, body: &str) -> String {
     let length = body.len();
-    format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+    let of_type = typed(headers, !body.is_empty());
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{of_type}{headers}\r\n{body}")
+}
+
+/// The type of a body that has none yet.
+fn typed(headers: &str, has_body: bool) -> &'static str {
+    let has_type = headers.to_ascii_lowercase().contains("content-type:");
+    if has_body && !has_type { "Content-Type: application/json\r\n" } else { "" }
 }
 
 /// What a connection is made of.

@@ -91,7 +91,7 @@ impl Daemon {
 
     pub(crate) async fn ask_over_tcp(&self, method: &str, path: &str) -> (u16, String) {
         let mut client = Client::new(TcpStream::connect(&self.tcp).await.unwrap());
-        client.write(&format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+        client.write(&format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await;
         client.all().await
     }
 
@@ -102,7 +102,9 @@ impl Daemon {
         let body = serde_json::json!({ "Image": "host", "Cmd": ["sh", "-c", script] }).to_string();
         let mut client = self.connect().await;
         let head = format!("POST /containers/create?name={name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
-        client.write(&format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await;
+        client
+            .write(&format!("{head}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+            .await;
         assert_eq!(client.all().await.0, 201);
         assert_eq!(self.ask("POST", &format!("/containers/{name}/start")).await.0, 204);
         until("the program runs", async || began.exists().then_some(())).await;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sockerless_lambda::state::model::{BoundedWait, Failure, FailureKind, Retry, RunPhase, Status};
+use sockerless_lambda::state::model::bounds::{MAX_ATTRIBUTE_BYTES, MAX_MESSAGE_BYTES};
+use sockerless_lambda::state::model::{BoundedWait, Cause, Failure, FailureKind, Retry, RunPhase, Status};
 use sockerless_lambda::state::{
     Binding, ContainerEvent, FactWrite, Issue, Sighting, StateError, Wished, Written, bound_to,
 };
@@ -19,6 +20,38 @@ async fn facts_are_written_from_the_latest_revision_only() {
     assert_eq!(fixture.facts.write(write(id(9), 0, facts.clone())).await.unwrap(), Written::Gone);
     let container = fixture.reader.container(&id(1)).await.unwrap().unwrap();
     assert_eq!((container.revision, container.status), (1, facts));
+}
+
+#[tokio::test]
+async fn exit_message_of_5_mb_is_stored_within_its_limit() {
+    let fixture = Fixture::new().await;
+    fixture.create(1, "web").await;
+    fixture.wishes.start(&id(1), at(9)).await.unwrap();
+    let huge = "\u{1b}[31m\"error\"\0".repeat(400_000);
+    let mut run = ended(1, 125);
+    if let RunPhase::Exited(exit) = &mut run.phase {
+        exit.message.clone_from(&huge);
+        exit.cause = Cause::FunctionError;
+    }
+    run.request_id = Some(huge.clone());
+    run.log_stream = Some(huge.clone());
+    let events = vec![ContainerEvent { at: at(40), action: "die", attributes: vec![("error", huge)] }];
+    let write = FactWrite { events, ..write(id(1), 0, status(2, Some(run))) };
+    assert_eq!(fixture.facts.write(write).await.unwrap(), Written::At(1));
+
+    let fixture = fixture.crash().await;
+    let container = fixture.reader.container(&id(1)).await.unwrap().unwrap();
+    let run = container.status.run.as_ref().unwrap();
+    let RunPhase::Exited(exit) = &run.phase else { panic!("{run:?}") };
+    assert!(exit.message.len() <= MAX_MESSAGE_BYTES && exit.message.ends_with('…'), "{} bytes", exit.message.len());
+    assert!(!exit.message.contains(char::is_control));
+    assert!(serde_json::to_string(&container.status).unwrap().len() < 16 * 1_024);
+    let event = fixture.events().await.pop().unwrap();
+    assert!(event.action == "die" && event.attributes["error"].len() <= MAX_ATTRIBUTE_BYTES);
+    fixture.wishes.remove(&id(1), false, at(50)).await.unwrap();
+    let tombstone = fixture.reader.tombstone(&id(1).to_string(), at(51)).await.unwrap();
+    let error = tombstone.unwrap().error.unwrap();
+    assert!(!error.is_empty() && error.len() <= MAX_MESSAGE_BYTES, "{} bytes", error.len());
 }
 
 #[tokio::test]

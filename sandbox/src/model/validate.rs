@@ -165,10 +165,7 @@ pub(super) fn environment(environment: &Environment) -> Check {
     }
     let json = serde_json::to_string(&environment.variables).unwrap_or_default();
     if json.len() > MAX_ENVIRONMENT_BYTES {
-        return Err(ApiError::invalid_parameter(format!(
-            "{cannot} exceeded the 4KB limit. String measured: {} bytes",
-            json.len()
-        )));
+        return Err(ApiError::invalid_parameter(format!("{cannot} exceeded the 4KB limit. String measured: {json}")));
     }
     Ok(())
 }

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::super::error::ApiError;
-use super::super::limits;
+use super::super::{json, limits};
 use super::bad;
 use crate::config::Config;
 use crate::state::model::{
@@ -72,7 +73,8 @@ fn apply_label(settings: &mut FunctionSettings, name: &str, value: &str) -> Resu
         "subnet-ids" => settings.subnet_ids = ids(value, "subnet-", limits::MAX_SUBNETS)?,
         "security-group-ids" => settings.security_group_ids = ids(value, "sg-", limits::MAX_SECURITY_GROUPS)?,
         "payload" => {
-            serde_json::from_str::<Value>(value).map_err(|error| format!("JSON is needed: {error}"))?;
+            json::check(value.as_bytes(), limits::MAX_PAYLOAD_DEPTH)?;
+            serde_json::from_str::<IgnoredAny>(value).map_err(|error| format!("JSON is needed: {error}"))?;
             settings.payload = Some(value.to_owned());
         }
         _ => return Err("there is no such setting".to_owned()),

@@ -7,6 +7,7 @@ mod environment;
 mod function;
 mod host;
 mod image;
+mod recorded;
 
 use std::collections::BTreeMap;
 
@@ -50,8 +51,8 @@ pub(super) fn admit(body: &Value, platform: Option<&str>, config: &Config) -> Re
         return Err(bad("config cannot be empty in order to create a container"));
     }
     let labels = labels(&given)?;
-    let image = text(&given, "Image").ok_or_else(|| bad("Image: the name of an image is needed"))?;
-    let reference = Reference::parse(image).map_err(bad)?.with_default_tag();
+    let image = text(&given, "Image").ok_or_else(|| bad("Image: the name of an image is needed"))?.to_owned();
+    let reference = Reference::parse(&image).map_err(bad)?.with_default_tag();
     let image_uri = image::uri(&reference, config)?;
 
     let mut warnings = Vec::new();
@@ -59,21 +60,26 @@ pub(super) fn admit(body: &Value, platform: Option<&str>, config: &Config) -> Re
     host::warn_of_what_is_ignored(&given, &host, &mut warnings);
     let restart = host::restart_policy(&host, &mut warnings)?;
     let function = function::settings(&host, &labels, platform, config)?;
+    let env = environment::read(&given)?;
+    let working_dir = working_dir(&given)?;
+    let (entrypoint, cmd, tty) = (entrypoint(&given)?, cmd(&given), flag(&given, "Tty"));
+    let (shown, shown_host) = (shown_config(given), shape::known(shape::HOST_CONFIG, &host));
+    recorded::check(&shown, &shown_host)?;
     let admitted = ContainerConfig {
-        image: image.to_owned(),
+        image,
         image_reference: reference.canonical(),
         image_uri,
-        entrypoint: entrypoint(&given)?,
-        cmd: cmd(&given),
-        env: environment::read(&given)?,
-        working_dir: working_dir(&given)?,
+        entrypoint,
+        cmd,
+        env,
+        working_dir,
         labels,
-        tty: flag(&given, "Tty"),
+        tty,
         auto_remove: flag(&host, "AutoRemove"),
         restart,
         function,
-        docker_config: Value::Object(shown_config(given)),
-        docker_host_config: Value::Object(shape::known(shape::HOST_CONFIG, &host)),
+        docker_config: Value::Object(shown),
+        docker_host_config: Value::Object(shown_host),
     };
     check_sizes(&admitted)?;
     Ok(Admitted { config: admitted, warnings })
@@ -141,6 +147,7 @@ fn labels(given: &Map<String, Value>) -> Result<BTreeMap<String, String>, ApiErr
         _ => Err(bad(format!("invalid JSON: Labels.{key}: a string is needed"))),
     };
     let labels = map.iter().map(label).collect::<Result<BTreeMap<_, _>, _>>()?;
+    recorded::check_labels(&labels)?;
     let counted = labels.iter().filter(|(key, _)| *key != PAYLOAD_LABEL);
     let bytes: usize = counted.map(|(key, value)| key.len() + value.len()).sum();
     if bytes > limits::MAX_LABEL_BYTES {
@@ -160,7 +167,11 @@ fn shown_config(mut given: Map<String, Value>) -> Map<String, Value> {
 /// What will be sent to Lambda must fit, so that nothing that was accepted is refused later.
 fn check_sizes(config: &ContainerConfig) -> Result<(), ApiError> {
     let command: Vec<String> = config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).cloned().collect();
-    let named = [("Cmd and Entrypoint", command.as_slice()), ("Env", config.env.as_slice())];
+    let named = [
+        ("Cmd and Entrypoint", command.as_slice()),
+        ("Env", config.env.as_slice()),
+        ("WorkingDir", config.working_dir.as_slice()),
+    ];
     if let Some((field, _)) = named.iter().find(|(_, words)| words.iter().any(|word| word.contains('\0'))) {
         return Err(bad(format!("{field}: a zero byte cannot be given to a program")));
     }

@@ -19,7 +19,7 @@ const LONG_ID: usize = 64;
 /// Creates a container.
 pub(in crate::api) async fn create(mut call: Call) -> Result<Reply, ApiError> {
     let no_body = || ApiError::BadRequest("invalid JSON: got EOF while reading request body".to_owned());
-    let mut body = call.json().await?.ok_or_else(no_body)?;
+    let mut body = call.json()?.ok_or_else(no_body)?;
     let name = call.query.get("name").map(names::checked).transpose()?.map(str::to_owned);
     name_image_of_id(&call, &mut body).await?;
     let tag = image_of_tag(&call, &mut body).await?;

@@ -14,10 +14,11 @@ use crate::api::unsupported::Refusal;
 const OPERATIONS: &str = include_str!("operations.yaml");
 /// The methods of a route that has any.
 const ANY: [&str; 6] = ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"];
-/// What every route of a handler may answer besides its own: a fault of ours; the daemon is being stopped.
-const ALWAYS: [u16; 2] = [500, 503];
-/// What a route with a body may answer besides.
-const WITH_BODY: [u16; 2] = [408, 413];
+/// What every route of a handler may answer besides its own: a request that cannot be understood; one of another site; a
+/// body that is too slow or too large; a fault of ours; the daemon is being stopped.
+const ALWAYS: [u16; 6] = [400, 403, 408, 413, 500, 503];
+/// What a call that is always refused may answer besides.
+const REFUSED: [u16; 2] = [400, 403];
 
 /// What holds for the whole interface.
 const DESCRIPTION: &str = "One API in two spellings: `/internal/v1/…`, whose promises are kept to the letter, and Docker's own, \
@@ -199,12 +200,10 @@ fn refused(method: &str, template: &str, spelling: Spelling, refusal: Refusal) -
     let prefix = if spelling == Spelling::Internal { "internal" } else { "" };
     let words = template.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).map(capitalised);
     let id: String = [prefix.to_owned(), capitalised(&method.to_ascii_lowercase())].into_iter().chain(words).collect();
-    json!({
-        "operationId": id,
-        "tags": ["Refused"],
-        "summary": error.to_string(),
-        "responses": { error.status().as_str(): failure(&error.to_string()) },
-    })
+    let mut responses: Map<String, Value> =
+        REFUSED.into_iter().map(|status| (status.to_string(), failure(meaning(status)))).collect();
+    responses.insert(error.status().as_str().to_owned(), failure(&error.to_string()));
+    json!({ "operationId": id, "tags": ["Refused"], "summary": error.to_string(), "responses": responses })
 }
 
 fn capitalised(word: &str) -> String {
@@ -220,9 +219,8 @@ fn handled(sources: &Sources, operation: &Operation, path: &str) -> Result<Value
     if !parameters.is_empty() {
         described["parameters"] = json!(parameters);
     }
-    let mut errors: BTreeSet<u16> = operation.errors.iter().copied().chain(ALWAYS).collect();
+    let errors: BTreeSet<u16> = operation.errors.iter().copied().chain(ALWAYS).collect();
     if let Some(body) = &operation.body {
-        errors.extend(WITH_BODY);
         let (name, required) = body.strip_suffix('?').map_or((body.as_str(), true), |name| (name, false));
         let content = json!({ "application/json": { "schema": reference(name) } });
         described["requestBody"] = json!({ "required": required, "content": content });
@@ -275,8 +273,8 @@ fn meaning(status: u16) -> &'static str {
         201 => "Made.",
         204 => "Recorded.",
         304 => "Nothing to change.",
-        400 => "A parameter, the JSON or a value that Lambda cannot take.",
-        403 => "AWS denies the access.",
+        400 => "A header, a parameter, the JSON or a value that Lambda cannot take.",
+        403 => "The host or the origin is foreign, or AWS denies the access.",
         404 => "There is none of that name.",
         408 => "The body did not arrive in time.",
         409 => "Something stands against it.",

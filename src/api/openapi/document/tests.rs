@@ -40,10 +40,10 @@ fn a_refusal_has_its_status_and_its_sentence() {
     let document = document().unwrap();
     let exec = &document["paths"]["/containers/{id}/exec"]["post"];
     let statuses: Vec<&String> = exec["responses"].as_object().unwrap().keys().collect();
-    assert_eq!(statuses, ["501"]);
+    assert_eq!(statuses, ["400", "403", "501"]);
     assert!(exec["summary"].as_str().unwrap().contains("does not support exec"));
     let services = &document["paths"]["/services/{rest}"]["delete"]["responses"];
-    assert_eq!(services.as_object().unwrap().keys().collect::<Vec<_>>(), ["503"]);
+    assert_eq!(services.as_object().unwrap().keys().collect::<Vec<_>>(), ["400", "403", "503"]);
 }
 
 #[test]
@@ -84,9 +84,15 @@ fn the_spellings_differ_where_the_promises_do() {
     let statuses = |path: &str, method: &str| -> Vec<String> {
         document["paths"][path][method]["responses"].as_object().unwrap().keys().cloned().collect()
     };
-    assert_eq!(statuses("/containers/{id}/stop", "post"), ["204", "304", "400", "404", "500", "503"]);
-    assert_eq!(statuses("/internal/v1/containers/{id}/stop", "post"), ["204", "400", "404", "500", "503"]);
-    assert_eq!(statuses("/internal/v1/containers/{id}/attach", "post"), ["501"]);
+    assert_eq!(
+        statuses("/containers/{id}/stop", "post"),
+        ["204", "304", "400", "403", "404", "408", "413", "500", "503"]
+    );
+    assert_eq!(
+        statuses("/internal/v1/containers/{id}/stop", "post"),
+        ["204", "400", "403", "404", "408", "413", "500", "503"]
+    );
+    assert_eq!(statuses("/internal/v1/containers/{id}/attach", "post"), ["400", "403", "501"]);
     let info = |path: &str| {
         document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"].clone()
     };
