@@ -152,7 +152,9 @@ impl Tree {
             Some(Kind::Directory) => {
                 let below = self.directories.range(place.to_owned()..).map(|(directory, _)| directory);
                 let below: Vec<PathBuf> = below.take_while(|directory| directory.starts_with(place)).cloned().collect();
-                below.iter().for_each(|directory| drop(self.directories.remove(directory)));
+                for directory in below {
+                    self.directories.remove(&directory);
+                }
                 fs::remove_dir_all(place)
             }
             Some(Kind::Link | Kind::Other) => fs::remove_file(place),

@@ -6,9 +6,8 @@ use aws_sdk_lambda::types::InvocationType;
 use sockerless_sandbox::faults::{FaultKind, FaultRule, Faults, HiddenTags};
 use sockerless_sandbox::model::Operation;
 use sockerless_sandbox::settings::{Quotas, Settings};
-use sockerless_sandbox::{Options, Programs};
 
-use crate::{Aws, GROUP, by_payload, eventually, messages};
+use crate::{Aws, GROUP, eventually, messages};
 
 async fn with(rules: Vec<FaultRule>) -> Aws {
     let mut settings = Settings::instant();

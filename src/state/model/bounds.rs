@@ -128,7 +128,7 @@ mod tests {
     use serde_json::Value;
 
     use super::super::samples::{at, exit, failure, run};
-    use super::super::{Cause, FailureKind, Retry};
+    use super::super::{Cause, FailureKind, FunctionFailures, Retry};
     use super::*;
 
     /// A status that has every text that a status can have. All fields are named, so that a new one is noticed here.
@@ -165,6 +165,7 @@ mod tests {
             create_sent_at: None,
             function_seen: true,
             missing_since: None,
+            function_failures: FunctionFailures { count: 1, counted_for: Some(at(1)) },
             retire: false,
             run: Some(run),
             restarts: 0,
