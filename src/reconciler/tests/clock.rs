@@ -188,7 +188,7 @@ async fn a_start_takes_up_what_is_due_tomorrow_by_a_clock_that_was_set_back_mean
 
 /// A function that its user keeps: it is ours by name, and its tags do not say so any more.
 const RETAINED: Answers = &[
-    ("DescribeLogStreams", "200 OK", r#"{"logStreams":[{"logStreamName":"0123456789/6"}]}"#),
+    ("DescribeLogStreams", "200 OK", r#"{"logStreams":[{"logStreamName":"INSTANCE/00000000000000000006"}]}"#),
     (
         "GET /2015-03-31/functions?",
         "200 OK",
