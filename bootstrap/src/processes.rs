@@ -2,14 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
@@ -50,6 +51,7 @@ impl Processes {
         let mut mask = SigSet::all();
         FAULTS.into_iter().for_each(|fault| mask.remove(fault));
         mask.thread_block()?;
+        catch(&mask);
         // Where this is refused, a daemonised process can outlive its run; it did so before.
         let _ = prctl::set_child_subreaper(true);
         // The token and the request id are in this process's memory, and the program is not to read them from there; a
@@ -61,18 +63,14 @@ impl Processes {
         Ok(Self { mask, signals })
     }
 
-    /// Starts a program that has no signal blocked, and that ends when this process ends: it might be killed, by its
-    /// program or for want of memory, and the next one must not meet what that has left.
-    #[expect(unsafe_code, reason = "only the child itself can change its mask, and the parent's must stay as it is")]
+    /// Starts a program that has no signal blocked: it would inherit the mask. What comes meanwhile is caught.
+    ///
+    /// A SIGCHLD of this moment is lost, so look for ended processes before waiting for the next.
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        let mask = self.mask;
-        let prepare = move || {
-            mask.thread_unblock()?;
-            prctl::set_pdeathsig(Signal::SIGKILL)?;
-            Ok(())
-        };
-        // SAFETY: the closure makes two system calls; it neither allocates nor takes a lock, so it may run in the child.
-        unsafe { command.pre_exec(prepare) }.spawn()
+        self.mask.thread_unblock()?;
+        let child = command.spawn();
+        self.mask.thread_block()?;
+        child
     }
 
     /// Readable when a process may have ended.
@@ -148,6 +146,29 @@ fn reap_all(leader: Option<Pid>, ended: &mut Option<Ended>) -> nix::Result<()> {
         let _ = wait::reap(pid);
     }
     Ok(())
+}
+
+/// Gives these signals a handler, so that they end nothing while they are not blocked. A program starts with the default
+/// again. SIGCHLD is harmless as it is, and SIGPIPE is ignored.
+#[expect(unsafe_code, reason = "nix knows no real-time signals")]
+fn catch(mask: &SigSet) {
+    extern "C" fn ignore(_: libc::c_int) {}
+    let handler = ignore as extern "C" fn(libc::c_int);
+    let left_out = |signal| [libc::SIGCHLD, libc::SIGPIPE].contains(&signal);
+    for signal in (1..=libc::SIGRTMAX()).filter(|signal| !left_out(*signal)) {
+        // SAFETY: the mask is initialised, and the number is that of a signal.
+        let caught = unsafe { libc::sigismember(mask.as_ref(), signal) } == 1;
+        if caught {
+            let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+            // SAFETY: zeros are a sigaction with an empty mask; the handler touches nothing, so it may run at any moment.
+            unsafe {
+                (*action.as_mut_ptr()).sa_sigaction = handler as libc::sighandler_t;
+                (*action.as_mut_ptr()).sa_flags = libc::SA_RESTART;
+                // Refused for those that cannot be caught.
+                libc::sigaction(signal, action.as_ptr(), std::ptr::null_mut());
+            }
+        }
+    }
 }
 
 /// No program gets a file descriptor that this process was started with, such as one that Lambda's own processes write

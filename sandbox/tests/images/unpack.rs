@@ -198,7 +198,7 @@ fn pax(name: &str, value: &str) -> Vec<u8> {
 fn names_and_pax_records_in_front_of_a_file_are_bounded() {
     let shop = Shop::new();
     let long = |part: &str, times: usize| vec![part; times].join("/");
-    let of_use = long(&"n".repeat(200), 20);
+    let of_use = long(&"n".repeat(200), 15);
     let root = shop.root(&layers([Files::new()
         .front(EntryType::GNULongName, of_use.as_bytes())
         .file("x", 0o644, "long name")

@@ -87,7 +87,7 @@ fn assert_harmless(line: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn output_of_a_program_is_never_read_as_evidence_and_comes_back(
