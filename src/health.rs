@@ -22,6 +22,8 @@ pub enum Check {
     Reconciler,
     /// This database is the one that owns its functions (DESIGN: whose database is this?).
     Ownership,
+    /// Every row of the store can be read.
+    Rows,
 }
 
 impl Check {
@@ -33,6 +35,7 @@ impl Check {
             Self::Aws => "aws",
             Self::Reconciler => "reconciler",
             Self::Ownership => "ownership",
+            Self::Rows => "rows",
         }
     }
 }
@@ -46,6 +49,7 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct Board {
     problems: BTreeMap<Check, String>,
+    degraded: BTreeMap<Check, String>,
     heartbeat: Timestamp,
 }
 
@@ -58,6 +62,22 @@ impl Health {
     /// The check passes.
     pub fn pass(&self, check: Check) {
         self.lock().problems.remove(&check);
+    }
+
+    /// Something is wrong that the daemon goes on serving without, for this reason (a sentence for people).
+    pub fn degrade(&self, check: Check, reason: impl Into<String>) {
+        self.lock().degraded.insert(check, reason.into());
+    }
+
+    /// The check is not degraded any more.
+    pub fn recover(&self, check: Check) {
+        self.lock().degraded.remove(&check);
+    }
+
+    /// The degraded checks with their reasons. A check may fail besides.
+    #[must_use]
+    pub fn degraded(&self) -> BTreeMap<Check, String> {
+        self.lock().degraded.clone()
     }
 
     /// The reconcile loop is alive at `now`.

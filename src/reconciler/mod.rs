@@ -83,6 +83,9 @@ const WORKER_PATIENCE: Duration = Duration::from_secs(5 * 60);
 const CLAIM_PAUSE: Schedule = Schedule { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 /// After a worker ended in a panic.
 const PANIC_PAUSE: Duration = Duration::from_secs(60);
+/// After the status of one container could not be written for what it holds: another try meets the same content, unless
+/// AWS says something else by then.
+const ROW_PAUSE: Schedule = Schedule { first: Duration::from_secs(1), most: Duration::from_secs(300) };
 /// After a failure of the store.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -191,6 +194,7 @@ impl Reconciler {
                     tracing::warn!(%error, failures, "the database cannot be claimed: nothing converges until it is");
                     let check = match &error {
                         ClaimError::Aws(_) => Check::Aws,
+                        ClaimError::State(StateError::Unreadable(_) | StateError::Corrupt(_)) => Check::Ownership,
                         ClaimError::State(_) => Check::Reconciler,
                     };
                     parts.health.fail(check, error.to_string());
@@ -300,6 +304,8 @@ struct Loop {
     census: Census,
     /// What is left to do for containers, as their last turns told.
     left: HashMap<ContainerId, LeftWork>,
+    /// How often in a row a container's status could not be written for what it holds.
+    unstorable: HashMap<ContainerId, u32>,
     /// When everything is taken up again from the store.
     resync_at: Timestamp,
     /// When a worker last came back, or was free.
@@ -322,6 +328,7 @@ impl Loop {
             halt: CancellationToken::new(),
             census: Census::default(),
             left: HashMap::new(),
+            unstorable: HashMap::new(),
             poke: Arc::default(),
         }
     }
@@ -373,12 +380,17 @@ impl Loop {
 
     /// Every container is counted once; from then on, those that are worked on.
     async fn count_all(&mut self) -> Result<(), StateError> {
-        let mut after = 0;
+        let mut after = i64::MIN;
         loop {
             let page = self.shared.facts.containers(after, ROW_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.seq;
-            page.iter().for_each(|row| self.census.count(row.id, Some(record::counted(row))));
+            let Some(next) = page.next else { return Ok(()) };
+            after = next;
+            for row in &page.rows {
+                match row {
+                    Ok(row) => self.census.count(row.id, Some(record::counted(row))),
+                    Err(dead) => dead.id.into_iter().for_each(|id| self.census.count(id, Some(record::counted_dead()))),
+                }
+            }
         }
     }
 
@@ -472,6 +484,7 @@ impl Loop {
         let result = match turn {
             Ok(turn) => {
                 self.shared.health.pass(Check::Reconciler);
+                self.unstorable.remove(&id);
                 self.census.count(id, turn.counted);
                 match turn.left {
                     Some(left) => self.left.insert(id, left),
@@ -486,6 +499,15 @@ impl Loop {
                     (false, Next::Idle) => "success",
                     (false, Next::At(..)) => "requeue_after",
                 }
+            }
+            Err(error) if error.concerns_one_row() => {
+                let failures = self.unstorable.entry(id).or_default();
+                *failures = failures.saturating_add(1);
+                let pause = ROW_PAUSE.ceiling(*failures);
+                tracing::error!(container = %id, %error, failures, "a container cannot be reconciled; the others are");
+                self.left.insert(id, LeftWork::later("its record cannot be read or written"));
+                self.queue.push(id, self.now().after(pause), Priority::Housekeeping);
+                "error"
             }
             Err(error) => {
                 self.store_failed(&error);

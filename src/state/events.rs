@@ -6,8 +6,9 @@ use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::model::Container;
+use super::quarantine::{Quarantine, Table};
 use super::records::{ContainerEvent, Event, EventKind};
-use super::rows::{self, from_json, time, to_json};
+use super::rows::{self, Page, from_json, time, to_json};
 use super::writer::Tx;
 use super::{Result, StateError};
 use crate::clock::Timestamp;
@@ -25,11 +26,12 @@ pub(super) async fn last(pool: &SqlitePool) -> Result<i64> {
 }
 
 /// Events above `after`, oldest first.
-pub(super) async fn read(pool: &SqlitePool, after: i64, limit: u32) -> Result<Vec<Event>> {
+pub(super) async fn read(pool: &SqlitePool, quarantine: &Quarantine, after: i64, limit: u32) -> Result<Page<Event>> {
     let query = sqlx::query(
         "SELECT seq, at, kind, action, actor_id, attributes FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2",
     );
-    rows::page(query.bind(after).bind(limit).fetch(pool), event, &["attributes"]).await
+    let found = query.bind(after).bind(limit).fetch(pool);
+    rows::page(found, (quarantine, Table::Event), event, &["attributes"]).await
 }
 
 impl Tx<'_> {
@@ -63,7 +65,7 @@ impl Tx<'_> {
         self.insert_event(at, EventKind::Image, action, actor, &attributes).await
     }
 
-    async fn insert_event(
+    pub(super) async fn insert_event(
         &mut self,
         at: Timestamp,
         kind: EventKind,
@@ -78,7 +80,7 @@ impl Tx<'_> {
         .bind(kind_word(kind))
         .bind(action)
         .bind(actor_id)
-        .bind(to_json(attributes)?)
+        .bind(to_json("attributes", attributes)?)
         .fetch_one(&mut *self.conn)
         .await?;
         self.changes.event(seq);
@@ -112,6 +114,6 @@ fn kind(word: &str) -> Result<EventKind> {
     match word {
         "container" => Ok(EventKind::Container),
         "image" => Ok(EventKind::Image),
-        other => Err(StateError::Corrupt(format!("an event about a {other}"))),
+        _ => Err(StateError::Corrupt("kind: no event is of this kind".to_owned())),
     }
 }

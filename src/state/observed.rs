@@ -6,26 +6,29 @@ use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::Result;
+use super::quarantine::{Quarantine, Table};
 use super::records::Sighting;
-use super::rows::time;
+use super::rows::{time, to_json};
 use super::writer::{Command, Tx};
 use crate::clock::Timestamp;
 
-pub(super) async fn log_progress(pool: &SqlitePool) -> Result<BTreeMap<String, Timestamp>> {
+pub(super) async fn log_progress(pool: &SqlitePool, quarantine: &Quarantine) -> Result<BTreeMap<String, Timestamp>> {
     let rows = sqlx::query("SELECT log_group, read_through FROM log_progress").fetch_all(pool).await?;
-    rows.iter().map(|row| Ok((row.try_get("log_group")?, time(row, "read_through")?))).collect()
+    let progress = |row: &SqliteRow| Ok((row.try_get("log_group")?, time(row, "read_through")?));
+    Ok(quarantine.readable(Table::LogProgress, &rows, progress).into_iter().collect())
 }
 
-pub(super) async fn sightings(pool: &SqlitePool) -> Result<Vec<Sighting>> {
+pub(super) async fn sightings(pool: &SqlitePool, quarantine: &Quarantine) -> Result<Vec<Sighting>> {
     let rows = sqlx::query("SELECT function_name, first_seen, last_seen, times FROM sighting ORDER BY function_name")
         .fetch_all(pool)
         .await?;
-    rows.iter().map(sighting).collect()
+    Ok(quarantine.readable(Table::Sighting, &rows, sighting))
 }
 
-pub(super) async fn roles_without_logs(pool: &SqlitePool) -> Result<BTreeSet<String>> {
-    let roles = sqlx::query_scalar("SELECT role_arn FROM role_without_logs").fetch_all(pool).await?;
-    Ok(roles.into_iter().collect())
+pub(super) async fn roles_without_logs(pool: &SqlitePool, quarantine: &Quarantine) -> Result<BTreeSet<String>> {
+    let rows = sqlx::query("SELECT role_arn FROM role_without_logs").fetch_all(pool).await?;
+    let role = |row: &SqliteRow| Ok(row.try_get("role_arn")?);
+    Ok(quarantine.readable(Table::RoleWithoutLogs, &rows, role).into_iter().collect())
 }
 
 /// The log group was read to here.
@@ -50,6 +53,10 @@ impl Command for SetLogProgress {
     }
 }
 
+/// A sighting that cannot be read counts from now on anew: its function is deleted later, never earlier.
+const FORGET_UNREADABLE: &str = "DELETE FROM sighting WHERE function_name = ?1 AND NOT (typeof(first_seen) = 'integer' \
+    AND typeof(last_seen) = 'integer' AND typeof(times) = 'integer' AND times BETWEEN 0 AND ?2)";
+
 /// A complete sweep saw exactly these functions without a container.
 pub(super) struct RecordSweep {
     pub(super) orphans: BTreeSet<String>,
@@ -60,18 +67,19 @@ impl Command for RecordSweep {
     type Output = ();
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<()> {
-        let known: Vec<String> =
-            sqlx::query_scalar("SELECT function_name FROM sighting").fetch_all(&mut *tx.conn).await?;
-        for gone in known.iter().filter(|name| !self.orphans.contains(*name)) {
-            sqlx::query("DELETE FROM sighting WHERE function_name = ?1").bind(gone).execute(&mut *tx.conn).await?;
-        }
+        sqlx::query("DELETE FROM sighting WHERE function_name NOT IN (SELECT value FROM json_each(?1))")
+            .bind(to_json("orphans", &self.orphans)?)
+            .execute(&mut *tx.conn)
+            .await?;
         for orphan in &self.orphans {
+            sqlx::query(FORGET_UNREADABLE).bind(orphan).bind(u32::MAX).execute(&mut *tx.conn).await?;
             sqlx::query(
                 "INSERT INTO sighting (function_name, first_seen, last_seen, times) VALUES (?1, ?2, ?2, 1) \
-                 ON CONFLICT (function_name) DO UPDATE SET last_seen = excluded.last_seen, times = times + 1",
+                 ON CONFLICT (function_name) DO UPDATE SET last_seen = excluded.last_seen, times = min(times + 1, ?3)",
             )
             .bind(orphan)
             .bind(self.now.as_nanos())
+            .bind(u32::MAX)
             .execute(&mut *tx.conn)
             .await?;
         }

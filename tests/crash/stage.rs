@@ -215,7 +215,7 @@ impl Stage {
             let life = life.map_err(|error| format!("the daemon does not start: {error}"))?;
             if site == Site::Main {
                 // It has changed nothing yet.
-                let rows = life.facts.all().await.map_err(|error| error.to_string())?;
+                let rows = all_rows(&life.facts).await?;
                 if goes_on {
                     self.history.goes_on(&rows);
                 }
@@ -258,7 +258,7 @@ impl Stage {
         if !self.history.is_news(life.number, commits) {
             return Ok(());
         }
-        self.rows = life.facts.all().await.map_err(|error| error.to_string())?;
+        self.rows = all_rows(&life.facts).await?;
         self.history.look(&self.rows, &life.reader, now).await.map_err(|error| error.to_string())
     }
 
