@@ -324,7 +324,7 @@ pub(super) fn judge(
 }
 
 /// Whether a function is named after one of these containers.
-fn belongs_to_one_of(identity: &Identity, name: &str, ids: &[Option<ContainerId>]) -> bool {
+pub(super) fn belongs_to_one_of(identity: &Identity, name: &str, ids: &[Option<ContainerId>]) -> bool {
     let Owner::Ours { id_prefix } = identity.owner(name) else { return false };
     ids.iter().flatten().any(|id| id.to_string().starts_with(&id_prefix))
 }

@@ -126,7 +126,7 @@ impl Unreadable {
         };
         let mut unreadable = Self {
             table,
-            key: cut(&String::from_utf8_lossy(bytes(row, table.key())), MAX_KEY_BYTES),
+            key: key(table, row),
             reason: cut(&reason, MAX_REASON_BYTES),
             seq: 0,
             id: None,
@@ -190,7 +190,15 @@ impl fmt::Display for Unreadable {
     }
 }
 
-/// What a column holds, whatever its type; empty for NULL.
+/// The primary key as text.
+fn key(table: Table, row: &SqliteRow) -> String {
+    match row.try_get::<i64, _>(table.key()) {
+        Ok(key) => key.to_string(),
+        Err(_) => cut(&String::from_utf8_lossy(bytes(row, table.key())), MAX_KEY_BYTES),
+    }
+}
+
+/// What a column holds, whatever its type; empty for NULL. To be asked last: SQLite turns a number into text for good.
 pub(super) fn bytes<'r>(row: &'r SqliteRow, column: &str) -> &'r [u8] {
     row.try_get_unchecked::<Option<&[u8]>, _>(column).ok().flatten().unwrap_or_default()
 }
@@ -221,7 +229,7 @@ impl Quarantine {
         match read(row) {
             Ok(value) => {
                 if self.any.load(Ordering::Relaxed) {
-                    self.drop_row(table, &cut(&String::from_utf8_lossy(bytes(row, table.key())), MAX_KEY_BYTES));
+                    self.drop_row(table, &key(table, row));
                 }
                 Ok(value)
             }

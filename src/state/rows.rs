@@ -270,6 +270,11 @@ impl Tx<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::model::{
+        Cause, ContainerConfig, Exit, InvocationKind, Issued, Known, RestartPolicy, Run, RunPhase, Status, samples,
+    };
     use super::*;
 
     #[test]
@@ -287,5 +292,116 @@ mod tests {
         for text in ["", "ABC", "xyz", "é", "/a", &"5".repeat(65)] {
             assert_eq!(Meaning::of(text).range, None, "{text}");
         }
+    }
+
+    /// Any JSON, not deeper than a request may be.
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(24, 64, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map(any::<String>(), inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn status() -> impl Strategy<Value = Status> {
+        let run = (any::<[u64; 2]>(), any::<[String; 4]>(), any::<[i64; 3]>(), any::<(u8, u32, bool)>());
+        let run =
+            run.prop_map(|([no, start], [token, stream, message, result], [at, since, end], (code, again, exited))| {
+                let (at, since, end) =
+                    (Timestamp::from_nanos(at), Timestamp::from_nanos(since), Timestamp::from_nanos(end));
+                let kind = InvocationKind::Event;
+                let issued = Issued { token, kind, function_name: stream.clone(), at, deadline: end };
+                let phase = match exited {
+                    true => RunPhase::Exited(Exit {
+                        code,
+                        cause: Cause::Exited,
+                        message,
+                        started_at: Some(since),
+                        finished_at: end,
+                    }),
+                    false => RunPhase::Running { since },
+                };
+                Run {
+                    second_runs: again,
+                    result: Some(result),
+                    log_stream: Some(stream),
+                    ..Run::new(no, start, Some(issued), phase)
+                }
+            });
+        let rest = (any::<[u32; 3]>(), 0..=i64::MAX as u64, any::<Vec<String>>(), proptest::option::of(run));
+        rest.prop_map(|([incarnation, restarts, reruns], observed_generation, log_streams, run)| Status {
+            incarnation,
+            restarts,
+            reruns,
+            observed_generation,
+            log_streams,
+            run,
+            function: Known::Maybe,
+            ..Status::default()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn status_of_any_content_is_written_as_it_is_read(status in status()) {
+            let text = to_json("status", &status).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+        }
+
+        #[test]
+        fn config_of_any_content_is_written_as_it_is_read(
+            docker in json(),
+            texts in any::<[String; 4]>(),
+            labels in any::<std::collections::BTreeMap<String, String>>(),
+            max in any::<u32>(),
+        ) {
+            let [image, variable, working_dir, payload] = texts;
+            let mut config = ContainerConfig { image, labels, docker_config: docker, ..samples::config() };
+            config.env = vec![variable];
+            config.working_dir = Some(working_dir);
+            config.function.payload = Some(payload);
+            config.restart = RestartPolicy::OnFailure { max };
+            let text = to_json("config", &config).unwrap();
+            let read: ContainerConfig = serde_json::from_str(&text).unwrap();
+            prop_assert!(read == config || differ_by_rounding_only(&read, &config));
+        }
+    }
+
+    #[test]
+    fn what_reads_as_something_else_is_not_written() {
+        #[derive(Serialize, serde::Deserialize, PartialEq)]
+        struct Lossy {
+            #[serde(skip_serializing, default)]
+            value: u8,
+        }
+        #[derive(Serialize, serde::Deserialize, PartialEq)]
+        struct Measured(f64);
+        for error in [
+            to_json("x", &Lossy { value: 7 }).unwrap_err(),
+            to_json("x", &Measured(f64::NAN)).unwrap_err(),
+            to_json("x", &Measured(f64::INFINITY)).unwrap_err(),
+            number("x", u64::MAX).unwrap_err(),
+        ] {
+            assert!(matches!(&error, StateError::Unstorable(why) if why.starts_with('x')), "{error}");
+        }
+        assert_eq!(to_json("x", &Measured(0.1 + 0.2)).unwrap(), "0.30000000000000004");
+        assert_eq!(depth(r#"{"a":"[[\\\"[[","b":[{}]}"#), 3);
+    }
+
+    #[test]
+    fn reason_does_not_quote_what_is_stored() {
+        let error = serde_json::from_str::<Vec<u32>>(r#"["secret"]"#).unwrap_err();
+        assert!(error.to_string().contains("secret"), "the parser's words do");
+        assert_eq!(place(&error), "not of the expected type at byte 9");
     }
 }

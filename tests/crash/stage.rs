@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sockerless_lambda::clock::{Clock, Timestamp};
-use sockerless_lambda::state::Wishes;
 use sockerless_lambda::state::model::Container;
+use sockerless_lambda::state::{Facts, Wishes};
 use sockerless_sandbox::clock::Clock as AwsClock;
 use sockerless_sandbox::faults::{FaultRule, Faults};
 use sockerless_sandbox::model::lambda_api::FunctionName;
@@ -380,4 +380,11 @@ pub(crate) fn log_group(name: &str) -> Request {
 /// A log stream, made by hand.
 pub(crate) fn log_stream(group: &str, name: &str) -> Request {
     Request::CreateLogStream(LogStreamName { log_group_name: group.to_owned(), log_stream_name: name.to_owned() })
+}
+
+/// Every row. One that cannot be read is a fault.
+async fn all_rows(facts: &Facts) -> Result<Vec<Container>, Broken> {
+    let rows = facts.all().await.map_err(|error| error.to_string())?;
+    let rows: Result<Vec<_>, _> = rows.into_iter().collect();
+    rows.map_err(|unreadable| unreadable.to_string().into())
 }

@@ -55,7 +55,8 @@ async fn the_store_refuses_loses_nothing_and_recovers_by_itself() {
     acknowledged.insert(id(200));
     store.close().await.unwrap();
     let store = Store::open(&options(directory.path())).await.unwrap();
-    let there: BTreeSet<_> = store.reader().containers(None, 10_000).await.unwrap().readable().map(|row| row.id).collect();
+    let there: BTreeSet<_> =
+        store.reader().containers(None, 10_000).await.unwrap().readable().map(|row| row.id).collect();
     assert_eq!(there, acknowledged);
     assert_eq!(store.reader().instance().await.unwrap().doubt, None, "a full disk loses no commit");
     drop(store);
