@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::model::Container;
 use super::quarantine::{Quarantine, Table};
 use super::records::{ContainerEvent, Event, EventKind};
-use super::rows::{self, Page, from_json, time, to_json};
+use super::rows::{self, Page, from_json, get, time, to_json};
 use super::writer::Tx;
 use super::{Result, StateError};
 use crate::clock::Timestamp;
@@ -94,11 +93,11 @@ impl Tx<'_> {
 
 fn event(row: &SqliteRow) -> Result<Event> {
     Ok(Event {
-        seq: row.try_get("seq")?,
+        seq: get(row, "seq")?,
         at: time(row, "at")?,
-        kind: kind(row.try_get("kind")?)?,
-        action: row.try_get("action")?,
-        actor_id: row.try_get("actor_id")?,
+        kind: kind(get(row, "kind")?)?,
+        action: get(row, "action")?,
+        actor_id: get(row, "actor_id")?,
         attributes: from_json(row, "attributes")?,
     })
 }

@@ -5,7 +5,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::quarantine::{Quarantine, Table};
 use super::records::Image;
-use super::rows::time;
+use super::rows::{get, time};
 use super::writer::{Command, Tx};
 use super::{MAX_IMAGES, Result};
 use crate::clock::Timestamp;
@@ -84,7 +84,7 @@ impl Command for DeleteImage {
             .await?;
         let Some(deleted) = deleted else { return Ok(false) };
         // One that cannot be read can be forgotten all the same.
-        let id: String = deleted.try_get("id").unwrap_or_default();
+        let id: String = get(&deleted, "id").unwrap_or_default();
         for action in self.actions {
             tx.image_event(&self.reference, &id, action, self.now).await?;
         }
@@ -113,8 +113,8 @@ impl Command for SetImageDigest {
 
 fn image(row: &SqliteRow) -> Result<Image> {
     Ok(Image {
-        reference: row.try_get("reference")?,
-        id: row.try_get("id")?,
+        reference: get(row, "reference")?,
+        id: get(row, "id")?,
         created_at: time(row, "created_at")?,
         digest: row.try_get("digest")?,
     })

@@ -9,7 +9,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use super::mark::Count;
 use super::quarantine::{Quarantine, Table};
 use super::records::Instance;
-use super::rows::{count, flag, maybe_time, number};
+use super::rows::{count, flag, get, maybe_time, number};
 use super::writer::{Command, Tx};
 use super::{Result, StateError};
 use crate::clock::Timestamp;
@@ -38,7 +38,7 @@ pub(super) async fn count_commits(connection: &mut SqliteConnection) -> Result<C
     let row = sqlx::query("SELECT id, commits, closed FROM instance").fetch_optional(connection).await?;
     let Some(row) = row else { return Ok(Count { id: String::new(), commits: 0, closed: false }) };
     Ok(Count {
-        id: row.try_get("id").unwrap_or_default(),
+        id: get(&row, "id").unwrap_or_default(),
         commits: count(&row, "commits").unwrap_or_default(),
         closed: flag(&row, "closed").unwrap_or_default(),
     })
@@ -222,7 +222,7 @@ fn strict(row: &SqliteRow) -> Result<()> {
 }
 
 fn id(row: &SqliteRow) -> Result<String> {
-    let id: String = row.try_get("id")?;
+    let id: String = get(row, "id")?;
     let is_id = id.len() == 2 * ID_BYTES && id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     if is_id { Ok(id) } else { Err(StateError::Corrupt("id: it is not 10 hexadecimal digits".to_owned())) }
 }

@@ -2,19 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::Result;
 use super::quarantine::{Quarantine, Table};
 use super::records::Sighting;
-use super::rows::{time, to_json};
+use super::rows::{get, time, to_json};
 use super::writer::{Command, Tx};
 use crate::clock::Timestamp;
 
 pub(super) async fn log_progress(pool: &SqlitePool, quarantine: &Quarantine) -> Result<BTreeMap<String, Timestamp>> {
     let rows = sqlx::query("SELECT log_group, read_through FROM log_progress").fetch_all(pool).await?;
-    let progress = |row: &SqliteRow| Ok((row.try_get("log_group")?, time(row, "read_through")?));
+    let progress = |row: &SqliteRow| Ok((get(row, "log_group")?, time(row, "read_through")?));
     Ok(quarantine.readable(Table::LogProgress, &rows, progress).into_iter().collect())
 }
 
@@ -27,7 +26,7 @@ pub(super) async fn sightings(pool: &SqlitePool, quarantine: &Quarantine) -> Res
 
 pub(super) async fn roles_without_logs(pool: &SqlitePool, quarantine: &Quarantine) -> Result<BTreeSet<String>> {
     let rows = sqlx::query("SELECT role_arn FROM role_without_logs").fetch_all(pool).await?;
-    let role = |row: &SqliteRow| Ok(row.try_get("role_arn")?);
+    let role = |row: &SqliteRow| get(row, "role_arn");
     Ok(quarantine.readable(Table::RoleWithoutLogs, &rows, role).into_iter().collect())
 }
 
@@ -109,9 +108,9 @@ impl Command for SetRoleLogs {
 
 fn sighting(row: &SqliteRow) -> Result<Sighting> {
     Ok(Sighting {
-        function_name: row.try_get("function_name")?,
+        function_name: get(row, "function_name")?,
         first_seen: time(row, "first_seen")?,
         last_seen: time(row, "last_seen")?,
-        times: row.try_get("times")?,
+        times: get(row, "times")?,
     })
 }

@@ -19,7 +19,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::model::{Container, ContainerConfig, ContainerId, DeletionPolicy, Spec, Status};
-use super::rows::{flag, id, time};
+use super::rows::{flag, get, id, time};
 use super::{Result, StateError};
 use crate::clock::Timestamp;
 use crate::health::{Check, Health};
@@ -135,9 +135,9 @@ impl Unreadable {
             removed: false,
         };
         if table == Table::Container {
-            unreadable.seq = row.try_get("seq").unwrap_or_default();
+            unreadable.seq = get(row, "seq").unwrap_or_default();
             unreadable.id = id(row).ok();
-            unreadable.name = row.try_get("name").ok();
+            unreadable.name = get(row, "name").ok();
             unreadable.created_at = time(row, "created_at").ok();
             unreadable.removed = flag(row, "removed").unwrap_or_default();
         }
@@ -192,7 +192,7 @@ impl fmt::Display for Unreadable {
 
 /// The primary key as text.
 fn key(table: Table, row: &SqliteRow) -> String {
-    match row.try_get::<i64, _>(table.key()) {
+    match get::<i64>(row, table.key()) {
         Ok(key) => key.to_string(),
         Err(_) => cut(&String::from_utf8_lossy(bytes(row, table.key())), MAX_KEY_BYTES),
     }

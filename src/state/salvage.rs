@@ -13,14 +13,13 @@
 //! - A row without an id is dropped at once. Its function has no row then, and the sweep deletes it as an orphan.
 
 use serde_json::Value;
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::model::life::NOT_THE_PROGRAM;
 use super::model::{Container, ContainerConfig, ContainerId, DeletionPolicy, Known, Spec, Status};
 use super::quarantine::{Table, Unreadable, bytes};
 use super::records::{EventKind, Removed, Tombstone};
-use super::rows::{self, containers, count, maybe_time, nanos, number, to_json};
+use super::rows::{self, containers, count, get, maybe_time, nanos, number, to_json};
 use super::writer::{Command, Tx};
 use super::{Result, StateError};
 use crate::clock::Timestamp;
@@ -136,7 +135,7 @@ impl Tx<'_> {
 /// A removed container with what can be read of this one.
 fn least(row: &Unreadable, found: &SqliteRow, at: Timestamp) -> Container {
     let (config, status) = (text(found, "config"), text(found, "status"));
-    let counted = |column| found.try_get::<i64, _>(column).ok().filter(|count| (0..MAX_COUNT).contains(count));
+    let counted = |column| get::<i64>(found, column).ok().filter(|count| (0..MAX_COUNT).contains(count));
     let generation = count(found, "generation").ok().filter(|_| counted("generation").is_some()).unwrap_or(0);
     let remove = maybe_time(found, "remove_at").ok().flatten().unwrap_or(at);
     let placeholder = row.placeholder();

@@ -10,7 +10,7 @@ use super::model::life::{KILLED, Life, NOT_THE_PROGRAM, is_running, life};
 use super::model::{Container, Failure};
 use super::quarantine::{Quarantine, Table};
 use super::records::{ContainerEvent, Tombstone};
-use super::rows::{Meaning, id, time};
+use super::rows::{Meaning, get, id, time};
 use super::writer::Tx;
 use super::{Result, StateError};
 use crate::clock::Timestamp;
@@ -112,10 +112,10 @@ impl Tx<'_> {
 }
 
 fn tombstone(row: &SqliteRow) -> Result<Tombstone> {
-    let exit_code: i64 = row.try_get("exit_code")?;
+    let exit_code: i64 = get(row, "exit_code")?;
     Ok(Tombstone {
         id: id(row)?,
-        name: row.try_get("name")?,
+        name: get(row, "name")?,
         exit_code: u8::try_from(exit_code).map_err(|_| StateError::Corrupt(format!("exit_code is {exit_code}")))?,
         error: row.try_get("error")?,
         at: time(row, "at")?,

@@ -21,8 +21,10 @@ fn body(label: &str) -> Value {
     json!({ "Image": "alpine", "Cmd": ["true"], "Labels": { "job": label } })
 }
 
-async fn names(api: &Api, query: &str) -> Vec<String> {
-    let list = api.get(&format!("/containers/json?{query}")).await.json();
+/// The names that a list has, with filters as JSON.
+async fn names(api: &Api, query: &str, filters: &str) -> Vec<String> {
+    let filters: String = form_urlencoded::byte_serialize(filters.as_bytes()).collect();
+    let list = api.get(&format!("/containers/json?{query}&filters={filters}")).await.json();
     let name = |item: &Value| item["Names"][0].as_str().unwrap().to_owned();
     list.as_array().unwrap().iter().map(name).collect()
 }
@@ -35,13 +37,13 @@ async fn container_that_cannot_be_read_is_dead_and_removed_by_force() {
     api.create("new", &body("c")).await;
     damage(&api, "status = '{\"secret'", "web").await;
 
-    assert_eq!(names(&api, "all=1").await, ["/new", "/web", "/old"], "in its place");
-    assert_eq!(names(&api, "").await, [""; 0], "it does not count as running");
-    assert_eq!(names(&api, "filters={\"status\":[\"dead\"]}").await, ["/web"]);
-    assert_eq!(names(&api, "all=1&filters={\"name\":[\"e\"]}").await, ["/new", "/web"]);
-    assert_eq!(names(&api, "all=1&filters={\"label\":[\"job=b\"]}").await, [""; 0]);
-    assert_eq!(names(&api, "all=1&limit=2").await, ["/new", "/web"]);
-    assert_eq!(names(&api, "all=1&filters={\"since\":[\"web\"]}").await, ["/new"]);
+    assert_eq!(names(&api, "all=1", "{}").await, ["/new", "/web", "/old"], "in its place");
+    assert_eq!(names(&api, "", "{}").await, [""; 0], "it does not count as running");
+    assert_eq!(names(&api, "", r#"{"status":["dead"]}"#).await, ["/web"]);
+    assert_eq!(names(&api, "all=1", r#"{"name":["e"]}"#).await, ["/new", "/web"]);
+    assert_eq!(names(&api, "all=1", r#"{"label":["job=b"]}"#).await, [""; 0]);
+    assert_eq!(names(&api, "all=1&limit=2", "{}").await, ["/new", "/web"]);
+    assert_eq!(names(&api, "all=1", r#"{"since":["web"]}"#).await, ["/new"]);
     let item = api.get("/containers/json?all=1").await.json()[1].clone();
     assert_eq!((&item["State"], &item["Status"], &item["Id"]), (&json!("dead"), &json!("Dead"), &json!(id)));
     assert!(item["Created"].as_i64().unwrap() > 0);
@@ -89,7 +91,7 @@ async fn container_that_cannot_be_read_is_dead_and_removed_by_force() {
     let waited = api.post(&format!("/containers/{id}/wait")).await.json();
     assert_eq!(waited["StatusCode"], 125, "{waited}");
     assert!(waited["Error"]["Message"].as_str().unwrap().contains("could not be read"), "{waited}");
-    assert_eq!(names(&api, "all=1").await, [""; 0]);
+    assert_eq!(names(&api, "all=1", "{}").await, [""; 0]);
     api.create("web", &body("b")).await;
 }
 

@@ -33,7 +33,7 @@ async fn sweeps(aws: &Aws) {
 async fn daemon_beside_unreadable_rows_serves_all_others_and_removes_them_with_their_functions() {
     let home = Home::new();
     let (aws, ran, gate) = (Aws::start(&home), home.shared("ran"), home.shared("gate"));
-    let account = Account::serving(&home, &aws, &OFTEN).await;
+    let account = Account::serving(&home, &aws, &[]).await;
     let docker = account.docker();
     let script = format!("echo x >> {}; until [ -e {} ]; do sleep 0.05; done", ran.display(), gate.display());
     create(&docker, "web", &script, &[]).await;

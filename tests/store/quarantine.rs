@@ -17,7 +17,7 @@ const TEXTS: [&str; 6] = ["NULL", "''", "'{'", "'[7]'", "x'00ff'", "CAST(x'22ff2
 const BLOBS: [&str; 4] = ["NULL", "x''", "x'0102'", "'text'"];
 
 /// Damage that makes a container unreadable, in the words of an `UPDATE`. The container's function is its fourth.
-const UNREADABLE: [&str; 22] = [
+const UNREADABLE: [&str; 24] = [
     "config = '{'",
     "config = 7",
     "config = NULL",
@@ -35,6 +35,8 @@ const UNREADABLE: [&str; 22] = [
     "created_at = 'yesterday'",
     "generation = -1",
     "starts = NULL",
+    "name = NULL",
+    "observed_generation = NULL",
     "revision = -1",
     "revision = 1.5",
     "removed = NULL",
