@@ -84,8 +84,8 @@ fn the_spellings_differ_where_the_promises_do() {
     let statuses = |path: &str, method: &str| -> Vec<String> {
         document["paths"][path][method]["responses"].as_object().unwrap().keys().cloned().collect()
     };
-    assert_eq!(statuses("/containers/{id}/stop", "post"), ["204", "304", "400", "404", "500", "503"]);
-    assert_eq!(statuses("/internal/v1/containers/{id}/stop", "post"), ["204", "400", "404", "500", "503"]);
+    assert_eq!(statuses("/containers/{id}/stop", "post"), ["204", "304", "400", "404", "409", "500", "503"]);
+    assert_eq!(statuses("/internal/v1/containers/{id}/stop", "post"), ["204", "400", "404", "409", "500", "503"]);
     assert_eq!(statuses("/internal/v1/containers/{id}/attach", "post"), ["501"]);
     let info = |path: &str| {
         document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"].clone()
