@@ -24,6 +24,8 @@ pub enum Check {
     Ownership,
     /// Only daemons write claims: no stream in the claims group looks like a forged one.
     Claims,
+    /// Every row of the store can be read.
+    Rows,
 }
 
 impl Check {
@@ -36,6 +38,7 @@ impl Check {
             Self::Reconciler => "reconciler",
             Self::Ownership => "ownership",
             Self::Claims => "claims",
+            Self::Rows => "rows",
         }
     }
 }
@@ -49,6 +52,7 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct Board {
     problems: BTreeMap<Check, String>,
+    degraded: BTreeMap<Check, String>,
     heartbeat: Timestamp,
 }
 
@@ -61,6 +65,22 @@ impl Health {
     /// The check passes.
     pub fn pass(&self, check: Check) {
         self.lock().problems.remove(&check);
+    }
+
+    /// Something is wrong that the daemon goes on serving without, for this reason (a sentence for people).
+    pub fn degrade(&self, check: Check, reason: impl Into<String>) {
+        self.lock().degraded.insert(check, reason.into());
+    }
+
+    /// The check is not degraded any more.
+    pub fn recover(&self, check: Check) {
+        self.lock().degraded.remove(&check);
+    }
+
+    /// The degraded checks with their reasons. A check may fail besides.
+    #[must_use]
+    pub fn degraded(&self) -> BTreeMap<Check, String> {
+        self.lock().degraded.clone()
     }
 
     /// The reconcile loop is alive at `now`.

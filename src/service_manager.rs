@@ -53,11 +53,11 @@ impl ServiceManager {
     }
 
     /// How it goes, if that has changed.
-    pub fn status(&self, problems: &BTreeMap<Check, String>) {
+    pub fn status(&self, problems: &BTreeMap<Check, String>, degraded: &BTreeMap<Check, String>) {
         if !self.announced.load(Ordering::Relaxed) {
             return;
         }
-        let status = status(problems);
+        let status = status(problems, degraded);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if *told != status {
             self.send(&[NotifyState::Status(&status)]);
@@ -108,12 +108,15 @@ impl SignsOfLife {
 }
 
 /// One line, whatever the reasons hold.
-fn status(problems: &BTreeMap<Check, String>) -> String {
-    if problems.is_empty() {
-        return "ready".to_owned();
-    }
-    let reasons: Vec<String> = problems.iter().map(|(check, reason)| format!("{}: {reason}", check.as_str())).collect();
-    let text = format!("not ready: {}", reasons.join("; "));
+fn status(problems: &BTreeMap<Check, String>, degraded: &BTreeMap<Check, String>) -> String {
+    let word = match (problems.is_empty(), degraded.is_empty()) {
+        (true, true) => return "ready".to_owned(),
+        (true, false) => "degraded",
+        (false, _) => "not ready",
+    };
+    let all = problems.iter().chain(degraded);
+    let reasons: Vec<String> = all.map(|(check, reason)| format!("{}: {reason}", check.as_str())).collect();
+    let text = format!("{word}: {}", reasons.join("; "));
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(MAX_STATUS).collect()
 }
@@ -124,13 +127,16 @@ mod tests {
 
     #[test]
     fn a_status_is_one_line() {
-        assert_eq!(status(&BTreeMap::new()), "ready");
+        let none = BTreeMap::new();
+        assert_eq!(status(&none, &none), "ready");
+        let degraded = BTreeMap::from([(Check::Rows, "1 row".to_owned())]);
+        assert_eq!(status(&none, &degraded), "degraded: rows: 1 row");
         let problems =
             BTreeMap::from([(Check::Aws, "two\nlines".to_owned()), (Check::Store, "x".repeat(2 * MAX_STATUS))]);
-        let text = status(&problems);
+        let text = status(&problems, &none);
         assert!(text.starts_with("not ready: store: xxx"), "{text}");
         assert_eq!(text.chars().count(), MAX_STATUS);
         let problems = BTreeMap::from([(Check::Aws, "two\nlines".to_owned())]);
-        assert_eq!(status(&problems), "not ready: aws: two lines");
+        assert_eq!(status(&problems, &degraded), "not ready: aws: two lines; rows: 1 row");
     }
 }

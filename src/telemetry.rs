@@ -106,7 +106,7 @@ metrics_table! {
     INIT_SECONDS, Histogram, "sockerless_cold_start_seconds", "Time that Lambda took to make an environment for a run, from its REPORT line.";
     UNKNOWN_OUTCOMES, Counter, "sockerless_unknown_outcomes_total", "Runs of which nobody can tell how they ended.";
     SECOND_RUNS, Counter, "sockerless_second_runs_total", "Runs that Lambda was seen to run once more.";
-    CONTAINERS, Gauge, "sockerless_containers", "Containers by state (created, running, restarting, exited, removing).";
+    CONTAINERS, Gauge, "sockerless_containers", "Containers by state (created, running, restarting, exited, removing, dead).";
     OLDEST_WISH, Gauge, "sockerless_oldest_unconverged_wish_seconds", "Age of the oldest wish that is not so yet and can still become so; 0: all is as wished.";
     DRIFT_FOUND, Counter, "sockerless_drift_found_total", "Functions found changed or missing, by kind (changed, missing).";
     DRIFT_MENDED, Counter, "sockerless_drift_mended_total", "Functions put back as wanted, by kind (changed).";
@@ -120,6 +120,7 @@ metrics_table! {
     STORE_COMMIT_SECONDS, Histogram, "sockerless_store_commit_seconds", "Time of one commit of the store.";
     STORE_BATCH_SIZE, Histogram, "sockerless_store_batch_size", "Writes that one commit carried.";
     STORE_ERRORS, Counter, "sockerless_store_errors_total", "Failures of the store that the reconciler has met.";
+    UNREADABLE_ROWS, Gauge, "sockerless_unreadable_rows", "Rows of the database that cannot be read and are left out, by table; at most 1,000 of each are counted.";
     STALLED, Gauge, "sockerless_stalled", "1 while a part of the daemon (reconciler, writer) makes no progress, by part.";
     HTTP_REQUESTS, Counter, "sockerless_http_requests_total", "Requests by method, route template and status.";
     TLS_RELOADS, Counter, "sockerless_tls_reloads_total", "Changed TLS files that were read again, by result (renewed; failed: the previous ones stay in use).";

@@ -20,6 +20,9 @@ use crate::telemetry;
 const TICK: Duration = Duration::from_secs(1);
 /// The store is tried so often: a full disk is found before a client meets it.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
+/// All rows are read so often, beginning at the start: damage that nobody meets is found within this time. It reads the
+/// whole database, which takes seconds at its largest.
+const AUDIT_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Parts that can stall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +69,9 @@ impl Watchdog {
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut signs = self.manager.signs_of_life();
         let mut probing = JoinSet::new();
+        let mut audits = tokio::time::interval(AUDIT_EVERY);
+        audits.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut auditing = JoinSet::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -77,6 +83,15 @@ impl Watchdog {
                 }
                 // The writer itself reports what came of it.
                 Some(_) = probing.join_next() => {}
+                _ = audits.tick(), if auditing.is_empty() => {
+                    let pulse = self.pulse.clone();
+                    auditing.spawn(async move { pulse.audit().await });
+                }
+                Some(audited) = auditing.join_next() => {
+                    if let Ok(Err(error)) = audited {
+                        tracing::warn!(%error, "the rows of the database were not all checked");
+                    }
+                }
             }
         }
     }
@@ -97,7 +112,7 @@ impl Watchdog {
         if self.stalled.contains(&Part::Writer) {
             self.health.fail(Check::Store, format!("one commit has been going on for {} s", busy.as_secs()));
         }
-        self.manager.status(&self.health.problems_at(now));
+        self.manager.status(&self.health.problems_at(now), &self.health.degraded());
     }
 
     /// Tells once that a part has stalled, and once that it goes on.

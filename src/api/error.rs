@@ -98,6 +98,8 @@ impl ApiError {
             Self::Terminal(failure) => failure_status(failure.kind),
             Self::Aws(error) => aws_status(error.kind),
             Self::State(StateError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::State(StateError::Unreadable(_)) => StatusCode::CONFLICT,
+            Self::State(StateError::Unstorable(_)) => StatusCode::BAD_REQUEST,
             Self::State(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -77,10 +77,10 @@ async fn stream_events(room: &Arc<Room>, wanted: &Wanted, mut after: i64, writer
             let turn = room.turn().await;
             let events = reader.events(after, limits::EVENT_PAGE).await?;
             drop(turn);
-            let Some(last) = events.last() else { break };
-            after = last.seq;
+            let Some(last) = events.next else { break };
+            after = last;
             let mut now = Vec::new();
-            for event in events.into_iter().filter(|event| wanted.has(event)) {
+            for event in events.readable().filter(|event| wanted.has(event)) {
                 now.extend(held.pass(room, event).await?);
             }
             if tell(writer, &now).await.is_err() {

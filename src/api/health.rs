@@ -29,17 +29,18 @@ pub(super) fn alive_reply() -> Reply {
 
 /// The answer of `/readyz`.
 pub(super) fn ready_reply(health: &Health, now: Timestamp) -> Reply {
-    let problems = problems(health, now);
-    let (status, word) = match problems.is_empty() {
-        true => (StatusCode::OK, "ready"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    let (status, word) = match (health.problems_at(now).is_empty(), health.degraded().is_empty()) {
+        (true, true) => (StatusCode::OK, "ready"),
+        (true, false) => (StatusCode::OK, "degraded"),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
-    reply::json(status, &json!({ "status": word, "problems": problems }))
+    reply::json(status, &json!({ "status": word, "problems": problems(health, now) }))
 }
 
-/// What is wrong, by check.
+/// What is wrong, by check: what fails, and what is degraded.
 pub(super) fn problems(health: &Health, now: Timestamp) -> BTreeMap<&'static str, String> {
-    health.problems_at(now).into_iter().map(|(check, reason)| (check.as_str(), reason)).collect()
+    let all = health.degraded().into_iter().chain(health.problems_at(now));
+    all.map(|(check, reason)| (check.as_str(), reason)).collect()
 }
 
 #[cfg(test)]
@@ -58,5 +59,21 @@ mod tests {
         assert_eq!(ready_reply(&health, now).status(), 503);
         health.pass(Check::Aws);
         assert_eq!(ready_reply(&health, now).status(), 200);
+    }
+
+    #[test]
+    fn readyz_degraded_answers_200_with_the_reason() {
+        let health = Health::default();
+        let now = Timestamp::from_secs(1_000);
+        health.beat(now);
+        health.degrade(Check::Rows, "1 row");
+        assert_eq!(ready_reply(&health, now).status(), 200);
+        assert_eq!(problems(&health, now), BTreeMap::from([("rows", "1 row".to_owned())]));
+        health.fail(Check::Aws, "no credentials");
+        assert_eq!(ready_reply(&health, now).status(), 503);
+        assert_eq!(problems(&health, now).len(), 2);
+        health.pass(Check::Aws);
+        health.recover(Check::Rows);
+        assert!(problems(&health, now).is_empty());
     }
 }

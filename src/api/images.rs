@@ -214,8 +214,10 @@ pub(super) struct Users(HashMap<String, usize>);
 impl Users {
     async fn read(api: &ApiContext) -> Result<Self, ApiError> {
         let mut users = Self::default();
-        containers::each(api, |container| {
-            users.count(&container);
+        containers::each(api, |row| {
+            if let Ok(container) = row {
+                users.count(&container);
+            }
             ControlFlow::Continue(())
         })
         .await?;
@@ -287,7 +289,9 @@ pub(super) async fn remove(call: Call) -> Result<Reply, ApiError> {
 
 async fn refuse_while_used(api: &ApiContext, text: &str, to_remove: &[&Image], force: bool) -> Result<(), ApiError> {
     let mut refusal = None;
-    containers::each(api, |container| {
+    containers::each(api, |row| {
+        // One that cannot be read is never run again.
+        let Ok(container) = row else { return ControlFlow::Continue(()) };
         let used = canonical(&container.spec.config.image);
         let is_user = used.is_ok_and(|used| to_remove.iter().any(|image| image.reference == used));
         if is_user && (!force || is_running(&container.spec, &container.status)) {

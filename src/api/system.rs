@@ -12,6 +12,7 @@ use super::images::{self, Users};
 use super::reply::{self, Body, Reply};
 use super::wire::{self, Counts};
 use super::{ApiContext, containers};
+use crate::state::StateError;
 use crate::state::model::life::is_running;
 
 /// Says that the daemon is there, and which API it speaks.
@@ -45,7 +46,11 @@ pub(super) async fn version(call: Call) -> Result<Reply, ApiError> {
 /// `docker info`.
 pub(super) async fn info(call: Call) -> Result<Reply, ApiError> {
     let api = call.api();
-    let instance = api.reader.instance().await?.id;
+    // The rest is served without it; what is wrong stands among the problems.
+    let instance = match api.reader.instance().await {
+        Err(StateError::Unreadable(_) | StateError::Corrupt(_)) => "unreadable".to_owned(),
+        found => found?.id,
+    };
     let counts = counts(api).await?;
     if call.is_internal() {
         return Ok(reply::ok(&wire::internal_info(&api.config, &instance, counts)));
@@ -58,9 +63,9 @@ pub(super) async fn info(call: Call) -> Result<Reply, ApiError> {
 
 async fn counts(api: &ApiContext) -> Result<Counts, ApiError> {
     let mut counts = Counts { containers: 0, running: 0, images: api.reader.images().await?.len() };
-    containers::each(api, |container| {
+    containers::each(api, |row| {
         counts.containers += 1;
-        counts.running += usize::from(is_running(&container.spec, &container.status));
+        counts.running += usize::from(row.is_ok_and(|container| is_running(&container.spec, &container.status)));
         ControlFlow::Continue(())
     })
     .await?;
@@ -74,10 +79,15 @@ pub(super) async fn disk_usage(call: Call) -> Result<Reply, ApiError> {
     let recorded = api.reader.images().await?;
     let ids: HashMap<&str, &str> = recorded.iter().map(|image| (image.reference.as_str(), image.id.as_str())).collect();
     let (mut shown_containers, mut users) = (Vec::new(), Users::default());
-    containers::each(api, |container| {
-        let reference = users.count(&container);
-        let id = reference.and_then(|reference| ids.get(reference.as_str()).copied()).unwrap_or_default();
-        let mut item = wire::list_item(&container, id, now);
+    containers::each(api, |row| {
+        let mut item = match row {
+            Ok(container) => {
+                let reference = users.count(&container);
+                let id = reference.and_then(|reference| ids.get(reference.as_str()).copied()).unwrap_or_default();
+                wire::list_item(&container, id, now)
+            }
+            Err(dead) => wire::dead_item(&dead, now),
+        };
         item["SizeRw"] = json!(0);
         item["SizeRootFs"] = json!(0);
         item["Health"] = json!({ "Status": "none", "FailingStreak": 0 });

@@ -8,7 +8,9 @@ use crate::state::model::ContainerId;
 use crate::telemetry;
 
 /// The states that are told, so that a state that nobody is in any more is told as zero.
-pub(crate) const STATES: [&str; 5] = ["created", "running", "restarting", "exited", "removing"];
+pub(crate) const STATES: [&str; 6] = ["created", "running", "restarting", "exited", "removing", DEAD];
+/// The state of a container that cannot be read.
+pub(crate) const DEAD: &str = "dead";
 
 /// What is counted of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

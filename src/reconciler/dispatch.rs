@@ -12,10 +12,11 @@ use super::queue::Priority;
 use super::quota_line::{Line, Place};
 use super::shared::Shared;
 use super::worker::{LeftWork, Next};
-use super::{Loop, MAX_WORKERS, PANIC_PAUSE, STORE_PAUSE, Work, WorkerDone};
+use super::{Loop, MAX_WORKERS, PANIC_PAUSE, ROW_PAUSE, STORE_PAUSE, Work, WorkerDone};
 use crate::aws::Lane;
 use crate::clock::Timestamp;
 use crate::health::Check;
+use crate::state::StateError;
 use crate::state::model::ContainerId;
 use crate::telemetry;
 
@@ -114,6 +115,7 @@ impl Loop {
         let result = match turn {
             Ok(turn) => {
                 self.shared.health.pass(Check::Reconciler);
+                self.unstorable.remove(&id);
                 self.census.count(id, turn.counted);
                 match turn.left {
                     Some(left) => self.left.insert(id, left),
@@ -133,6 +135,10 @@ impl Loop {
                     (false, Next::At(..) | Next::InLine(_)) => "requeue_after",
                 }
             }
+            Err(error) if error.concerns_one_row() => {
+                self.retry_row(id, &error);
+                "error"
+            }
             Err(error) => {
                 self.store_failed(&error);
                 self.left.insert(id, LeftWork::later("the store failed"));
@@ -144,6 +150,18 @@ impl Loop {
             metrics::counter!(telemetry::RECONCILE_ERRORS, "controller" => "container").increment(1);
         }
         metrics::counter!(telemetry::RECONCILE_TOTAL, "controller" => "container", "result" => result).increment(1);
+    }
+}
+
+impl Loop {
+    /// Tries a container again whose row cannot be read or written, later each time: the others go on.
+    fn retry_row(&mut self, id: ContainerId, error: &StateError) {
+        let failures = self.unstorable.entry(id).or_default();
+        *failures = failures.saturating_add(1);
+        let pause = ROW_PAUSE.ceiling(*failures);
+        tracing::error!(container = %id, %error, failures, "a container cannot be reconciled; the others are");
+        self.left.insert(id, LeftWork::later("its record cannot be read or written"));
+        self.queue.push(id, self.now().after(pause), Priority::Housekeeping);
     }
 }
 

@@ -11,7 +11,7 @@ use super::record::fact_write;
 use super::shared::Shared;
 use crate::state::model::{Container, ContainerId, life};
 use crate::state::{InvokePermit, StateError, Written};
-use crate::traces;
+use crate::{telemetry, traces};
 
 /// How often the recording of an outcome is tried while the store fails: for an hour. A full disk takes somebody's time,
 /// and the answer may be all the evidence there is.
@@ -55,8 +55,24 @@ impl Shared {
     }
 
     /// Folds something into a container's facts, against all other writers, and wakes what waits for a slot. Returns
-    /// whether anything was new.
+    /// whether anything was new. What cannot be recorded of one container is logged and counted, and is no failure for
+    /// the others.
     pub(super) async fn fold_in(
+        &self,
+        id: &ContainerId,
+        fold: impl Fn(&Container) -> crate::state::model::Status,
+    ) -> Result<bool, StateError> {
+        match self.try_fold_in(id, fold).await {
+            Err(error) if error.concerns_one_row() => {
+                tracing::error!(container = %id, %error, "something observed of a container cannot be recorded");
+                metrics::counter!(telemetry::RECONCILE_ERRORS, "controller" => "container").increment(1);
+                Ok(false)
+            }
+            folded => folded,
+        }
+    }
+
+    async fn try_fold_in(
         &self,
         id: &ContainerId,
         fold: impl Fn(&Container) -> crate::state::model::Status,

@@ -93,6 +93,9 @@ const WORKER_PATIENCE: Duration = Duration::from_secs(5 * 60);
 const CLAIM_PAUSE: Schedule = Schedule { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 /// After a worker ended in a panic.
 const PANIC_PAUSE: Duration = Duration::from_secs(60);
+/// After the status of one container could not be written for what it holds: another try meets the same content, unless
+/// AWS says something else by then.
+const ROW_PAUSE: Schedule = Schedule { first: Duration::from_secs(1), most: Duration::from_secs(300) };
 /// After a failure of the store.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -201,6 +204,7 @@ impl Reconciler {
                     tracing::warn!(%error, failures, "the database cannot be claimed: nothing converges until it is");
                     let check = match &error {
                         ClaimError::Aws(_) | ClaimError::Account { .. } => Check::Aws,
+                        ClaimError::State(StateError::Unreadable(_) | StateError::Corrupt(_)) => Check::Ownership,
                         ClaimError::State(_) => Check::Reconciler,
                         ClaimError::Bound(_) => Check::Ownership,
                     };
@@ -316,6 +320,8 @@ struct Loop {
     census: Census,
     /// What is left to do for containers, as their last turns told.
     left: HashMap<ContainerId, LeftWork>,
+    /// How often in a row a container's status could not be written for what it holds.
+    unstorable: HashMap<ContainerId, u32>,
     /// When everything is taken up again from the store.
     resync_at: Timestamp,
     /// When a worker last came back, or was free.
@@ -342,6 +348,7 @@ impl Loop {
             halt: CancellationToken::new(),
             census: Census::default(),
             left: HashMap::new(),
+            unstorable: HashMap::new(),
             poke: Arc::default(),
         }
     }
@@ -412,12 +419,17 @@ impl Loop {
 
     /// Every container is counted once; from then on, those that are worked on.
     async fn count_all(&mut self) -> Result<(), StateError> {
-        let mut after = 0;
+        let mut after = i64::MIN;
         loop {
             let page = self.shared.facts.containers(after, ROW_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.seq;
-            page.iter().for_each(|row| self.census.count(row.id, Some(record::counted(row))));
+            let Some(next) = page.next else { return Ok(()) };
+            after = next;
+            for row in &page.rows {
+                match row {
+                    Ok(row) => self.census.count(row.id, Some(record::counted(row))),
+                    Err(dead) => dead.id.into_iter().for_each(|id| self.census.count(id, Some(record::counted_dead()))),
+                }
+            }
         }
     }
 

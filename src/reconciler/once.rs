@@ -253,8 +253,11 @@ impl Loop {
         undone.sort_by_key(|(id, _)| *id);
         undone.dedup_by_key(|(id, _)| *id);
         for (id, because) in undone {
-            if let Some(container) = self.shared.reader.container(&id).await? {
-                summary.leave(Some(&container), because);
+            match self.shared.reader.container(&id).await {
+                Ok(Some(container)) => summary.leave(Some(&container), because),
+                Ok(None) => {}
+                Err(StateError::Unreadable(dead)) => summary.leave(Some(&dead.placeholder()), because),
+                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::census::Counted;
+use super::census::{Counted, DEAD};
 use super::learn;
 use crate::clock::Timestamp;
 use crate::state::model::life::{self, Life};
@@ -148,6 +148,11 @@ fn outcome(exit: &Exit) -> &'static str {
         Cause::NeverRan => "never_ran",
         Cause::Unknown => "unknown",
     }
+}
+
+/// What the metrics count of a container that cannot be read.
+pub(super) fn counted_dead() -> Counted {
+    Counted { state: DEAD, unconverged_since: None }
 }
 
 /// What the metrics count of a container.

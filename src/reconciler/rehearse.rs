@@ -53,7 +53,7 @@ pub(super) async fn rehearse(shared: &Shared, epoch: u64, summary: &mut Summary)
     rehearsal.log_group(claims_log_group, &claims);
     if claims.create && output.create {
         // Without the groups nobody has claimed anything, and nothing has run.
-        rehearsal.rows = shared.facts.all().await?.into_iter().map(|row| (row.id, row)).collect();
+        rehearsal.rows = shared.facts.all().await?.into_iter().flatten().map(|row| (row.id, row)).collect();
     } else {
         let Some(view) = shared.survey(epoch).await? else {
             return Err(RehearsalError::ClaimLost(claim::lost("another daemon has claimed it")));
@@ -106,7 +106,11 @@ impl Rehearsal<'_> {
                 summary.orphans_waiting += 1;
                 continue;
             }
-            let fate = self.shared.judge_orphan(&sighting.function_name, &view.ids()).await?;
+            let Some(ids) = view.ids() else {
+                summary.orphans_kept += 1;
+                continue;
+            };
+            let fate = self.shared.judge_orphan(&sighting.function_name, &ids).await?;
             match fate {
                 Fate::Gone => {}
                 Fate::Keep(_) => summary.orphans_kept += 1,

@@ -5,6 +5,7 @@
 //! - An orphan is deleted only after two sweeps at least a grace time apart have seen it, its tags say that it is ours,
 //!   and its container has no row. Sightings are rows: they add up over restarts.
 //! - Functions of other instances are counted, never touched.
+//! - The function of a container whose row cannot be read is no orphan; and while a row has no readable id, no function is.
 //!
 //! A list can be old, so what it shows of a known function is only a reason to look at that function.
 
@@ -104,7 +105,11 @@ impl Shared {
         metrics::gauge!(telemetry::ORPHANS).set(count(view.findings.orphans.len()));
         self.correct(&view.findings).await?;
         self.facts.record_sweep(&view.findings.orphans, view.started).await?;
-        Ok(Swept::Done(self.delete_orphans(&view.ids()).await?))
+        let Some(ids) = view.ids() else {
+            tracing::warn!("a container has no readable id, so no function without a container is deleted");
+            return Ok(Swept::Done(Orphans { kept: view.findings.orphans.len(), ..Orphans::default() }));
+        };
+        Ok(Swept::Done(self.delete_orphans(&ids).await?))
     }
 
     /// Looks at everything and changes nothing. `None`: another daemon has claimed this database.
@@ -117,9 +122,16 @@ impl Shared {
         let started = self.clock.now();
         let listed = self.list_all().await?;
         self.note_success();
-        let rows = self.facts.all().await?;
-        let findings = judge(&self.identity, &listed, &rows, started);
-        Ok(Some(View { started, rows, findings, claim_is_missing: highest < epoch }))
+        let (mut rows, mut dead) = (Vec::new(), Vec::new());
+        for row in self.facts.all().await? {
+            match row {
+                Ok(row) => rows.push(row),
+                Err(unreadable) => dead.push(unreadable.id),
+            }
+        }
+        let mut findings = judge(&self.identity, &listed, &rows, started);
+        findings.orphans.retain(|name| !belongs_to_one_of(&self.identity, name, &dead));
+        Ok(Some(View { started, rows, dead, findings, claim_is_missing: highest < epoch }))
     }
 
     /// Puts our claim back, which somebody has deleted. Without it an older copy of the database would think that it owns
@@ -249,8 +261,10 @@ impl Shared {
 pub(super) struct View {
     /// When AWS began to be listed.
     pub(super) started: Timestamp,
-    /// All containers.
+    /// All containers that can be read.
     pub(super) rows: Vec<Container>,
+    /// The ids of the others; `None`: that cannot be read either.
+    dead: Vec<Option<ContainerId>>,
     /// What the two tell together.
     pub(super) findings: Findings,
     /// Our claim is not in AWS, or the list is an old one.
@@ -258,9 +272,9 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The containers that have a row.
-    pub(super) fn ids(&self) -> BTreeSet<ContainerId> {
-        self.rows.iter().map(|row| row.id).collect()
+    /// The containers that have a row; `None`: a row has an id that cannot be read, so any function may be its own.
+    pub(super) fn ids(&self) -> Option<BTreeSet<ContainerId>> {
+        self.rows.iter().map(|row| Some(row.id)).chain(self.dead.iter().copied()).collect()
     }
 }
 
@@ -330,6 +344,12 @@ pub(super) fn judge(
         }
     }
     findings
+}
+
+/// Whether a function is named after one of these containers.
+pub(super) fn belongs_to_one_of(identity: &Identity, name: &str, ids: &[Option<ContainerId>]) -> bool {
+    let Owner::Ours { id_prefix } = identity.owner(name) else { return false };
+    ids.iter().flatten().any(|id| id.to_string().starts_with(&id_prefix))
 }
 
 /// The facts of a container whose function was listed with other settings than wanted.

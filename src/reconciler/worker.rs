@@ -97,7 +97,15 @@ impl Shared {
         let mut failed = false;
         let mut counted = None;
         for _ in 0..MAX_STEPS {
-            let Some(stored) = self.reader.container(&id).await? else {
+            let stored = match self.reader.container(&id).await {
+                Err(StateError::Unreadable(row)) if row.removed => {
+                    self.facts.replace_unreadable(&id, self.clock.now()).await?;
+                    continue;
+                }
+                Err(StateError::Unreadable(_)) => return Ok(dead(failed)),
+                found => found?,
+            };
+            let Some(stored) = stored else {
                 self.give_slot_back(&id).await;
                 return Ok(Turn { next: Next::Idle, failed, counted: None, left: None });
             };
@@ -333,6 +341,13 @@ impl Permitted {
     async fn execute(self, container: &Container, action: Action) -> News {
         self.shared.execute(container, action).await
     }
+}
+
+/// Nothing is done for a container that cannot be read until it is removed, least of all invoked: what is known of its
+/// runs is lost.
+fn dead(failed: bool) -> Turn {
+    let left = LeftWork { because: "its record cannot be read", withheld: true };
+    Turn { next: Next::Idle, failed, counted: Some(record::counted_dead()), left: Some(left) }
 }
 
 /// When the container must be looked at again if this process ends now.

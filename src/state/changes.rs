@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 
 use super::causes::{Caused, Causes};
 use super::model::ContainerId;
+use super::quarantine::{Quarantine, Table};
 use super::records::Wished;
 use super::{Result, StateError};
 use crate::traces::Cause;
@@ -22,6 +23,7 @@ pub(super) struct Changes {
     wished: BTreeSet<ContainerId>,
     pub(super) caused: Vec<Caused<Cause>>,
     last_event: Option<i64>,
+    unreadable_gone: Vec<(Table, String)>,
 }
 
 impl Changes {
@@ -46,11 +48,17 @@ impl Changes {
         self.last_event = Some(seq);
     }
 
+    /// A row that could not be read was deleted or replaced.
+    pub(super) fn unreadable_gone(&mut self, table: Table, key: String) {
+        self.unreadable_gone.push((table, key));
+    }
+
     /// Takes in the changes of the next command of the same commit.
     pub(super) fn merge(&mut self, later: Self) {
         self.touched.extend(later.touched);
         self.wished.extend(later.wished);
         self.caused.extend(later.caused);
+        self.unreadable_gone.extend(later.unreadable_gone);
         self.last_event = later.last_event.or(self.last_event);
     }
 }
@@ -61,6 +69,7 @@ pub(super) struct Hub {
     listeners: Mutex<Listeners>,
     events: watch::Receiver<i64>,
     pub(super) causes: Causes<Cause>,
+    pub(super) quarantine: Quarantine,
 }
 
 #[derive(Debug)]
@@ -75,11 +84,14 @@ impl Hub {
     pub(super) fn new(last_event: i64) -> Self {
         let (sender, events) = watch::channel(last_event);
         let listeners = Listeners { events: Some(sender), containers: HashMap::new(), feeds: Vec::new() };
-        Self { listeners: Mutex::new(listeners), events, causes: Causes::default() }
+        Self { listeners: Mutex::new(listeners), events, causes: Causes::default(), quarantine: Quarantine::default() }
     }
 
     /// Wakes everybody whom the commit concerns. To be called after it only.
     pub(super) fn publish(&self, changes: &Changes) {
+        for (table, key) in &changes.unreadable_gone {
+            self.quarantine.drop_row(*table, key);
+        }
         let mut listeners = self.lock();
         for id in &changes.touched {
             if let Some(sender) = listeners.containers.get(id) {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::model::{Container, bounds};
+use super::quarantine::{Quarantine, Table};
 use super::records::{ContainerEvent, Event, EventKind};
-use super::rows::{self, from_json, time, to_json};
+use super::rows::{self, Page, from_json, get, time, to_json};
 use super::writer::Tx;
 use super::{Result, StateError};
 use crate::clock::Timestamp;
@@ -23,11 +23,12 @@ pub(super) async fn last(pool: &SqlitePool) -> Result<i64> {
 }
 
 /// Events above `after`, oldest first.
-pub(super) async fn read(pool: &SqlitePool, after: i64, limit: u32) -> Result<Vec<Event>> {
+pub(super) async fn read(pool: &SqlitePool, quarantine: &Quarantine, after: i64, limit: u32) -> Result<Page<Event>> {
     let query = sqlx::query(
         "SELECT seq, at, kind, action, actor_id, attributes FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2",
     );
-    rows::page(query.bind(after).bind(limit).fetch(pool), event, &["attributes"]).await
+    let found = query.bind(after).bind(limit).fetch(pool);
+    rows::page(found, (quarantine, Table::Event), event, &["attributes"]).await
 }
 
 impl Tx<'_> {
@@ -62,7 +63,7 @@ impl Tx<'_> {
         self.insert_event(at, EventKind::Image, action, actor, &attributes).await
     }
 
-    async fn insert_event(
+    pub(super) async fn insert_event(
         &mut self,
         at: Timestamp,
         kind: EventKind,
@@ -77,7 +78,7 @@ impl Tx<'_> {
         .bind(kind_word(kind))
         .bind(action)
         .bind(actor_id)
-        .bind(to_json(attributes)?)
+        .bind(to_json("attributes", attributes)?)
         .fetch_one(&mut *self.conn)
         .await?;
         self.changes.event(seq);
@@ -91,11 +92,11 @@ impl Tx<'_> {
 
 fn event(row: &SqliteRow) -> Result<Event> {
     Ok(Event {
-        seq: row.try_get("seq")?,
+        seq: get(row, "seq")?,
         at: time(row, "at")?,
-        kind: kind(row.try_get("kind")?)?,
-        action: row.try_get("action")?,
-        actor_id: row.try_get("actor_id")?,
+        kind: kind(get(row, "kind")?)?,
+        action: get(row, "action")?,
+        actor_id: get(row, "actor_id")?,
         attributes: from_json(row, "attributes")?,
     })
 }
@@ -111,6 +112,6 @@ fn kind(word: &str) -> Result<EventKind> {
     match word {
         "container" => Ok(EventKind::Container),
         "image" => Ok(EventKind::Image),
-        other => Err(StateError::Corrupt(format!("an event about a {other}"))),
+        _ => Err(StateError::Corrupt("kind: no event is of this kind".to_owned())),
     }
 }

@@ -13,8 +13,10 @@ use super::instance::{self, Adopt, GiveEpochBack, NextEpoch};
 use super::model::life::unsettled_run;
 use super::model::{Container, ContainerId};
 use super::observed::{self, RecordSweep, SetLogProgress, SetRoleLogs};
+use super::quarantine::{Row, Table};
 use super::records::{FactWrite, Instance, InvokePermit, Issue, Sighting, Written};
-use super::rows::{self, containers, nanos, number, to_json};
+use super::rows::{self, Page, containers, nanos, number, to_json};
+use super::salvage::Replace;
 use super::writer::{Command, Commands, Tx};
 use super::{Result, StateError};
 use crate::clock::Timestamp;
@@ -80,45 +82,55 @@ impl Facts {
         Ok(())
     }
 
+    /// Replaces what cannot be read of a container that is being removed by the least that can, so that its function can
+    /// be found and deleted.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn replace_unreadable(&self, id: &ContainerId, now: Timestamp) -> Result<()> {
+        self.commands.run(Replace { id: *id, now }).await
+    }
+
     /// The request that the wish of this generation came from, for the traces. `None`: it was not traced, or another
     /// process has recorded it.
     pub(crate) fn cause(&self, id: &ContainerId, generation: u64) -> Option<Cause> {
         self.hub.causes.of(id, generation)
     }
 
-    /// All containers, also those being removed, oldest first; read by pages.
+    /// All containers, also those being removed and those that cannot be read, oldest first; read by pages.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn all(&self) -> Result<Vec<Container>> {
-        let mut all: Vec<Container> = Vec::new();
+    pub async fn all(&self) -> Result<Vec<Row<Container>>> {
+        let (mut all, mut after) = (Vec::new(), i64::MIN);
         loop {
-            let page = self.containers(all.last().map_or(0, |last| last.seq), PAGE).await?;
-            if page.is_empty() {
-                return Ok(all);
-            }
-            all.extend(page);
+            let page = self.containers(after, PAGE).await?;
+            all.extend(page.rows);
+            let Some(next) = page.next else { return Ok(all) };
+            after = next;
         }
     }
 
-    /// A page of all containers, also those being removed, oldest first: those after `after` (by [`Container::seq`];
-    /// 0: from the first). At most `limit`, fewer when they are large; empty: there are no more.
+    /// A page of all containers, also those being removed and those that cannot be read, oldest first: those after
+    /// `after` (by [`Container::seq`]). At most `limit`, fewer when they are large.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn containers(&self, after: i64, limit: u32) -> Result<Vec<Container>> {
+    pub async fn containers(&self, after: i64, limit: u32) -> Result<Page<Container>> {
         let query = sqlx::query(containers!("WHERE seq > ?1 ORDER BY seq LIMIT ?2"));
         let found = query.bind(after).bind(limit).fetch(&self.pool);
-        rows::page(found, rows::container, rows::LONG_COLUMNS).await
+        rows::page(found, (&self.hub.quarantine, Table::Container), rows::container, rows::LONG_COLUMNS).await
     }
 
-    /// When each container is due, earliest first, from the index alone; those without a time are left out.
+    /// When each container is due, earliest first, from the index alone; those without a time are left out. One whose time
+    /// cannot be read is due.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn due(&self) -> Result<Vec<(ContainerId, Timestamp)>> {
         let rows = sqlx::query(due_sql!()).fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok((rows::id(row)?, rows::time(row, "due_at")?))).collect()
+        let due = |row| Some((rows::id(row).ok()?, rows::time(row, "due_at").unwrap_or_default()));
+        Ok(rows.iter().filter_map(due).collect())
     }
 
     /// The containers with a wish that was not planned for yet.
@@ -127,7 +139,7 @@ impl Facts {
     /// When the store fails.
     pub async fn wished(&self) -> Result<Vec<ContainerId>> {
         let rows = sqlx::query(wished_sql!()).fetch_all(&self.pool).await?;
-        rows.iter().map(rows::id).collect()
+        Ok(rows.iter().filter_map(|row| rows::id(row).ok()).collect())
     }
 
     /// The containers whose run is still to be looked for in the log.
@@ -136,7 +148,7 @@ impl Facts {
     /// When the store fails.
     pub async fn watched(&self) -> Result<Vec<Container>> {
         let rows = sqlx::query(containers!("WHERE watched = 1 ORDER BY seq")).fetch_all(&self.pool).await?;
-        rows.iter().map(rows::container).collect()
+        Ok(self.hub.quarantine.readable(Table::Container, &rows, rows::container))
     }
 
     /// Whether no read and no write is under way in this store, anybody's: for tests, which let time pass only then.
@@ -157,7 +169,7 @@ impl Facts {
     /// # Errors
     /// When the store fails.
     pub async fn log_progress(&self) -> Result<BTreeMap<String, Timestamp>> {
-        observed::log_progress(&self.pool).await
+        observed::log_progress(&self.pool, &self.hub.quarantine).await
     }
 
     /// The log group was read to here.
@@ -173,7 +185,7 @@ impl Facts {
     /// # Errors
     /// When the store fails.
     pub async fn sightings(&self) -> Result<Vec<Sighting>> {
-        observed::sightings(&self.pool).await
+        observed::sightings(&self.pool, &self.hub.quarantine).await
     }
 
     /// A complete sweep saw exactly these functions without a container; all others are no orphans any more.
@@ -189,7 +201,7 @@ impl Facts {
     /// # Errors
     /// When the store fails.
     pub async fn roles_without_logs(&self) -> Result<BTreeSet<String>> {
-        observed::roles_without_logs(&self.pool).await
+        observed::roles_without_logs(&self.pool, &self.hub.quarantine).await
     }
 
     /// Whether functions of this role write logs.
@@ -205,7 +217,7 @@ impl Facts {
     /// # Errors
     /// When the store fails.
     pub async fn instance(&self) -> Result<Instance> {
-        instance::read(&self.pool).await
+        instance::read(&self.pool, &self.hub.quarantine).await
     }
 
     /// Where in AWS the functions and claims of this database are; `None`: not bound yet.
@@ -313,21 +325,25 @@ impl Command for Forget {
     }
 }
 
+fn at_its_end(counter: &str) -> StateError {
+    StateError::Unstorable(format!("{counter} cannot be counted any further"))
+}
+
 impl Tx<'_> {
     /// Writes the facts with all that follows from them; gives the new revision.
     async fn save_facts(&mut self, mut container: Container, write: FactWrite) -> Result<i64> {
         let was_removed = container.is_removed();
         container.status = write.status;
         container.status.bound();
-        container.revision += 1;
+        container.revision = container.revision.checked_add(1).ok_or_else(|| at_its_end("revision"))?;
         sqlx::query(
             "UPDATE container SET revision = ?2, status = ?3, observed_generation = ?4, due_at = ?5, watched = ?6, \
              removed = max(removed, ?7) WHERE seq = ?1",
         )
         .bind(container.seq)
         .bind(container.revision)
-        .bind(to_json(&container.status)?)
-        .bind(number(container.status.observed_generation))
+        .bind(to_json("status", &container.status)?)
+        .bind(number("observed_generation", container.status.observed_generation)?)
         .bind(nanos(write.due_at))
         .bind(write.watched)
         .bind(container.is_removed())

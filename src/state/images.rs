@@ -5,25 +5,27 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::model::bounds::MAX_LONG_NAME_BYTES;
 use super::model::text::bounded;
+use super::quarantine::{Quarantine, Table};
 use super::records::Image;
-use super::rows::time;
+use super::rows::{get, time};
 use super::writer::{Command, Tx};
 use super::{MAX_IMAGES, Result};
 use crate::clock::Timestamp;
 
-pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<Image>> {
-    let rows = sqlx::query("SELECT reference, id, created_at, digest FROM image ORDER BY created_at DESC, seq DESC")
-        .fetch_all(pool)
-        .await?;
-    rows.iter().map(image).collect()
+pub(super) async fn all(pool: &SqlitePool, quarantine: &Quarantine) -> Result<Vec<Image>> {
+    let rows =
+        sqlx::query("SELECT seq, reference, id, created_at, digest FROM image ORDER BY created_at DESC, seq DESC")
+            .fetch_all(pool)
+            .await?;
+    Ok(quarantine.readable(Table::Image, &rows, image))
 }
 
-pub(super) async fn one(pool: &SqlitePool, reference: &str) -> Result<Option<Image>> {
-    let row = sqlx::query("SELECT reference, id, created_at, digest FROM image WHERE reference = ?1")
+pub(super) async fn one(pool: &SqlitePool, quarantine: &Quarantine, reference: &str) -> Result<Option<Image>> {
+    let row = sqlx::query("SELECT seq, reference, id, created_at, digest FROM image WHERE reference = ?1")
         .bind(reference)
         .fetch_optional(pool)
         .await?;
-    row.as_ref().map(image).transpose()
+    Ok(row.and_then(|row| quarantine.read(Table::Image, &row, image).ok()))
 }
 
 /// Records an image reference.
@@ -33,11 +35,13 @@ pub(super) struct PutImage {
     pub(super) now: Timestamp,
 }
 
-/// What is known of a reference stays while it means the same image.
+/// What is known of a reference stays while it means the same image, as far as it can be read.
 const PUT: &str = "INSERT INTO image (reference, id, created_at, digest) VALUES (?1, ?2, ?3, ?4) \
     ON CONFLICT (reference) DO UPDATE SET id = excluded.id, \
-    created_at = CASE WHEN image.id = excluded.id THEN image.created_at ELSE excluded.created_at END, \
-    digest = coalesce(excluded.digest, CASE WHEN image.id = excluded.id THEN image.digest END)";
+    created_at = CASE WHEN image.id = excluded.id AND typeof(image.created_at) = 'integer' \
+    THEN image.created_at ELSE excluded.created_at END, \
+    digest = coalesce(excluded.digest, CASE WHEN image.id = excluded.id AND image.digest = CAST(image.digest AS TEXT) \
+    THEN image.digest END)";
 
 /// Whether there can be more than `?1` references is told by the first and the last number alone; they are counted only
 /// then.
@@ -76,11 +80,13 @@ impl Command for DeleteImage {
     type Output = bool;
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<bool> {
-        let id: Option<String> = sqlx::query_scalar("DELETE FROM image WHERE reference = ?1 RETURNING id")
+        let deleted = sqlx::query("DELETE FROM image WHERE reference = ?1 RETURNING id")
             .bind(&self.reference)
             .fetch_optional(&mut *tx.conn)
             .await?;
-        let Some(id) = id else { return Ok(false) };
+        let Some(deleted) = deleted else { return Ok(false) };
+        // One that cannot be read can be forgotten all the same.
+        let id: String = get(&deleted, "id").unwrap_or_default();
         for action in self.actions {
             tx.image_event(&self.reference, &id, action, self.now).await?;
         }
@@ -109,8 +115,8 @@ impl Command for SetImageDigest {
 
 fn image(row: &SqliteRow) -> Result<Image> {
     Ok(Image {
-        reference: row.try_get("reference")?,
-        id: row.try_get("id")?,
+        reference: get(row, "reference")?,
+        id: get(row, "id")?,
         created_at: time(row, "created_at")?,
         digest: row.try_get("digest")?,
     })

@@ -21,9 +21,11 @@ mod instance;
 mod mark;
 mod observed;
 mod pulse;
+mod quarantine;
 mod reader;
 mod records;
 mod rows;
+mod salvage;
 mod store;
 mod tombstones;
 mod wishes;
@@ -35,12 +37,14 @@ pub use facts::Facts;
 pub use file::{DatabaseSeen, inspect};
 pub(crate) use instance::MAX_EPOCH;
 pub use pulse::Pulse;
+pub use quarantine::{Row, Table, Unreadable};
 pub use reader::Reader;
 pub use records::{
     Cancelled, CommitHook, CommitPoint, ContainerEvent, CreateRefused, Event, EventKind, FactWrite, Image, Instance,
     InvokePermit, Issue, NewContainer, Removed, Renamed, ResolveError, Sighting, Started, StateError, StoreOptions,
     Tombstone, Wished, Written,
 };
+pub use rows::Page;
 pub use store::Store;
 pub use wishes::Wishes;
 

@@ -2,30 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::Result;
+use super::quarantine::{Quarantine, Table};
 use super::records::Sighting;
-use super::rows::time;
+use super::rows::{get, time, to_json};
 use super::writer::{Command, Tx};
 use crate::clock::Timestamp;
 
-pub(super) async fn log_progress(pool: &SqlitePool) -> Result<BTreeMap<String, Timestamp>> {
+pub(super) async fn log_progress(pool: &SqlitePool, quarantine: &Quarantine) -> Result<BTreeMap<String, Timestamp>> {
     let rows = sqlx::query("SELECT log_group, read_through FROM log_progress").fetch_all(pool).await?;
-    rows.iter().map(|row| Ok((row.try_get("log_group")?, time(row, "read_through")?))).collect()
+    let progress = |row: &SqliteRow| Ok((get(row, "log_group")?, time(row, "read_through")?));
+    Ok(quarantine.readable(Table::LogProgress, &rows, progress).into_iter().collect())
 }
 
-pub(super) async fn sightings(pool: &SqlitePool) -> Result<Vec<Sighting>> {
+pub(super) async fn sightings(pool: &SqlitePool, quarantine: &Quarantine) -> Result<Vec<Sighting>> {
     let rows = sqlx::query("SELECT function_name, first_seen, last_seen, times FROM sighting ORDER BY function_name")
         .fetch_all(pool)
         .await?;
-    rows.iter().map(sighting).collect()
+    Ok(quarantine.readable(Table::Sighting, &rows, sighting))
 }
 
-pub(super) async fn roles_without_logs(pool: &SqlitePool) -> Result<BTreeSet<String>> {
-    let roles = sqlx::query_scalar("SELECT role_arn FROM role_without_logs").fetch_all(pool).await?;
-    Ok(roles.into_iter().collect())
+pub(super) async fn roles_without_logs(pool: &SqlitePool, quarantine: &Quarantine) -> Result<BTreeSet<String>> {
+    let rows = sqlx::query("SELECT role_arn FROM role_without_logs").fetch_all(pool).await?;
+    let role = |row: &SqliteRow| get(row, "role_arn");
+    Ok(quarantine.readable(Table::RoleWithoutLogs, &rows, role).into_iter().collect())
 }
 
 /// The log group was read to here.
@@ -54,7 +56,10 @@ impl Command for SetLogProgress {
 const SEEN_AGAIN: &str = "INSERT INTO sighting (function_name, first_seen, last_seen, times) VALUES (?1, ?2, ?2, 1) \
     ON CONFLICT (function_name) DO UPDATE SET last_seen = excluded.last_seen, \
     first_seen = iif(max(first_seen, last_seen) > excluded.last_seen, excluded.first_seen, first_seen), \
-    times = iif(max(first_seen, last_seen) > excluded.last_seen, 1, times + 1)";
+    times = iif(max(first_seen, last_seen) > excluded.last_seen, 1, min(times + 1, ?3))";
+/// A sighting that cannot be read counts from now on anew: its function is deleted later, never earlier.
+const FORGET_UNREADABLE: &str = "DELETE FROM sighting WHERE function_name = ?1 AND NOT (typeof(first_seen) = 'integer' \
+    AND typeof(last_seen) = 'integer' AND typeof(times) = 'integer' AND times BETWEEN 0 AND ?2)";
 
 /// A complete sweep saw exactly these functions without a container.
 pub(super) struct RecordSweep {
@@ -66,13 +71,14 @@ impl Command for RecordSweep {
     type Output = ();
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<()> {
-        let known: Vec<String> =
-            sqlx::query_scalar("SELECT function_name FROM sighting").fetch_all(&mut *tx.conn).await?;
-        for gone in known.iter().filter(|name| !self.orphans.contains(*name)) {
-            sqlx::query("DELETE FROM sighting WHERE function_name = ?1").bind(gone).execute(&mut *tx.conn).await?;
-        }
+        sqlx::query("DELETE FROM sighting WHERE function_name NOT IN (SELECT value FROM json_each(?1))")
+            .bind(to_json("orphans", &self.orphans)?)
+            .execute(&mut *tx.conn)
+            .await?;
         for orphan in &self.orphans {
-            sqlx::query(SEEN_AGAIN).bind(orphan).bind(self.now.as_nanos()).execute(&mut *tx.conn).await?;
+            sqlx::query(FORGET_UNREADABLE).bind(orphan).bind(u32::MAX).execute(&mut *tx.conn).await?;
+            let seen = sqlx::query(SEEN_AGAIN).bind(orphan).bind(self.now.as_nanos()).bind(u32::MAX);
+            seen.execute(&mut *tx.conn).await?;
         }
         Ok(())
     }
@@ -100,9 +106,9 @@ impl Command for SetRoleLogs {
 
 fn sighting(row: &SqliteRow) -> Result<Sighting> {
     Ok(Sighting {
-        function_name: row.try_get("function_name")?,
+        function_name: get(row, "function_name")?,
         first_seen: time(row, "first_seen")?,
         last_seen: time(row, "last_seen")?,
-        times: row.try_get("times")?,
+        times: get(row, "times")?,
     })
 }

@@ -3,9 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Result;
+use sqlx::sqlite::SqlitePool;
+
+use super::changes::Hub;
+use super::quarantine::Table;
 use super::writer::{Command, Commands, Tx};
+use super::{Facts, Reader, Result, instance, tombstones};
 use crate::clock::Stopwatch;
+
+/// Rows that an audit reads at once.
+const AUDIT_PAGE: u32 = 500;
 
 /// What the writer says of itself. Cloning gives the same.
 #[derive(Clone, Debug, Default)]
@@ -32,11 +39,50 @@ impl Work {
 pub struct Pulse {
     work: Work,
     commands: Commands,
+    pool: SqlitePool,
+    hub: Arc<Hub>,
 }
 
 impl Pulse {
-    pub(super) fn new(work: Work, commands: Commands) -> Self {
-        Self { work, commands }
+    pub(super) fn new(work: Work, commands: Commands, pool: SqlitePool, hub: Arc<Hub>) -> Self {
+        Self { work, commands, pool, hub }
+    }
+
+    /// Reads every row of every table, so that rows that cannot be read are found although nobody asks for them, and those
+    /// that are gone are forgotten. Holds no more than a page at a time.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn audit(&self) -> Result<()> {
+        let Self { pool, hub, .. } = self;
+        let quarantine = &hub.quarantine;
+        let facts = Facts::new(self.commands.clone(), pool.clone(), Arc::clone(hub));
+        let reader = Reader::new(pool.clone(), Arc::clone(hub), None);
+        quarantine.begin_audit();
+        for table in Table::ALL {
+            match table {
+                Table::Container => {
+                    let mut after = Some(i64::MIN);
+                    while let Some(place) = after {
+                        after = facts.containers(place, AUDIT_PAGE).await?.next;
+                    }
+                }
+                Table::Event => {
+                    let mut after = Some(i64::MIN);
+                    while let Some(place) = after {
+                        after = reader.events(place, AUDIT_PAGE).await?.next;
+                    }
+                }
+                Table::Tombstone => tombstones::audit(pool, quarantine).await?,
+                Table::Image => drop(reader.images().await?),
+                Table::LogProgress => drop(facts.log_progress().await?),
+                Table::Sighting => drop(facts.sightings().await?),
+                Table::RoleWithoutLogs => drop(facts.roles_without_logs().await?),
+                Table::Instance => instance::audit(pool, quarantine).await?,
+            }
+            quarantine.audited(table);
+        }
+        Ok(())
     }
 
     /// How long the commit that is going on has taken; zero: none is going on.

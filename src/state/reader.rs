@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use sqlx::Row;
+use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use tokio::sync::watch;
 
 use super::changes::{Hub, Watch};
 use super::model::{Container, ContainerId};
+use super::quarantine::{Row, Table};
 use super::records::{Event, Image, Instance, ResolveError, Tombstone};
-use super::rows::{self, Meaning, containers};
-use super::{Result, events, images, instance, tombstones};
+use super::rows::{self, Meaning, Page, containers};
+use super::{Result, StateError, events, images, instance, tombstones};
 use crate::clock::Timestamp;
 
 /// Reads. "Visible" containers are those whose removal is neither wished nor recorded.
@@ -23,9 +24,13 @@ pub struct Reader {
 }
 
 /// Every way in which a text can mean a visible container, best first; two beginnings are enough to be ambiguous.
-const RESOLVE: &str = "SELECT 0 AS rank, id FROM container WHERE id = ?1 AND removed = 0 \
-    UNION ALL SELECT 1, id FROM container WHERE name = ?2 AND removed = 0 \
-    UNION ALL SELECT 2, id FROM (SELECT id FROM container WHERE id BETWEEN ?3 AND ?4 AND removed = 0 LIMIT 2) \
+/// Those that cannot be read are named in the same ways, and by their numbers if they have no id.
+const RESOLVE: &str = "SELECT 0 AS rank, id, seq FROM container WHERE id = ?1 AND removed IS NOT 1 \
+    UNION ALL SELECT 1, id, seq FROM container WHERE name = ?2 AND removed = 0 \
+    UNION ALL SELECT 2, id, seq FROM \
+    (SELECT id, seq FROM container WHERE id BETWEEN ?3 AND ?4 AND removed IS NOT 1 LIMIT 2) \
+    UNION ALL SELECT 3, id, seq FROM container WHERE seq = ?5 AND removed IS NOT 1 \
+    AND (typeof(id) <> 'blob' OR length(id) <> 32) \
     ORDER BY rank";
 
 impl Reader {
@@ -36,48 +41,65 @@ impl Reader {
     /// The container, also if it is being removed.
     ///
     /// # Errors
-    /// When the store fails.
+    /// [`StateError::Unreadable`] when its row cannot be read; otherwise when the store fails.
     pub async fn container(&self, id: &ContainerId) -> Result<Option<Container>> {
         let row =
             sqlx::query(containers!("WHERE id = ?1")).bind(id.as_bytes().as_slice()).fetch_optional(&self.pool).await?;
-        row.as_ref().map(rows::container).transpose()
+        Ok(row.map(|row| self.read(&row)).transpose()?)
+    }
+
+    fn read(&self, row: &SqliteRow) -> Row<Container> {
+        self.hub.quarantine.read(Table::Container, row, rows::container)
     }
 
     /// The visible container that a client means: exact id, then name (with or without slash), then unique id prefix.
     ///
     /// # Errors
-    /// When there is none, or more than one, or the store fails.
+    /// When there is none, or more than one, or its id cannot be read, or the store fails.
     pub async fn resolve(&self, text: &str) -> Result<ContainerId, ResolveError> {
         let meaning = Meaning::of(text);
         let [id, first, last] = meaning.bytes();
-        let rows = sqlx::query(RESOLVE).bind(id).bind(meaning.name).bind(first).bind(last).fetch_all(&self.pool).await;
-        let rank = |row: &SqliteRow| row.try_get::<i64, _>("rank").map_err(super::StateError::from);
-        match rows.map_err(super::StateError::from)?.as_slice() {
+        let query = sqlx::query(RESOLVE).bind(id).bind(meaning.name).bind(first).bind(last).bind(meaning.seq);
+        let rows = query.fetch_all(&self.pool).await.map_err(StateError::from)?;
+        let rank = |row: &SqliteRow| row.try_get::<i64, _>("rank").map_err(StateError::from);
+        match rows.as_slice() {
             [] => Err(ResolveError::NotFound),
             [first, _, ..] if rank(first)? == 2 => Err(ResolveError::Ambiguous),
-            [first, ..] => Ok(rows::id(first)?),
+            [first, ..] => match rows::id(first) {
+                Ok(id) => Ok(id),
+                Err(_) => Err(self.without_id(first.try_get("seq").map_err(StateError::from)?).await?.into()),
+            },
+        }
+    }
+
+    /// What is wrong with a container whose id cannot be read.
+    async fn without_id(&self, seq: i64) -> Result<StateError, ResolveError> {
+        let row = sqlx::query(containers!("WHERE seq = ?1")).bind(seq).fetch_optional(&self.pool).await;
+        match row.map_err(StateError::from)?.map(|row| self.read(&row)) {
+            Some(Err(unreadable)) => Ok(unreadable.into()),
+            Some(Ok(_)) | None => Err(ResolveError::NotFound),
         }
     }
 
     /// A page of the visible containers, newest first: those older than `below` (by [`Container::seq`]), or the newest.
-    /// At most `limit`, fewer when they are large; empty: there are no more.
+    /// At most `limit`, fewer when they are large. Those that cannot be read are in it, too.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn containers(&self, below: Option<i64>, limit: u32) -> Result<Vec<Container>> {
-        let query = sqlx::query(containers!("WHERE removed = 0 AND seq < ?1 ORDER BY seq DESC LIMIT ?2"));
+    pub async fn containers(&self, below: Option<i64>, limit: u32) -> Result<Page<Container>> {
+        let query = sqlx::query(containers!("WHERE removed IS NOT 1 AND seq < ?1 ORDER BY seq DESC LIMIT ?2"));
         let found = query.bind(below.unwrap_or(i64::MAX)).bind(limit).fetch(&self.pool);
-        rows::page(found, rows::container, rows::LONG_COLUMNS).await
+        rows::page(found, (&self.hub.quarantine, Table::Container), rows::container, rows::LONG_COLUMNS).await
     }
 
-    /// The newest visible containers, newest first, at most `limit`.
+    /// The newest visible containers, newest first, at most `limit`; without those that cannot be read.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn latest(&self, limit: u32) -> Result<Vec<Container>> {
         let query = sqlx::query(containers!("WHERE removed = 0 ORDER BY seq DESC LIMIT ?1"));
         let rows = query.bind(limit).fetch_all(&self.pool).await?;
-        rows.iter().map(rows::container).collect()
+        Ok(rows.iter().filter_map(|row| self.read(row).ok()).collect())
     }
 
     /// What is remembered of a container that was removed in the last 60 s, by exact id, name or unique id prefix.
@@ -85,32 +107,31 @@ impl Reader {
     /// # Errors
     /// When the store fails.
     pub async fn tombstone(&self, text: &str, now: Timestamp) -> Result<Option<Tombstone>> {
-        tombstones::find(&self.pool, text, now).await
+        tombstones::find(&self.pool, &self.hub.quarantine, text, now).await
     }
 
-    /// All image references, newest first; at most [`super::MAX_IMAGES`].
+    /// All image references that can be read, newest first; at most [`super::MAX_IMAGES`].
     ///
     /// # Errors
     /// When the store fails.
     pub async fn images(&self) -> Result<Vec<Image>> {
-        images::all(&self.pool).await
+        images::all(&self.pool, &self.hub.quarantine).await
     }
 
-    /// One image reference.
+    /// One image reference. One that cannot be read counts as not recorded: recording it again mends it.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn image(&self, reference: &str) -> Result<Option<Image>> {
-        images::one(&self.pool, reference).await
+        images::one(&self.pool, &self.hub.quarantine, reference).await
     }
 
-    /// A page of the events with a sequence number above `after`, oldest first. At most `limit`, fewer when they are large;
-    /// empty: there are no more.
+    /// A page of the events with a sequence number above `after`, oldest first. At most `limit`, fewer when they are large.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn events(&self, after: i64, limit: u32) -> Result<Vec<Event>> {
-        events::read(&self.pool, after, limit).await
+    pub async fn events(&self, after: i64, limit: u32) -> Result<Page<Event>> {
+        events::read(&self.pool, &self.hub.quarantine, after, limit).await
     }
 
     /// The sequence number of the newest event; 0: none.
@@ -124,9 +145,9 @@ impl Reader {
     /// Who this database is.
     ///
     /// # Errors
-    /// When the store fails.
+    /// [`StateError::Unreadable`] when its id cannot be read or is missing; otherwise when the store fails.
     pub async fn instance(&self) -> Result<Instance> {
-        let instance = instance::read(&self.pool).await?;
+        let instance = instance::read(&self.pool, &self.hub.quarantine).await?;
         Ok(Instance { doubt: instance.doubt.or_else(|| self.doubt.clone()), ..instance })
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::file::words;
 use super::model::{ContainerConfig, ContainerId, Failure, Status};
+use super::quarantine::Unreadable;
 use crate::clock::Timestamp;
 
 /// How to open a store.
@@ -77,6 +78,8 @@ pub enum Removed {
     Recorded,
     /// It is running, and force was not given; nothing changed.
     Running,
+    /// Its id cannot be read, and its function is to be kept: without the id it cannot be released. Nothing changed.
+    Unidentified,
     /// No such container.
     NotFound,
 }
@@ -298,9 +301,15 @@ pub enum StateError {
         /// Our newest.
         known: i64,
     },
-    /// A row cannot be understood.
+    /// Something in the database cannot be understood.
     #[error("the database holds something that cannot be read: {0}")]
     Corrupt(String),
+    /// A row cannot be read; the others can.
+    #[error("{0}")]
+    Unreadable(Box<Unreadable>),
+    /// What was to be written could not be read again; nothing is recorded.
+    #[error("this cannot be stored: {0}")]
+    Unstorable(String),
     /// SQLite failed.
     #[error("the database failed: {}", words(.0))]
     Database(#[source] sqlx::Error),
@@ -316,6 +325,20 @@ pub enum StateError {
     /// The store is closed.
     #[error("the database is closed")]
     Closed,
+}
+
+impl StateError {
+    /// Whether it is the fault of one row or of one value, and the store goes on with all others.
+    #[must_use]
+    pub fn concerns_one_row(&self) -> bool {
+        matches!(self, Self::Unreadable(_) | Self::Unstorable(_))
+    }
+}
+
+impl From<Unreadable> for StateError {
+    fn from(row: Unreadable) -> Self {
+        Self::Unreadable(Box::new(row))
+    }
 }
 
 impl From<sqlx::Error> for StateError {

@@ -110,8 +110,9 @@ impl Store {
         Ok(Self { readers, commands, work, hub, writing, doubt: None })
     }
 
-    /// Tells from now on whether the store accepts writes.
+    /// Reports from now on whether the store accepts writes, and how many rows cannot be read.
     pub fn report_to(&self, health: &Health) {
+        self.hub.quarantine.report_to(health);
         if let Some(writing) = &self.writing {
             // Whoever was told first stays.
             let _ = writing.reporting.set(health.clone());
@@ -139,7 +140,7 @@ impl Store {
     /// For the watchdog.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
-        Pulse::new(self.work.clone(), self.commands.clone())
+        Pulse::new(self.work.clone(), self.commands.clone(), self.readers.clone(), Arc::clone(&self.hub))
     }
 
     /// Commits what waits, closes the file, gives the lock back. From then on every handle answers

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use sqlx::Row;
+use futures_util::TryStreamExt as _;
+use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::model::Container;
 use super::model::life::{KILLED, Life, NOT_THE_PROGRAM, is_running, life};
+use super::quarantine::{Quarantine, Table};
 use super::records::{ContainerEvent, Tombstone};
-use super::rows::{Meaning, id, time};
+use super::rows::{Meaning, get, id, time};
 use super::writer::Tx;
 use super::{Result, StateError};
 use crate::clock::Timestamp;
@@ -33,12 +35,17 @@ pub(super) fn of(container: &Container, at: Timestamp) -> Tombstone {
     Tombstone { id: container.id, name: container.name.clone(), exit_code, error, at }
 }
 
-/// The one tombstone that the text means.
-pub(super) async fn find(pool: &SqlitePool, text: &str, now: Timestamp) -> Result<Option<Tombstone>> {
+/// The one tombstone that the text means; one that cannot be read counts as gone.
+pub(super) async fn find(
+    pool: &SqlitePool,
+    quarantine: &Quarantine,
+    text: &str,
+    now: Timestamp,
+) -> Result<Option<Tombstone>> {
     let meaning = Meaning::of(text);
     let [id, first, last] = meaning.bytes();
     let rows = sqlx::query(
-        "SELECT id, name, exit_code, error, at, \
+        "SELECT seq, id, name, exit_code, error, at, \
          CASE WHEN id = ?1 THEN 0 WHEN name = ?2 THEN 1 ELSE 2 END AS rank FROM tombstone \
          WHERE (id = ?1 OR name = ?2 OR id BETWEEN ?3 AND ?4) AND at > ?5 ORDER BY rank, seq DESC LIMIT 2",
     )
@@ -51,17 +58,42 @@ pub(super) async fn find(pool: &SqlitePool, text: &str, now: Timestamp) -> Resul
     .await?;
     match rows.as_slice() {
         [first, _] if first.try_get::<i64, _>("rank")? == 2 => Ok(None),
-        [first, ..] => tombstone(first).map(Some),
+        [first, ..] => Ok(quarantine.read(Table::Tombstone, first, tombstone).ok()),
         [] => Ok(None),
     }
+}
+
+/// The tombstones that cannot be read, for an audit.
+pub(super) async fn audit(pool: &SqlitePool, quarantine: &Quarantine) -> Result<()> {
+    let query = sqlx::query("SELECT seq, id, name, exit_code, error, at FROM tombstone");
+    let mut rows = query.fetch(pool);
+    while let Some(row) = rows.try_next().await? {
+        // What it says is nobody's business.
+        drop(quarantine.read(Table::Tombstone, &row, tombstone));
+    }
+    Ok(())
 }
 
 impl Tx<'_> {
     /// Records that a container is gone for every client: its tombstone and its last event.
     pub(super) async fn bury(&mut self, container: &Container, at: Timestamp) -> Result<()> {
-        let tombstone = of(container, at);
+        self.insert_tombstone(of(container, at)).await?;
+        if is_running(&container.spec, &container.status) {
+            // What Docker tells of a forced removal. The invocation runs on, and nothing more is told of it.
+            let killed = vec![("signal", "9".to_owned())];
+            self.container_event(container, ContainerEvent { at, action: "kill", attributes: killed }).await?;
+            let died = vec![("exitCode", KILLED.to_string())];
+            self.container_event(container, ContainerEvent { at, action: "die", attributes: died }).await?;
+        }
+        self.plain_event(container, "destroy", at).await
+    }
+
+    /// Remembers a removed container, and forgets those that were removed long ago.
+    pub(super) async fn insert_tombstone(&mut self, tombstone: Tombstone) -> Result<()> {
+        let at = tombstone.at;
         let seq: i64 = sqlx::query_scalar(
-            "INSERT INTO tombstone (id, name, exit_code, error, at) VALUES (?1, ?2, ?3, ?4, ?5) RETURNING seq",
+            "INSERT INTO tombstone (id, name, exit_code, error, at) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (id) DO UPDATE SET at = excluded.at RETURNING seq",
         )
         .bind(tombstone.id.as_bytes().as_slice())
         .bind(tombstone.name)
@@ -75,22 +107,15 @@ impl Tx<'_> {
             .bind(at.before(REMEMBERED).as_nanos())
             .execute(&mut *self.conn)
             .await?;
-        if is_running(&container.spec, &container.status) {
-            // What Docker tells of a forced removal. The invocation runs on, and nothing more is told of it.
-            let killed = vec![("signal", "9".to_owned())];
-            self.container_event(container, ContainerEvent { at, action: "kill", attributes: killed }).await?;
-            let died = vec![("exitCode", KILLED.to_string())];
-            self.container_event(container, ContainerEvent { at, action: "die", attributes: died }).await?;
-        }
-        self.plain_event(container, "destroy", at).await
+        Ok(())
     }
 }
 
 fn tombstone(row: &SqliteRow) -> Result<Tombstone> {
-    let exit_code: i64 = row.try_get("exit_code")?;
+    let exit_code: i64 = get(row, "exit_code")?;
     Ok(Tombstone {
         id: id(row)?,
-        name: row.try_get("name")?,
+        name: get(row, "name")?,
         exit_code: u8::try_from(exit_code).map_err(|_| StateError::Corrupt(format!("exit_code is {exit_code}")))?,
         error: row.try_get("error")?,
         at: time(row, "at")?,

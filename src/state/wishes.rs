@@ -3,10 +3,12 @@
 use super::admit;
 use super::images::{DeleteImage, PutImage};
 use super::model::{Container, ContainerId, Spec, Status};
+use super::quarantine::Table;
 use super::records::{Cancelled, ContainerEvent, CreateRefused, Image, NewContainer, Removed, Renamed, Started};
-use super::rows::{id, nanos, number, to_json};
+use super::rows::{self, containers, id, nanos, number, to_json};
+use super::salvage::RemoveUnidentified;
 use super::writer::{Command, Commands, Tx};
-use super::{MAX_CONTAINERS, Result};
+use super::{MAX_CONTAINERS, Result, StateError};
 use crate::clock::Timestamp;
 
 /// Writes wishes: for the API only. Each call is one durable commit, with its event.
@@ -44,12 +46,21 @@ impl Wishes {
         self.commands.run(Cancel { id: *id, now }).await
     }
 
-    /// Wants the container and all that belongs to it gone; the row becomes invisible and a tombstone is kept.
+    /// Wants the container and all that belongs to it gone; the row becomes invisible and a tombstone is kept. With `force`
+    /// also one that cannot be read.
     ///
     /// # Errors
     /// When the store fails; nothing is recorded then.
     pub async fn remove(&self, id: &ContainerId, force: bool, now: Timestamp) -> Result<Removed> {
         self.commands.run(Remove { id: *id, force, now }).await
+    }
+
+    /// Drops the row of a container whose id cannot be read; the function is then one without a container.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn remove_unidentified(&self, seq: i64, now: Timestamp) -> Result<Removed> {
+        self.commands.run(RemoveUnidentified { seq, now }).await
     }
 
     /// Gives it another name.
@@ -155,7 +166,14 @@ impl Command for Remove {
     type Output = Removed;
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<Removed> {
-        let Some(mut container) = tx.visible(&self.id).await? else { return Ok(Removed::NotFound) };
+        let found = match tx.visible(&self.id).await {
+            Err(StateError::Unreadable(row)) if self.force => {
+                tx.replace(&row, self.now).await?;
+                return Ok(Removed::Recorded);
+            }
+            found => found?,
+        };
+        let Some(mut container) = found else { return Ok(Removed::NotFound) };
         let removed = admit::remove(&mut container, self.force, self.now);
         if removed == Removed::Recorded {
             tx.save_wish(&container).await?;
@@ -207,11 +225,15 @@ impl Tx<'_> {
 
     /// The visible container of this name.
     async fn owner_of(&mut self, name: &str) -> Result<Option<ContainerId>> {
-        let row = sqlx::query("SELECT id FROM container WHERE name = ?1 AND removed = 0")
+        let row = sqlx::query(containers!("WHERE name = ?1 AND removed = 0"))
             .bind(name)
             .fetch_optional(&mut *self.conn)
             .await?;
-        row.as_ref().map(id).transpose()
+        let Some(row) = row else { return Ok(None) };
+        match id(&row) {
+            Ok(id) => Ok(Some(id)),
+            Err(_) => Ok(self.quarantine.read(Table::Container, &row, rows::container).map(|owner| Some(owner.id))?),
+        }
     }
 
     /// Adds a new container, and tells it its `seq`.
@@ -224,13 +246,13 @@ impl Tx<'_> {
         .bind(id.as_bytes().as_slice())
         .bind(name)
         .bind(created_at.as_nanos())
-        .bind(number(spec.generation))
-        .bind(number(spec.starts))
-        .bind(number(spec.cancelled))
-        .bind(to_json(&spec.config)?)
+        .bind(number("generation", spec.generation)?)
+        .bind(number("starts", spec.starts)?)
+        .bind(number("cancelled", spec.cancelled)?)
+        .bind(to_json("config", &spec.config)?)
         .bind(revision)
-        .bind(to_json(status)?)
-        .bind(number(status.observed_generation))
+        .bind(to_json("status", status)?)
+        .bind(number("observed_generation", status.observed_generation)?)
         .fetch_one(&mut *self.conn)
         .await?;
         Ok(())
@@ -252,10 +274,10 @@ impl Tx<'_> {
              remove_at = ?7, removed = max(removed, ?8) WHERE seq = ?1",
         )
         .bind(container.seq)
-        .bind(number(spec.generation))
-        .bind(number(spec.starts))
+        .bind(number("generation", spec.generation)?)
+        .bind(number("starts", spec.starts)?)
         .bind(nanos(spec.started_at))
-        .bind(number(spec.cancelled))
+        .bind(number("cancelled", spec.cancelled)?)
         .bind(nanos(spec.cancelled_at))
         .bind(nanos(spec.remove))
         .bind(container.is_removed())

@@ -24,6 +24,7 @@ use super::file::words;
 use super::instance::Written;
 use super::mark::Mark;
 use super::pulse::Work;
+use super::quarantine::Quarantine;
 use super::records::{CommitHook, CommitPoint};
 use super::{Result, StateError, instance};
 use crate::clock::Stopwatch;
@@ -51,6 +52,7 @@ pub(super) trait Command: Send + 'static {
 pub(super) struct Tx<'c> {
     pub(super) conn: &'c mut SqliteConnection,
     pub(super) changes: Changes,
+    pub(super) quarantine: &'c Quarantine,
     /// The request that the command came from.
     pub(super) cause: Option<Cause>,
 }
@@ -248,7 +250,8 @@ impl Writer {
         let mut written = if batch.is_empty() { Written::default() } else { self.written };
         for job in batch {
             let mut savepoint = transaction.begin().await?;
-            let mut tx = Tx { conn: &mut savepoint, changes: Changes::default(), cause: None };
+            let quarantine = &self.hub.quarantine;
+            let mut tx = Tx { conn: &mut savepoint, changes: Changes::default(), quarantine, cause: None };
             if job.run(&mut tx).await {
                 changes.merge(tx.changes);
                 savepoint.commit().await?;

@@ -18,6 +18,7 @@ mod images;
 mod lives;
 mod openapi;
 mod output;
+mod quarantine;
 mod refusals;
 mod shapes;
 mod stored;

@@ -88,6 +88,7 @@ impl Api {
         let options = StoreOptions { path: directory.path().join("state.db"), read_only: false };
         let store = Store::open(&options).await.unwrap();
         let (logs, health, stop) = (Arc::<Logs>::default(), Health::default(), CancellationToken::new());
+        store.report_to(&health);
         let listen = [Listen::Unix(directory.path().join("docker.sock")), Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into())];
         let listeners = Listeners::bind(&listen, None).await.unwrap();
         let tcp = listeners.addresses().into_iter().find_map(|listen| match listen {
@@ -110,6 +111,10 @@ impl Api {
     /// As when the daemon is being stopped.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.directory.path().join("state.db")
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

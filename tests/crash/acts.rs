@@ -151,6 +151,7 @@ impl Stage {
         self.note(format!("remove: {removed:?}"));
         match removed {
             Removed::Running if force => Err("a removal by force is refused".to_owned()),
+            Removed::Unidentified => Err("an id cannot be read".to_owned()),
             Removed::Recorded | Removed::NotFound | Removed::Running => Ok(()),
         }
     }

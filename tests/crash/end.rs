@@ -42,7 +42,8 @@ impl Stage {
     /// Looks at everything.
     pub(crate) async fn end_state(&self, users: &Users) -> Result<End, Broken> {
         let life = self.life(Site::Main).ok_or("no daemon runs")?;
-        let events = life.reader.events(0, 10_000).await.map_err(|error| error.to_string())?;
+        let page = life.reader.events(0, 10_000).await.map_err(|error| error.to_string())?;
+        let events: Vec<_> = page.readable().collect();
         let mut containers: BTreeMap<String, View> =
             self.rows.iter().map(|row| (row.name.clone(), view(row))).collect();
         for (name, (code, error)) in &self.history.epitaphs {

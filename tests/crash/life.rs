@@ -173,7 +173,7 @@ impl Endings {
     }
 
     async fn look(&self, facts: &Facts) {
-        let rows = facts.all().await.unwrap();
+        let rows: Vec<_> = facts.all().await.unwrap().into_iter().map(Result::unwrap).collect();
         let mut told = self.0.lock().unwrap();
         let line = told.line;
         told.endings.extend(rows.iter().filter_map(|row| {

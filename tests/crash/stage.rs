@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sockerless_lambda::clock::{Clock, Timestamp};
-use sockerless_lambda::state::Wishes;
 use sockerless_lambda::state::model::Container;
+use sockerless_lambda::state::{Facts, Wishes};
 use sockerless_sandbox::clock::Clock as AwsClock;
 use sockerless_sandbox::faults::{FaultRule, Faults};
 use sockerless_sandbox::model::lambda_api::FunctionName;
@@ -215,7 +215,7 @@ impl Stage {
             let life = life.map_err(|error| format!("the daemon does not start: {error}"))?;
             if site == Site::Main {
                 // It has changed nothing yet.
-                let rows = life.facts.all().await.map_err(|error| error.to_string())?;
+                let rows = all_rows(&life.facts).await?;
                 if goes_on {
                     self.history.goes_on(&rows);
                 }
@@ -258,7 +258,7 @@ impl Stage {
         if !self.history.is_news(life.number, commits) {
             return Ok(());
         }
-        self.rows = life.facts.all().await.map_err(|error| error.to_string())?;
+        self.rows = all_rows(&life.facts).await?;
         self.history.look(&self.rows, &life.reader, now).await.map_err(|error| error.to_string())
     }
 
@@ -380,4 +380,11 @@ pub(crate) fn log_group(name: &str) -> Request {
 /// A log stream, made by hand.
 pub(crate) fn log_stream(group: &str, name: &str) -> Request {
     Request::CreateLogStream(LogStreamName { log_group_name: group.to_owned(), log_stream_name: name.to_owned() })
+}
+
+/// Every row. One that cannot be read is a fault.
+async fn all_rows(facts: &Facts) -> Result<Vec<Container>, Broken> {
+    let rows = facts.all().await.map_err(|error| error.to_string())?;
+    let rows: Result<Vec<_>, _> = rows.into_iter().collect();
+    rows.map_err(|unreadable| unreadable.to_string().into())
 }

@@ -22,6 +22,7 @@ mod monitoring;
 mod no_traces;
 mod once;
 mod once_plan;
+mod quarantine;
 mod support;
 mod sweep;
 mod tls;

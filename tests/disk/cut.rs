@@ -98,7 +98,7 @@ async fn settled(home: &Home) -> bool {
     let store = Store::open(&StoreOptions { path: home.database(), read_only: true }).await.unwrap();
     let rows = store.facts().all().await.unwrap();
     store.close().await.unwrap();
-    rows.iter().all(|row| row.due_at.is_none())
+    rows.iter().all(|row| row.as_ref().unwrap().due_at.is_none())
 }
 
 /// Where in the log the first commit ends that begins at `offset`: its last frame has the size of the database.

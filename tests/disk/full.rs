@@ -46,7 +46,7 @@ async fn the_store_refuses_loses_nothing_and_recovers_by_itself() {
     assert!(matches!(refused, StateError::NotCommitted(_)), "{refused:?}");
     assert_eq!(refused.to_string(), "the database cannot be written: database or disk is full");
     assert_eq!(health.problems()[&Check::Store], "the database cannot be written: database or disk is full");
-    assert_eq!(store.reader().containers(None, 10_000).await.unwrap().len(), acknowledged.len(), "it can be read");
+    assert_eq!(store.reader().containers(None, 10_000).await.unwrap().rows.len(), acknowledged.len(), "it can be read");
     assert!(store.wishes().start(&id(1), at(9)).await.is_err());
 
     disk.make_room();
@@ -55,7 +55,8 @@ async fn the_store_refuses_loses_nothing_and_recovers_by_itself() {
     acknowledged.insert(id(200));
     store.close().await.unwrap();
     let store = Store::open(&options(directory.path())).await.unwrap();
-    let there: BTreeSet<_> = store.reader().containers(None, 10_000).await.unwrap().iter().map(|row| row.id).collect();
+    let there: BTreeSet<_> =
+        store.reader().containers(None, 10_000).await.unwrap().readable().map(|row| row.id).collect();
     assert_eq!(there, acknowledged);
     assert_eq!(store.reader().instance().await.unwrap().doubt, None, "a full disk loses no commit");
     drop(store);

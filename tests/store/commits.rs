@@ -96,7 +96,7 @@ async fn what_waits_shares_a_commit_and_a_failure_stays_alone() {
     assert!(matches!(answers.pop(), Some(Err(StateError::Database(_)))));
     assert!(answers.into_iter().all(|answer| answer.unwrap().is_ok()));
     assert_eq!(gate.commits(), 2);
-    assert_eq!(fixture.reader.containers(None, 100).await.unwrap().len(), 41);
+    assert_eq!(fixture.reader.containers(None, 100).await.unwrap().rows.len(), 41);
     assert_eq!(fixture.reader.last_event().await.unwrap(), 41, "what failed left no event");
 }
 
@@ -185,7 +185,7 @@ async fn closing_commits_what_waits() {
     closing.await.unwrap();
     assert!(waiting.await.into_iter().all(|answer| answer.unwrap().is_ok()));
     let store = Store::open(&options(&directory)).await.unwrap();
-    assert_eq!(store.reader().containers(None, 100).await.unwrap().len(), 9);
+    assert_eq!(store.reader().containers(None, 100).await.unwrap().rows.len(), 9);
 }
 
 /// A refusal writes nothing, so it costs no commit of its own.

@@ -21,7 +21,7 @@ async fn a_container_is_read_as_it_was_created() {
     assert_eq!(fixture.reader.container(&id(2)).await.unwrap(), None);
 
     fixture.create(2, "db").await;
-    let names: Vec<_> = fixture.reader.containers(None, 100).await.unwrap().into_iter().map(|one| one.name).collect();
+    let names: Vec<_> = fixture.reader.containers(None, 100).await.unwrap().readable().map(|one| one.name).collect();
     assert_eq!(names, ["db", "web"], "newest first");
     assert_eq!(fixture.facts.wished().await.unwrap(), [id(1), id(2)]);
 }
@@ -165,10 +165,10 @@ async fn a_removed_container_is_invisible_and_remembered_for_a_minute() {
     assert_eq!(fixture.wishes.remove(&id(1), true, at(20)).await.unwrap(), Removed::Recorded);
     assert_eq!(fixture.wishes.remove(&id(1), true, at(21)).await.unwrap(), Removed::NotFound);
     assert_eq!(fixture.wishes.start(&id(1), at(21)).await.unwrap(), Started::NotFound);
-    assert!(fixture.reader.containers(None, 100).await.unwrap().is_empty());
+    assert!(fixture.reader.containers(None, 100).await.unwrap().rows.is_empty());
     let row = fixture.reader.container(&id(1)).await.unwrap().unwrap();
     assert!(row.is_removed() && row.spec.remove == Some(at(20)));
-    assert_eq!(fixture.facts.containers(0, 10).await.unwrap(), [row]);
+    assert_eq!(fixture.facts.containers(0, 10).await.unwrap().rows, [Ok(row)]);
 
     let whole = id(1).to_string();
     for text in [whole.as_str(), "web", "/web", "010"] {
@@ -207,7 +207,7 @@ async fn events_tell_the_story_with_dockers_attributes() {
     let expected = [("image", "alpine"), ("name", "shop"), ("oldName", "/web"), ("team", "blue")];
     assert_eq!(rename.attributes, BTreeMap::from(expected.map(|(key, value)| (key.to_owned(), value.to_owned()))));
     assert_eq!(fixture.reader.last_event().await.unwrap(), 4);
-    assert_eq!(fixture.reader.events(1, 2).await.unwrap().len(), 2);
+    assert_eq!(fixture.reader.events(1, 2).await.unwrap().rows.len(), 2);
     let tombstone = fixture.reader.tombstone("shop", at(51)).await.unwrap().unwrap();
     assert_eq!((tombstone.exit_code, tombstone.error), (3, None), "only code 125 has an error for `wait`");
 }

@@ -20,7 +20,7 @@ async fn whole(store: &Store) -> Value {
     let facts = store.facts();
     let containers: Vec<String> = facts.all().await.unwrap().iter().map(|row| format!("{row:?}")).collect();
     let events: Vec<String> =
-        store.reader().events(0, 1_000).await.unwrap().iter().map(|event| format!("{event:?}")).collect();
+        store.reader().events(0, 1_000).await.unwrap().readable().map(|event| format!("{event:?}")).collect();
     let instance = store.reader().instance().await.unwrap();
     json!({ "id": instance.id, "epoch": instance.epoch, "containers": containers, "events": events,
         "read": format!("{:?}", facts.log_progress().await.unwrap()) })

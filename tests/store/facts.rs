@@ -160,7 +160,7 @@ async fn events_of_facts_come_with_them_and_the_oldest_go() {
     let facts = FactWrite { events: many, ..write(id(1), 0, status(1, Some(ended(1, 3)))) };
     fixture.facts.write(facts).await.unwrap();
 
-    let events = fixture.reader.events(0, 20_000).await.unwrap();
+    let events: Vec<_> = fixture.reader.events(0, 20_000).await.unwrap().readable().collect();
     assert_eq!(events.last().unwrap().attributes["exitCode"], "10599");
     assert_eq!(events.last().unwrap().attributes["team"], "blue");
     assert_eq!(events.last().unwrap().seq, fixture.reader.last_event().await.unwrap());

@@ -73,7 +73,7 @@ async fn closing_leaves_one_file() {
     let path = path(&fixture.directory);
     assert!(!path.with_file_name("state.db-wal").exists());
     let store = Store::open(&options(&fixture.directory)).await.unwrap();
-    assert_eq!(store.reader().containers(None, 100).await.unwrap().len(), 1);
+    assert_eq!(store.reader().containers(None, 100).await.unwrap().rows.len(), 1);
     store.close().await.unwrap();
 }
 
@@ -137,15 +137,15 @@ async fn a_second_process_may_read_along() {
     fixture.create(1, "web").await;
     let beside = StoreOptions { read_only: true, ..options(&fixture.directory) };
     let reading = Store::open(&beside).await.unwrap();
-    assert_eq!(reading.reader().containers(None, 100).await.unwrap().len(), 1);
+    assert_eq!(reading.reader().containers(None, 100).await.unwrap().rows.len(), 1);
     fixture.create(2, "db").await;
-    assert_eq!(reading.facts().containers(0, 100).await.unwrap().len(), 2, "each read is fresh");
+    assert_eq!(reading.facts().containers(0, 100).await.unwrap().rows.len(), 2, "each read is fresh");
     assert!(matches!(reading.wishes().create(new(3, "x")).await, Err(StateError::ReadOnly)));
     assert!(matches!(reading.facts().next_epoch().await, Err(StateError::ReadOnly)));
     reading.close().await.unwrap();
     fixture.store.close().await.unwrap();
     let reading = Store::open(&beside).await.unwrap();
-    assert_eq!(reading.reader().containers(None, 100).await.unwrap().len(), 2, "also without a daemon");
+    assert_eq!(reading.reader().containers(None, 100).await.unwrap().rows.len(), 2, "also without a daemon");
 }
 
 #[tokio::test]

@@ -8,4 +8,5 @@ mod cuts;
 mod facts;
 mod files;
 mod in_place;
+mod quarantine;
 mod support;

@@ -46,7 +46,7 @@ impl Fixture {
     }
 
     pub(crate) async fn events(&self) -> Vec<Event> {
-        self.reader.events(0, 1_000).await.unwrap()
+        self.reader.events(0, 1_000).await.unwrap().readable().collect()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::api::{images, limits, wire};
 use crate::clock::Timestamp;
 use crate::state::model::Container;
 use crate::state::model::life::{Life, life};
-use crate::state::{Image, StateError};
+use crate::state::{Image, Page, Row, StateError, Unreadable};
 
 /// The filters of the list. Those about things that a function never has match what they match in Docker there.
 const FILTERS: &[&str] = &[
@@ -70,13 +70,13 @@ struct Listing {
 }
 
 impl Listing {
-    async fn send(mut self, room: &Room, first: Vec<Container>, writer: Writer) -> Result<(), StateError> {
-        let (mut page, mut text, mut comma) = (first, "[".to_owned(), "");
-        while let Some(last) = page.last().map(|container| container.seq).filter(|_| self.left > 0) {
-            for container in page.into_iter().filter(|container| self.wanted.has(container)).take(self.left) {
-                self.left -= 1;
+    async fn send(self, room: &Room, first: Page<Container>, writer: Writer) -> Result<(), StateError> {
+        let (mut page, mut text, mut comma, mut left) = (first, "[".to_owned(), "", self.left);
+        while let Some(last) = page.next.filter(|_| left > 0) {
+            for item in page.rows.iter().filter_map(|row| self.shown(row)).take(left) {
+                left -= 1;
                 text.push_str(comma);
-                text.push_str(&self.item(&container).to_string());
+                text.push_str(&item.to_string());
                 comma = ",";
                 if text.len() >= limits::STREAM_PIECE_BYTES && writer.send(std::mem::take(&mut text)).await.is_err() {
                     return Ok(());
@@ -91,6 +91,14 @@ impl Listing {
         Ok(())
     }
 
+    /// What is shown of a container; `None`: it is not asked for.
+    fn shown(&self, row: &Row<Container>) -> Option<Value> {
+        match row {
+            Ok(container) => self.wanted.has(container).then(|| self.item(container)),
+            Err(dead) => self.wanted.has_dead(dead).then(|| wire::dead_item(dead, self.now)),
+        }
+    }
+
     fn item(&self, container: &Container) -> Value {
         let reference = images::canonical(&container.spec.config.image).unwrap_or_default();
         let image_id = self.image_ids.get(&reference).map_or(super::NO_IMAGE_ID, String::as_str);
@@ -102,8 +110,14 @@ impl Listing {
 async fn place(call: &Call, filters: &Filters, name: &str) -> Result<Option<i64>, ApiError> {
     let Some(text) = filters.values(name).chain(call.query.get(name)).last() else { return Ok(None) };
     let reader = &call.api().reader;
-    let id = reader.resolve(text).await.map_err(|error| ApiError::resolving(text, error))?;
-    Ok(reader.container(&id).await?.map(|container| container.seq))
+    let found = async {
+        let id = reader.resolve(text).await.map_err(|error| ApiError::resolving(text, error))?;
+        Ok(reader.container(&id).await?.map(|container| container.seq))
+    };
+    match found.await {
+        Err(ApiError::State(StateError::Unreadable(dead))) => Ok(Some(dead.seq)),
+        found => found,
+    }
 }
 
 /// The places between which containers are shown.
@@ -166,6 +180,21 @@ impl Wanted {
             && (!filters.has("ancestor") || self.comes_from(&config.image))
             && self.ends.before.is_none_or(|seq| container.seq < seq)
             && self.ends.since.is_none_or(|seq| container.seq > seq)
+    }
+
+    /// Of a container that cannot be read, nothing is known but its name, its id and its place.
+    fn has_dead(&self, dead: &Unreadable) -> bool {
+        let (id, name, filters) = (dead.shown_id(), dead.name.as_deref().unwrap_or_default(), &self.filters);
+        let unknown = ["volume", "publish", "expose", "network", "label", "label!", "ancestor", "exited"];
+        self.all
+            && !unknown.iter().any(|name| filters.has(name))
+            && filters.any("status", |state| state == wire::DEAD)
+            && filters.any("health", |health| health == "none")
+            && filters.any("is-task", |is_task| is_task == "false")
+            && self.ids.any(&[id.as_str()])
+            && self.names.any(&[name, &format!("/{name}")])
+            && self.ends.before.is_none_or(|seq| dead.seq < seq)
+            && self.ends.since.is_none_or(|seq| dead.seq > seq)
     }
 
     fn comes_from(&self, image: &str) -> bool {

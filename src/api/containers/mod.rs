@@ -20,6 +20,7 @@ use super::call::Call;
 use super::error::ApiError;
 use super::{ApiContext, limits};
 use crate::state::model::{Container, ContainerId};
+use crate::state::{Row, StateError};
 
 /// The id of an image that is not recorded any more.
 const NO_IMAGE_ID: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
@@ -33,21 +34,26 @@ pub(super) async fn named(call: &Call) -> Result<ContainerId, ApiError> {
 /// As `named`, with all that is known of it.
 pub(super) async fn read_named(call: &Call) -> Result<Container, ApiError> {
     let id = named(call).await?;
-    let container = call.api().reader.container(&id).await?;
-    container.filter(|container| !container.is_removed()).ok_or_else(|| gone(call))
+    match call.api().reader.container(&id).await {
+        Err(StateError::Unreadable(row)) if row.removed => Err(gone(call)),
+        found => found?.filter(|container| !container.is_removed()).ok_or_else(|| gone(call)),
+    }
 }
 
-/// Looks at every visible container, newest first, a page at a time, until `look` breaks off.
+/// Looks at every visible container, those that cannot be read included, newest first, a page at a time, until `look`
+/// breaks off.
 pub(super) async fn each(
     api: &ApiContext,
-    mut look: impl FnMut(Container) -> ControlFlow<()> + Send,
+    mut look: impl FnMut(Row<Container>) -> ControlFlow<()> + Send,
 ) -> Result<(), ApiError> {
     let mut below = None;
     loop {
         let page = api.reader.containers(below, limits::CONTAINER_PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        below = Some(last.seq);
-        for container in page {
+        if page.next.is_none() {
+            return Ok(());
+        }
+        below = page.next;
+        for container in page.rows {
             if look(container).is_break() {
                 return Ok(());
             }

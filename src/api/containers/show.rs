@@ -14,9 +14,11 @@ use crate::state::model::{Container, ContainerId};
 
 /// All that is known of a container.
 pub(in crate::api) async fn inspect(call: Call) -> Result<Reply, ApiError> {
-    let container = read_named(&call).await?;
-    let image_id = image_id(call.api(), &container).await?;
-    let mut shown = wire::inspect(&container, &image_id);
+    let mut shown = match read_named(&call).await {
+        Ok(container) => wire::inspect(&container, &image_id(call.api(), &container).await?),
+        Err(ApiError::State(StateError::Unreadable(dead))) => wire::dead_inspect(&dead),
+        Err(error) => return Err(error),
+    };
     if call.query.flag("size") {
         // No byte of a container is kept on this machine.
         shown["SizeRw"] = json!(0);

@@ -70,6 +70,9 @@ async fn must_wait(room: &Room, id: &ContainerId, event: &Event) -> Result<bool,
     if event.action != "die" || age > limits::STREAMS_BEFORE_WAIT || !room.streams.is_open(id) {
         return Ok(false);
     }
-    let container = room.api.reader.container(id).await?;
+    let container = match room.api.reader.container(id).await {
+        Err(StateError::Unreadable(_)) => return Ok(false),
+        found => found?,
+    };
     Ok(container.is_none_or(|container| !is_running(&container.spec, &container.status)))
 }

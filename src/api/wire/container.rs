@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::conditions::sockerless;
-use super::state::{state, status_text, status_word};
+use super::state::{DEAD, state, status_text, status_word};
 use crate::api::shape;
 use crate::clock::Timestamp;
+use crate::state::Unreadable;
 use crate::state::model::life::life;
 use crate::state::model::{Container, ContainerConfig, RestartPolicy};
 
@@ -67,6 +68,26 @@ pub(in crate::api) fn list_item(container: &Container, image_id: &str, now: Time
         "NetworkSettings": { "Networks": networks(&mode) },
         "Mounts": [],
     })
+}
+
+/// The answer to inspect for a container that cannot be read: what can be, and why the rest cannot.
+pub(in crate::api) fn dead_inspect(dead: &Unreadable) -> Value {
+    let mut shown = inspect(&dead.placeholder(), "");
+    shown["Id"] = json!(dead.shown_id());
+    let state = &mut shown["State"];
+    state["Status"] = json!(DEAD);
+    state["Dead"] = json!(true);
+    state["Error"] = json!(dead.to_string());
+    shown
+}
+
+/// One entry of the list, for a container that cannot be read.
+pub(in crate::api) fn dead_item(dead: &Unreadable, now: Timestamp) -> Value {
+    let mut shown = list_item(&dead.placeholder(), "", now);
+    shown["Id"] = json!(dead.shown_id());
+    shown["State"] = json!(DEAD);
+    shown["Status"] = json!("Dead");
+    shown
 }
 
 fn command(config: &ContainerConfig) -> Vec<String> {

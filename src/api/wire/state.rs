@@ -7,7 +7,10 @@ use crate::clock::Timestamp;
 use crate::state::model::life::{Life, NOT_THE_PROGRAM, current_run, life};
 use crate::state::model::{Cause, Container, Exit};
 
-/// `created`, `running`, `restarting` or `exited`.
+/// The state of a container that cannot be read.
+pub(in crate::api) const DEAD: &str = "dead";
+
+/// `created`, `running`, `restarting` or `exited`; of one that cannot be read: [`DEAD`].
 pub(in crate::api) fn status_word(life: &Life) -> &'static str {
     match life {
         Life::Created => "created",

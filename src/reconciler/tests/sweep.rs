@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::aws::FunctionDescription;
 use crate::reconciler::names::{Identity, TAG_CONTAINER, TAG_CREATED, TAG_INSTANCE};
-use crate::reconciler::sweep::{Findings, is_ripe, judge, reason_to_keep};
+use crate::reconciler::sweep::{Findings, belongs_to_one_of, is_ripe, judge, reason_to_keep};
 use crate::state::Sighting;
 
 fn identity() -> Identity {
@@ -78,4 +78,12 @@ fn a_function_made_since_the_list_is_not_missing() {
     assert_eq!(missing(t(0)), BTreeSet::new(), "the list is older than the function");
     assert_eq!(missing(t(1)), BTreeSet::from([container.id]));
     assert_eq!(missing(t(-86_400)), BTreeSet::from([container.id]), "the clock was set back since it was made");
+}
+
+#[test]
+fn function_of_a_container_that_cannot_be_read_is_no_orphan() {
+    let [mine, other] = [0xaa, 0xbb].map(|byte| ContainerId::from_bytes([byte; 32]));
+    let function = identity().function_name(&mine, 3);
+    assert!(belongs_to_one_of(&identity(), &function, &[None, Some(mine)]));
+    assert!(!belongs_to_one_of(&identity(), &function, &[None, Some(other)]));
 }

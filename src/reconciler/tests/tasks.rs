@@ -14,7 +14,7 @@ use crate::reconciler::Loop;
 use crate::reconciler::plan::DELIVERY_SLACK;
 use crate::reconciler::record::fact_write;
 use crate::reconciler::worker::due_at;
-use crate::state::{Issue, NewContainer, Store};
+use crate::state::{Issue, NewContainer, StateError, Store};
 
 const NOTHING: Answers = &[];
 
@@ -154,4 +154,27 @@ async fn news_are_folded_again_when_somebody_else_wrote_first() {
     assert!(shared.fold_in(&id(), fold).await.unwrap(), "something was new");
     let status = store.reader().container(&id()).await.unwrap().unwrap().status;
     assert_eq!((status.restarts, status.function), (7, Known::Maybe), "neither has lost");
+}
+
+/// As content that the store refuses: it is tried again with growing pauses, and the daemon is well.
+#[tokio::test]
+async fn status_that_cannot_be_stored_is_retried_with_pauses_and_stops_nobody() {
+    let (_directory, store) = store().await;
+    create(&store).await;
+    let shared = shared(&store, aws(NOTHING, INSTANCE, None).await.0).await;
+    let unstorable = |container: &Container| Status { observed_generation: u64::MAX, ..container.status.clone() };
+    assert!(!shared.fold_in(&id(), unstorable).await.unwrap(), "nothing is recorded, and the caller goes on");
+    assert_eq!(store.reader().container(&id()).await.unwrap().unwrap().revision, 0);
+
+    let mut control = Loop::new(shared.clone(), mpsc::channel(1).1);
+    let mut pauses = Vec::new();
+    for _ in 0..11 {
+        let (task, before) = (tokio::spawn(async {}).id(), shared.clock.now());
+        control.take_back(Ok((task, (id(), Err(StateError::Unstorable("status".to_owned()))))));
+        let due = control.queue.next_due().unwrap();
+        pauses.push(due.since(before).as_secs());
+        assert_eq!(control.queue.pop(due).map(|(id, ..)| id), Some(id()));
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    assert!(shared.health.problems().is_empty());
 }

@@ -67,6 +67,44 @@ pub struct ContainerConfig {
     pub docker_host_config: serde_json::Value,
 }
 
+impl ContainerConfig {
+    /// A container of which nothing is known but what becomes of its function. It cannot be run.
+    #[must_use]
+    pub fn unknown(deletion_policy: DeletionPolicy) -> Self {
+        Self {
+            image: String::new(),
+            image_reference: String::new(),
+            image_uri: String::new(),
+            entrypoint: None,
+            cmd: None,
+            env: Vec::new(),
+            working_dir: None,
+            labels: BTreeMap::new(),
+            tty: false,
+            auto_remove: false,
+            restart: RestartPolicy::No,
+            function: FunctionSettings {
+                role_arn: String::new(),
+                memory_mb: 0,
+                timeout_s: 0,
+                ephemeral_storage_mb: 0,
+                architecture: Architecture::default(),
+                protocol: Protocol::default(),
+                invocation: InvocationKind::default(),
+                event_age_s: 0,
+                subnet_ids: Vec::new(),
+                security_group_ids: Vec::new(),
+                log_group: String::new(),
+                payload: None,
+                deletion_policy,
+                unknown_outcome: UnknownOutcome::default(),
+            },
+            docker_config: serde_json::Value::Null,
+            docker_host_config: serde_json::Value::Null,
+        }
+    }
+}
+
 /// Never prints the environment or the payload.
 impl std::fmt::Debug for ContainerConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -86,11 +86,11 @@ fn the_spellings_differ_where_the_promises_do() {
     };
     assert_eq!(
         statuses("/containers/{id}/stop", "post"),
-        ["204", "304", "400", "403", "404", "408", "413", "500", "503"]
+        ["204", "304", "400", "403", "404", "408", "409", "413", "500", "503"]
     );
     assert_eq!(
         statuses("/internal/v1/containers/{id}/stop", "post"),
-        ["204", "400", "403", "404", "408", "413", "500", "503"]
+        ["204", "400", "403", "404", "408", "409", "413", "500", "503"]
     );
     assert_eq!(statuses("/internal/v1/containers/{id}/attach", "post"), ["400", "403", "501"]);
     let info = |path: &str| {
