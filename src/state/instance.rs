@@ -198,7 +198,7 @@ impl Command for Adopt {
     async fn apply(self, tx: &mut Tx<'_>) -> Result<Instance> {
         sqlx::query(STARTED_BEFORE).bind(self.now.as_nanos()).execute(&mut *tx.conn).await?;
         let adopt = sqlx::query(ADOPT)
-            .bind(number("epoch", self.above)?)
+            .bind(number("epoch", self.above.min(MAX_EPOCH))?)
             .bind(self.now.as_nanos())
             .bind(number("epoch", MAX_EPOCH)?);
         let row = adopt.fetch_optional(&mut *tx.conn).await?;
