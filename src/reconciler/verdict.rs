@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn function_errors() {
-        let id = "RequestId: 6bc28136-xmpl-4365-b021-0ce6b2e64ab0 Error: ";
+        let id = "RequestId: 6bc28136-0e5d-4365-b021-0ce6b2e64ab0 Error: ";
         let table = [
             (error("Sandbox.Timedout", &format!("{id}Task timed out after 1.00 seconds")), 137, Cause::Deadline),
             (error("", "2026-11-23T01:13:11Z x Task timed out after 3.00 seconds"), 137, Cause::Deadline),

@@ -177,7 +177,7 @@ fn is_error_type(message: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ID: &str = "6bc28136-xmpl-4365-b021-0ce6b2e64ab0";
+    const ID: &str = "6bc28136-0e5d-4365-b021-0ce6b2e64ab0";
     const OTHER: &str = "00000000-0000-0000-0000-000000000000";
 
     fn texts(protocol: Protocol, status: &Status, settled: bool, messages: &[&str]) -> Vec<(Stream, String)> {

@@ -3,11 +3,13 @@
 //! Plain data without behaviour that would need a clock, a database or AWS. `Spec` is written by the API only,
 //! `Status` by the reconciler only.
 
+pub mod lambda_log;
 pub mod life;
 #[cfg(test)]
 pub(crate) mod samples;
 mod spec;
 mod status;
+pub mod text;
 
 use std::fmt;
 use std::str::FromStr;
