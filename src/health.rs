@@ -22,6 +22,8 @@ pub enum Check {
     Reconciler,
     /// This database is the one that owns its functions (DESIGN: whose database is this?).
     Ownership,
+    /// The log is read of all runs whose end only it can tell.
+    Logs,
 }
 
 impl Check {
@@ -33,6 +35,7 @@ impl Check {
             Self::Aws => "aws",
             Self::Reconciler => "reconciler",
             Self::Ownership => "ownership",
+            Self::Logs => "logs",
         }
     }
 }

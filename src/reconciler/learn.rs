@@ -18,6 +18,7 @@ use sockerless_bootstrap::protocol::Marker;
 use super::lines::{Line, Says};
 use super::verdict::{self, End};
 use crate::clock::Timestamp;
+use crate::state::model::lambda_log::PlatformLine;
 use crate::state::model::{
     Cause, Failure, FailureKind, Function, FunctionState, InvocationKind, Known, LogTail, Protocol, Report, Retry, Run,
     RunPhase, Spec, Status,
@@ -31,6 +32,8 @@ pub(crate) const CREATE_SETTLE: Duration = Duration::from_secs(60);
 const MAX_LOG_STREAMS: usize = 200;
 /// Starts that are remembered of one run, at most.
 const MAX_STARTS_SEEN: usize = 8;
+/// Bytes of an answer's tail that are kept: Lambda gives 4 KB, and what is no text in it may grow threefold.
+const MAX_TAIL_BYTES: usize = 16 * 1024;
 /// Bytes of a function's answer that are kept.
 const MAX_RESULT_BYTES: usize = 64 * 1024;
 
@@ -150,8 +153,10 @@ fn learn_answer(now: Timestamp, spec: &Spec, status: &mut Status, answer: &RunAn
 }
 
 fn log_tail(text: &str, request_id: Option<&str>) -> LogTail {
-    let has = |word: &str| request_id.is_some_and(|id| text.contains(&format!("{word} RequestId: {id}")));
-    LogTail { text: text.to_owned(), complete: has("START") && has("REPORT") }
+    let lines = || text.lines().filter_map(PlatformLine::parse).filter(|(id, _)| Some(*id) == request_id);
+    let starts = lines().any(|(_, line)| line == PlatformLine::Start);
+    let reports = lines().any(|(_, line)| matches!(line, PlatformLine::Report(_)));
+    LogTail { text: cut(text, MAX_TAIL_BYTES), complete: starts && reports && text.len() <= MAX_TAIL_BYTES }
 }
 
 /// The answer as clients may see it: without the token, by which a line is known to be the bootstrap's own.

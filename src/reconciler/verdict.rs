@@ -17,7 +17,9 @@ use serde::de::IgnoredAny;
 use sockerless_bootstrap::protocol::{Answer, Reason, Verdict};
 
 use crate::clock::Timestamp;
+use crate::state::model::lambda_log::MAX_MESSAGE_BYTES;
 use crate::state::model::life::{KILLED, NOT_THE_PROGRAM};
+use crate::state::model::text::bounded_line;
 use crate::state::model::{Cause, Exit, Protocol, ReportStatus};
 
 /// What Lambda calls the failure of a runtime that has exited, with whatever status.
@@ -32,8 +34,9 @@ pub(crate) struct End {
 }
 
 impl End {
-    pub(crate) fn new(code: u8, cause: Cause, message: impl Into<String>) -> Self {
-        Self { code, cause, message: message.into() }
+    /// `message` may be a program's own words.
+    pub(crate) fn new(code: u8, cause: Cause, message: impl AsRef<str>) -> Self {
+        Self { code, cause, message: bounded_line(message.as_ref(), MAX_MESSAGE_BYTES) }
     }
 
     /// The time was up.
@@ -51,7 +54,7 @@ impl End {
     }
 
     /// It will not be run.
-    pub(crate) fn never_ran(why: impl Into<String>) -> Self {
+    pub(crate) fn never_ran(why: impl AsRef<str>) -> Self {
         Self::new(NOT_THE_PROGRAM, Cause::NeverRan, why)
     }
 
@@ -267,6 +270,14 @@ mod tests {
             let found = (end(Protocol::Native), end(Protocol::Bootstrap), leaves_open(&status));
             assert_eq!(found, (native, bootstrap, open), "{status:?}");
         }
+    }
+
+    #[test]
+    fn an_error_of_any_size_leaves_one_bounded_line() {
+        let words = format!("first\r\n\u{1b}[1m{}", "ä".repeat(5_000_000));
+        let end = of_answer(Protocol::Native, "t", true, &error("Error", &words)).unwrap();
+        assert!(end.message.len() <= MAX_MESSAGE_BYTES && !end.message.contains(char::is_control));
+        assert!(end.message.starts_with("first") && end.message.ends_with('…'));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod learn;
 mod observe;
 mod plan;
 mod reports;
+mod scan;
 mod stand_in;
 #[cfg(feature = "sandbox")]
 mod stories;
