@@ -401,6 +401,20 @@ impl<'a> Tick<'a> {
     }
 }
 
+impl Drop for Tick<'_> {
+    /// What was begun and not finished, as for a failure of AWS, goes on in the next tick.
+    fn drop(&mut self) {
+        for mut scan in self.focused.take().into_iter().flatten() {
+            let is_begun = scan.pages > 0 || scan.begun < self.now;
+            if let ([key], true) = (scan.runs.as_slice(), is_begun) {
+                let focus = self.group.focus.entry(*key).or_default();
+                scan.pages = 0;
+                focus.pending = Some(scan);
+            }
+        }
+    }
+}
+
 fn is_due(last_deep: Option<Timestamp>, now: Timestamp) -> bool {
     last_deep.is_none_or(|last| now >= last.after(DEEP_EVERY) || last > now)
 }

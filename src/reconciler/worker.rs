@@ -238,7 +238,7 @@ impl Shared {
 
     /// An Event is invoked although its role was seen not to write logs: it is the one that finds out whether that has
     /// changed. Others wait for what it shows.
-    fn note_retest(&self, container: &Container) {
+    pub(super) fn note_retest(&self, container: &Container) {
         let settings = &container.spec.config.function;
         let now = self.clock.now();
         if settings.invocation == InvocationKind::Event
