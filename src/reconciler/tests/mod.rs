@@ -2,6 +2,7 @@
 
 mod absorb;
 mod claim;
+mod ended;
 mod learn;
 mod observe;
 mod plan;
