@@ -26,6 +26,8 @@ pub enum Check {
     Claims,
     /// Every row of the store can be read.
     Rows,
+    /// The log is read of all runs whose end only it can tell.
+    Logs,
 }
 
 impl Check {
@@ -39,6 +41,7 @@ impl Check {
             Self::Ownership => "ownership",
             Self::Claims => "claims",
             Self::Rows => "rows",
+            Self::Logs => "logs",
         }
     }
 }

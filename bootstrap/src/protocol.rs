@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn markers_survive_the_log() {
         let token = "0123456789abcdef0123456789abcdef".to_owned();
-        let request_id = "6bc28136-xmpl-4365-b021-0ce6b2e64ab0".to_owned();
+        let request_id = "6bc28136-0e5d-4365-b021-0ce6b2e64ab0".to_owned();
         for marker in [
             Marker::Start { token: token.clone(), request_id: request_id.clone() },
             Marker::Duplicate { token: token.clone(), request_id },

@@ -125,9 +125,9 @@ pub(super) const MAX_SORTED_BYTES: usize = 4 * 1_024 * 1_024;
 pub(super) const MAX_TAIL_BYTES: usize = 16 * 1_024 * 1_024;
 /// Lines that `tail` can ask for; more means all.
 pub(super) const MAX_TAIL_LINES: usize = 100_000;
-/// Log events that a reader remembers, so that none is given twice.
+/// Log events that a reader remembers within one pass, so that none is given twice: 6 MB.
 pub(super) const MAX_SEEN_EVENTS: usize = 200_000;
-/// Log events that a reader asks for again, for lines that came late among them.
+/// Log events that a reader asks for again, for lines that came late among them, and remembers until then.
 pub(super) const MAX_REREAD_EVENTS: usize = 20_000;
 /// Pages of one reading of the log.
 pub(super) const MAX_LOG_PAGES: usize = 10_000;

@@ -11,6 +11,10 @@
 //! A token can be reserved for a call that follows soon: it counts as taken from then on, and its period begins when the
 //! call is sent.
 //!
+//! [`Lane::Evidence`] goes ahead of all of them, and holds at most a part of the tokens at a time. As it makes one call after the
+//! other, being first in line is not enough for a share: while it is in use one token is kept free for it, and the whole
+//! part as soon as one of its calls had to wait. The others have the rest, and everything while it rests.
+//!
 //! The lines have no limit of their own: whoever waits is a task that exists already, and their number is limited
 //! where they are started.
 
@@ -42,6 +46,13 @@ const RATE_MIN: f64 = 0.01;
 /// Housekeeping holds at most one token of this many, at least one.
 const TOKENS_PER_HOUSEKEEPING_TOKEN: usize = 3;
 
+/// Evidence holds at most this part of the tokens: three of the five calls a second that FilterLogEvents allows. That reads
+/// 3 MB a second of a flooded log, and leaves followers of logs two.
+const EVIDENCE_TOKENS: (usize, usize) = (3, 5);
+
+/// Tokens are kept for evidence this many periods after its last call: the informer rests a second between two ticks.
+const KEPT_PERIODS: u32 = 2;
+
 /// On whose behalf a call is made; decides who goes first when a quota is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
@@ -51,6 +62,8 @@ pub enum Lane {
     Retry,
     /// Sweeps and upkeep.
     Housekeeping,
+    /// The log informer: the end of every run may depend on it.
+    Evidence,
 }
 
 /// A time on the clock of the bucket's owner, since its start.
@@ -75,7 +88,7 @@ pub(super) enum Turn {
 #[derive(Debug)]
 struct Taken {
     at: Moment,
-    by_housekeeping: bool,
+    lane: Lane,
 }
 
 /// Ordered by urgency, then by number.
@@ -90,6 +103,7 @@ struct Waiting {
 pub(super) struct Bucket {
     tokens: usize,
     housekeeping_tokens: usize,
+    evidence_tokens: usize,
     period: Duration,
     /// The oldest first.
     taken: VecDeque<Taken>,
@@ -101,6 +115,12 @@ pub(super) struct Bucket {
     users: VecDeque<Waiting>,
     retries: VecDeque<Waiting>,
     housekeeping: VecDeque<Waiting>,
+    evidence: VecDeque<Waiting>,
+    /// Until then one token is kept free for evidence.
+    kept_until: Moment,
+    /// After the one and until the other evidence's whole part is. Not at the time at which that is found out: others may
+    /// have gone then because a token was left for those ahead of them.
+    part_kept: (Moment, Moment),
     next_number: u64,
 }
 
@@ -114,6 +134,7 @@ impl Bucket {
         Self {
             tokens,
             housekeeping_tokens: (tokens / TOKENS_PER_HOUSEKEEPING_TOKEN).max(1),
+            evidence_tokens: (tokens * EVIDENCE_TOKENS.0 / EVIDENCE_TOKENS.1).max(1),
             period,
             taken: VecDeque::with_capacity(tokens),
             reserved: 0,
@@ -122,6 +143,9 @@ impl Bucket {
             users: VecDeque::new(),
             retries: VecDeque::new(),
             housekeeping: VecDeque::new(),
+            evidence: VecDeque::new(),
+            kept_until: Moment::ZERO,
+            part_kept: (Moment::ZERO, Moment::ZERO),
             next_number: 0,
         }
     }
@@ -131,7 +155,7 @@ impl Bucket {
         let number = self.next_number;
         self.next_number += 1;
         let patience = match lane {
-            Lane::User => Duration::ZERO,
+            Lane::User | Lane::Evidence => Duration::ZERO,
             Lane::Retry => RETRY_PATIENCE,
             Lane::Housekeeping => HOUSEKEEPING_PATIENCE,
         };
@@ -153,8 +177,15 @@ impl Bucket {
         self.put_back(now);
         let turn = self.turn_of(ticket.lane, place, now);
         if turn <= now {
-            self.line_mut(ticket.lane).remove(place);
-            self.taken.push_back(Taken { at: now, by_housekeeping: ticket.lane == Lane::Housekeeping });
+            let came = self.line_mut(ticket.lane).remove(place).map(|waiting| waiting.urgency);
+            if ticket.lane == Lane::Evidence {
+                self.kept_until = now + self.period * KEPT_PERIODS;
+                if came.is_some_and(|came| came < now) {
+                    let since = if now < self.part_kept.1 { self.part_kept.0 } else { now };
+                    self.part_kept = (since, self.kept_until);
+                }
+            }
+            self.taken.push_back(Taken { at: now, lane: ticket.lane });
             return Turn::Go;
         }
         let ask_again = now.max(self.paused_until) + self.period;
@@ -182,7 +213,7 @@ impl Bucket {
     /// The call of a reserved token is sent now.
     pub(super) fn send_reserved(&mut self, lane: Lane, now: Moment) {
         self.give_back(lane);
-        self.taken.push_back(Taken { at: now, by_housekeeping: lane == Lane::Housekeeping });
+        self.taken.push_back(Taken { at: now, lane });
     }
 
     /// The call of a reserved token is not sent.
@@ -206,14 +237,45 @@ impl Bucket {
 
     /// When the call at this place of its line may go, as far as can be told now.
     fn turn_of(&self, lane: Lane, place: usize, now: Moment) -> Moment {
-        let ahead = place + self.ahead_in_other_lines(lane, place, now);
-        let all = self.taken.iter().map(|taken| taken.at).chain(std::iter::repeat_n(now, self.reserved));
-        let turn = self.token_at(all, self.tokens, ahead, now).max(self.paused_until);
-        if lane != Lane::Housekeeping {
+        let in_line = place + self.ahead_in_other_lines(lane, place, now);
+        let (own, most, own_ahead) = match lane {
+            Lane::Evidence => (self.taken_by(Lane::Evidence, now), self.evidence_tokens, place),
+            Lane::Housekeeping => (self.taken_by(Lane::Housekeeping, now), self.housekeeping_tokens, place),
+            Lane::User | Lane::Retry => (Vec::new(), self.tokens, 0),
+        };
+        let reserved = || std::iter::repeat_n(now, self.reserved);
+        let all = self.taken.iter().map(|taken| taken.at).chain(reserved()).collect();
+        let turn =
+            self.token_at(all, self.tokens, in_line + self.evidence_ahead(lane, now), now).max(self.paused_until);
+        let turn = turn.max(self.token_at(own, most, own_ahead, now));
+        if lane == Lane::Evidence {
             return turn;
         }
-        let own = self.taken_by_housekeeping().chain(std::iter::repeat_n(now, self.reserved_by_housekeeping));
-        turn.max(self.token_at(own, self.housekeeping_tokens, place, now))
+        let others = self.taken.iter().filter(|taken| taken.lane != Lane::Evidence).map(|taken| taken.at);
+        let others = others.chain(reserved()).collect();
+        turn.max(self.token_at(others, (self.tokens - self.kept(now)).max(1), in_line, now))
+    }
+
+    /// Tokens that only evidence may take.
+    fn kept(&self, now: Moment) -> usize {
+        if self.part_kept.0 < now && now < self.part_kept.1 {
+            self.evidence_tokens
+        } else {
+            usize::from(now < self.kept_until || !self.evidence.is_empty())
+        }
+    }
+
+    /// When the tokens were taken that a lane holds; a reserved one counts as taken now. Evidence reserves none.
+    fn taken_by(&self, lane: Lane, now: Moment) -> Vec<Moment> {
+        let reserved = if lane == Lane::Housekeeping { self.reserved_by_housekeeping } else { 0 };
+        let taken = self.taken.iter().filter(|taken| taken.lane == lane).map(|taken| taken.at);
+        taken.chain(std::iter::repeat_n(now, reserved)).collect()
+    }
+
+    /// Calls for evidence that may take a token now, before those of another lane.
+    fn evidence_ahead(&self, lane: Lane, now: Moment) -> usize {
+        let left = self.evidence_tokens.saturating_sub(self.taken_by(Lane::Evidence, now).len());
+        if lane == Lane::Evidence { 0 } else { self.evidence.len().min(left) }
     }
 
     fn ahead_in_other_lines(&self, lane: Lane, place: usize, now: Moment) -> usize {
@@ -233,27 +295,26 @@ impl Bucket {
                 Some(this) => more_urgent(&self.users, Some(this)) + more_urgent(&self.retries, Some(this)),
                 None => self.users.len() + self.retries.len(),
             },
+            Lane::Evidence => 0,
         }
     }
 
     /// How many of housekeeping have waited for long enough and may go by its part of the tokens. One that must wait for
     /// that holds nobody up.
     fn impatient(&self, now: Moment) -> usize {
-        let own = self.taken_by_housekeeping().count() + self.reserved_by_housekeeping;
+        let own = self.taken_by(Lane::Housekeeping, now).len();
         let waited = self.housekeeping.partition_point(|waiting| waiting.urgency <= now);
         waited.min(self.housekeeping_tokens.saturating_sub(own))
     }
 
-    fn taken_by_housekeeping(&self) -> impl Iterator<Item = Moment> {
-        self.taken.iter().filter(|taken| taken.by_housekeeping).map(|taken| taken.at)
-    }
-
     /// When a token is there for one who has so many ahead, if each of them takes one at once.
-    fn token_at(&self, taken: impl Iterator<Item = Moment>, tokens: usize, ahead: usize, now: Moment) -> Moment {
-        let back: Vec<Moment> = taken.map(|at| at + self.period).collect();
+    fn token_at(&self, taken: Vec<Moment>, tokens: usize, ahead: usize, now: Moment) -> Moment {
+        let back: Vec<Moment> = taken.into_iter().map(|at| at + self.period).collect();
         let free = tokens.saturating_sub(back.len());
+        // More may be taken than there are now: those above the number come back first.
+        let surplus = back.len().saturating_sub(tokens);
         let (rounds, token) = (ahead / tokens, ahead % tokens);
-        let first = token.checked_sub(free).and_then(|index| back.get(index)).copied().unwrap_or(now);
+        let first = token.checked_sub(free).and_then(|index| back.get(index + surplus)).copied().unwrap_or(now);
         first + self.period.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX))
     }
 
@@ -266,6 +327,7 @@ impl Bucket {
             Lane::User => &self.users,
             Lane::Retry => &self.retries,
             Lane::Housekeeping => &self.housekeeping,
+            Lane::Evidence => &self.evidence,
         }
     }
 
@@ -274,6 +336,7 @@ impl Bucket {
             Lane::User => &mut self.users,
             Lane::Retry => &mut self.retries,
             Lane::Housekeeping => &mut self.housekeeping,
+            Lane::Evidence => &mut self.evidence,
         }
     }
 }

@@ -8,17 +8,16 @@ use std::time::Duration;
 use super::absorb::{Outcome, absorb, outcome_of};
 use super::learn::{Evidence, RunAnswer, learn};
 use super::names::{self, Identity};
-use super::plan::Action;
+use super::plan::{ANSWER_SLACK, Action};
 use super::shared::Shared;
 use crate::aws::{AwsError, AwsErrorKind, FunctionDescription, InvokeReply, InvokeRequest};
 use crate::clock::Timestamp;
 use crate::state::InvokePermit;
 use crate::state::model::bounds::{MAX_MESSAGE_BYTES, MAX_NAME_BYTES};
+use crate::state::model::lambda_log::is_request_id;
 use crate::state::model::text::bounded;
 use crate::state::model::{Container, Function, FunctionState, InvocationKind, Known, Protocol, Spec, Status};
 
-/// An answer to Invoke may come so long after the function's time-out.
-const ANSWER_SLACK: Duration = Duration::from_secs(30);
 /// Queueing an event takes no longer.
 const ACCEPT_WITHIN: Duration = Duration::from_secs(30);
 
@@ -154,7 +153,7 @@ impl Shared {
         let reply = self.cloud.invoke(&request).await;
         match reply {
             Ok(reply) if request.asynchronous => {
-                self.news(action, Outcome::Accepted { request_id: reply.request_id }, None)
+                self.news(action, Outcome::Accepted { request_id: credible_id(reply.request_id) }, None)
             }
             Ok(reply) => {
                 let Action::Invoke { run_no } = action else { return self.news(action, Outcome::Done, None) };
@@ -243,11 +242,16 @@ pub(super) fn function(description: &FunctionDescription, container: &Container,
     }
 }
 
+/// The request id of an answer, if it is one: lines of the log are told by it.
+fn credible_id(request_id: Option<String>) -> Option<String> {
+    request_id.filter(|id| is_request_id(id))
+}
+
 /// What the reply to a RequestResponse invocation proves.
 pub(super) fn run_answer(run_no: u64, reply: InvokeReply) -> RunAnswer {
     RunAnswer {
         run_no,
-        request_id: reply.request_id,
+        request_id: credible_id(reply.request_id),
         function_error: reply.function_error.is_some(),
         payload: reply.payload,
         log_tail: reply.log_tail,

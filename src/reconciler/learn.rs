@@ -20,6 +20,7 @@ use super::lines::{Line, Says};
 use super::verdict::{self, End};
 use crate::clock::Timestamp;
 use crate::state::model::bounds::{MAX_LOG_STREAMS, MAX_RESULT_BYTES, MAX_STARTS_SEEN};
+use crate::state::model::lambda_log::PlatformLine;
 use crate::state::model::text::bounded;
 use crate::state::model::{
     Cause, Failure, FailureKind, Function, FunctionFailures, FunctionState, InvocationKind, Known, LogTail, Protocol,
@@ -142,8 +143,10 @@ fn learn_answer(now: Timestamp, spec: &Spec, status: &mut Status, answer: &RunAn
 }
 
 fn log_tail(text: &str, request_id: Option<&str>) -> LogTail {
-    let has = |word: &str| request_id.is_some_and(|id| text.contains(&format!("{word} RequestId: {id}")));
-    LogTail { text: text.to_owned(), complete: has("START") && has("REPORT") }
+    let lines = || text.lines().filter_map(PlatformLine::parse).filter(|(id, _)| Some(*id) == request_id);
+    let starts = lines().any(|(_, line)| line == PlatformLine::Start);
+    let reports = lines().any(|(_, line)| matches!(line, PlatformLine::Report(_)));
+    LogTail { text: text.to_owned(), complete: starts && reports }
 }
 
 /// The answer as clients may see it: without the token, by which a line is known to be the bootstrap's own.

@@ -2,15 +2,13 @@
 //!
 //! Lambda writes START, END and REPORT around every invocation; the bootstrap writes its markers around the program.
 //! A program can print a line of the same shape, so a line counts only with the request id or the token of a run that we
-//! issued, and only in the shape that AWS gives it.
-//!
-//! Source of the shapes: AWS Lambda developer guide, "Sending Lambda function logs to CloudWatch Logs", and recorded
-//! answers of the real service.
+//! issued, and only in the shape that AWS gives it ([`crate::state::model::lambda_log`]).
 
 use sockerless_bootstrap::protocol::{MARKER, Marker};
 
 use crate::clock::Timestamp;
-use crate::state::model::{Report, ReportStatus};
+use crate::state::model::Report;
+use crate::state::model::lambda_log::{PlatformLine, is_request_id};
 
 /// A line of the log that says something about a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,97 +54,53 @@ pub(crate) enum Says {
     },
 }
 
-/// The pattern that finds all these lines and few others: FilterLogEvents, text patterns joined by OR.
+/// The pattern that finds all these lines and few others, for FilterLogEvents: one regular expression whose alternatives are
+/// anchored to the beginning of a line, so that a program's text about a request (as the errors of AWS's SDKs have it) is
+/// not sent to us. A space is not among the characters that CloudWatch Logs documents for its expressions; `\s` is.
+///
+/// Source: CloudWatch Logs user guide, "Supported regular expressions (regex) syntax".
 #[must_use]
 pub(crate) fn pattern() -> String {
-    format!(r#"?"RequestId: " ?"Task timed out" ?"{MARKER}""#)
+    const LINES: [&str; 4] = [
+        r"^START\sRequestId:\s",
+        r"^REPORT\sRequestId:\s",
+        r"^RequestId:\s[0-9a-f-]+\sError:\s",
+        r"^[0-9]+-[0-9]+-[0-9]+T\S+\s[0-9a-f-]+\sTask\stimed\sout\safter\s",
+    ];
+    format!("%{}|^{MARKER}%", LINES.join("|"))
 }
 
 /// Reads a line. `None`: it says nothing about a run.
 #[must_use]
 pub(crate) fn parse(message: &str) -> Option<Says> {
-    let line = message.trim_end_matches(['\n', '\r']);
-    if line.starts_with(MARKER) {
-        return Marker::parse(line).map(Says::Marker);
+    if message.starts_with(MARKER) {
+        return Marker::parse(message).filter(is_credible).map(Says::Marker);
     }
-    if let Some(rest) = line.strip_prefix("START RequestId: ") {
-        return Some(Says::Start { request_id: first_word(rest)? });
+    let (request_id, line) = PlatformLine::parse(message)?;
+    let request_id = request_id.to_owned();
+    match line {
+        PlatformLine::Start => Some(Says::Start { request_id }),
+        PlatformLine::TimedOut => Some(Says::TimedOut { request_id }),
+        PlatformLine::Failed { error_type, message } => Some(Says::Failed { request_id, error_type, message }),
+        PlatformLine::Report(report) => Some(Says::Report { request_id, report }),
+        PlatformLine::End => None,
     }
-    if let Some(rest) = line.strip_prefix("REPORT RequestId: ") {
-        return parse_report(rest);
-    }
-    if let Some(rest) = line.strip_prefix("RequestId: ") {
-        return parse_failed(rest);
-    }
-    parse_timed_out(line)
 }
 
-/// `RequestId: ID Error: Runtime exited with error: exit status 3`; the error type may stand in a second line.
-fn parse_failed(rest: &str) -> Option<Says> {
-    let (request_id, error) = rest.split_once(" Error: ")?;
-    let (message, error_type) = error.split_once('\n').unwrap_or((error, ""));
-    Some(Says::Failed {
-        request_id: request_id_of(request_id)?,
-        error_type: error_type.trim().to_owned(),
-        message: message.trim().to_owned(),
-    })
-}
-
-/// `<time> ID Task timed out after 3.00 seconds`.
-fn parse_timed_out(line: &str) -> Option<Says> {
-    let (before, after) = line.split_once(" Task timed out after ")?;
-    after.strip_suffix(" seconds")?.parse::<f64>().ok()?;
-    let mut words = before.split(' ');
-    let (time, request_id) = (words.next()?, words.next()?);
-    (words.next().is_none() && time.contains('T'))
-        .then(|| request_id_of(request_id))?
-        .map(|request_id| Says::TimedOut { request_id })
-}
-
-fn parse_report(rest: &str) -> Option<Says> {
-    let mut fields = rest.split('\t').map(str::trim);
-    let request_id = request_id_of(fields.next()?)?;
-    let mut report = Report::default();
-    let (mut status, mut error_type) = (None, String::new());
-    for field in fields {
-        let Some((name, value)) = field.split_once(": ") else { continue };
-        let number = value.split(' ').next().unwrap_or_default();
-        match name {
-            "Duration" => report.duration_ms = number.parse().ok()?,
-            "Billed Duration" => report.billed_ms = number.parse().ok()?,
-            "Init Duration" => report.init_ms = number.parse().ok(),
-            "Memory Size" => report.memory_mb = number.parse().ok()?,
-            "Max Memory Used" => report.max_memory_mb = number.parse().ok()?,
-            "Status" => status = Some(value.to_owned()),
-            "Error Type" => value.clone_into(&mut error_type),
-            _ => {}
-        }
+/// An image may have a bootstrap of its own making: a marker is stored only with a real request id.
+fn is_credible(marker: &Marker) -> bool {
+    match marker {
+        Marker::Start { request_id, .. } | Marker::Duplicate { request_id, .. } => is_request_id(request_id),
+        Marker::Exit { .. } => true,
     }
-    report.status = match status.as_deref() {
-        None => ReportStatus::Untold,
-        Some("success") => ReportStatus::Success,
-        Some("timeout") => ReportStatus::Timeout,
-        Some(_) => ReportStatus::Error { error_type },
-    };
-    Some(Says::Report { request_id, report })
-}
-
-fn first_word(text: &str) -> Option<String> {
-    request_id_of(text.split([' ', '\t']).next()?)
-}
-
-/// A request id is a UUID; anything else in its place makes the line a program's own.
-fn request_id_of(text: &str) -> Option<String> {
-    let shape: Vec<usize> = text.split('-').map(str::len).collect();
-    let is_uuid = shape == [8, 4, 4, 4, 12] && text.bytes().all(|b| b == b'-' || b.is_ascii_alphanumeric());
-    is_uuid.then(|| text.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::model::ReportStatus;
 
-    const ID: &str = "6bc28136-xmpl-4365-b021-0ce6b2e64ab0";
+    const ID: &str = "6bc28136-0e5d-4365-b021-0ce6b2e64ab0";
 
     fn read(line: &str) -> Option<Says> {
         parse(line)
@@ -162,9 +116,9 @@ mod tests {
             "REPORT RequestId: {ID}\tDuration: 10.51 ms\tBilled Duration: 11 ms\tMemory Size: 128 MB\tMax Memory Used: 40 MB\tInit Duration: 84.00 ms\t\n"
         );
         let numbers = Report {
-            duration_ms: 10.51,
-            billed_ms: 11.0,
-            init_ms: Some(84.0),
+            duration_us: 10_510,
+            billed_us: 11_000,
+            init_us: Some(84_000),
             memory_mb: 128,
             max_memory_mb: 40,
             ..Report::default()
@@ -205,9 +159,11 @@ mod tests {
 
     #[test]
     fn the_bootstraps_lines() {
-        assert!(matches!(read("@sockerless:start t r"), Some(Says::Marker(Marker::Start { .. }))));
+        assert!(matches!(read(&format!("@sockerless:start t {ID}")), Some(Says::Marker(Marker::Start { .. }))));
         assert!(matches!(read("@sockerless:exit t 3 exited\n"), Some(Says::Marker(Marker::Exit { exit_code: 3, .. }))));
-        assert_eq!(read("[stdout] @sockerless:exit t 0 exited"), None);
+        for line in ["[stdout] @sockerless:exit t 0 exited", "@sockerless:start t r", "@sockerless:duplicate t r"] {
+            assert_eq!(read(line), None, "{line}");
+        }
     }
 
     #[test]
@@ -216,13 +172,13 @@ mod tests {
             "",
             "hello",
             "START RequestId: me",
-            "END RequestId: 6bc28136-xmpl-4365-b021-0ce6b2e64ab0",
+            "END RequestId: 6bc28136-0e5d-4365-b021-0ce6b2e64ab0",
             "REPORT RequestId: 12\tDuration: 1 ms",
             "Task timed out after 3.00 seconds",
             "the Task timed out after 3.00 seconds",
             "RequestId: x Error: Runtime exited with error: exit status 0",
-            "RequestId: 6bc28136-xmpl-4365-b021-0ce6b2e64ab0 is mine",
-            "see REPORT RequestId: 6bc28136-xmpl-4365-b021-0ce6b2e64ab0",
+            "RequestId: 6bc28136-0e5d-4365-b021-0ce6b2e64ab0 is mine",
+            "see REPORT RequestId: 6bc28136-0e5d-4365-b021-0ce6b2e64ab0",
         ] {
             assert_eq!(read(line), None, "{line:?}");
         }

@@ -9,7 +9,7 @@
 //! | `queue`, `schedule`, `backoff`, `names`, `lines`, `verdict`, `function_failure`, `clock_steps` | PURE: the parts that these need |
 //! | `quota_line`, `permits` | containers that wait for a quota (PURE), and what they get there |
 //! | `worker`, `execute`, `invocations` | read, plan, commit, act, fold; runs in flight |
-//! | `observe` | the log informer: the evidence for runs whose answer was lost |
+//! | `observe`, `scan` | the log informer: the evidence for runs whose answer was lost |
 //! | `sweep`, `claim` | drift and orphans; whose database is this? |
 //! | `once`, `rehearse` | one pass to convergence, and what it would do |
 //! | this file, `dispatch` | the loop, and what it hands out to workers |
@@ -34,6 +34,7 @@ mod queue;
 mod quota_line;
 mod record;
 mod rehearse;
+mod scan;
 mod schedule;
 mod shared;
 mod slots;
@@ -45,6 +46,7 @@ mod tests;
 mod verdict;
 mod worker;
 
+pub(crate) use self::lines::pattern as log_pattern;
 pub(crate) use self::names::TAG_MANAGED_BY;
 pub use self::once::PassOrder;
 pub use self::summary::{LeftOver, Outcome, Step, Summary};
@@ -282,7 +284,9 @@ impl Reconciler {
                 (parts.facts.log_progress().await?, parts.facts.roles_without_logs().await?);
             let mut knowledge = shared.knowledge();
             knowledge.read_through = read_through;
-            knowledge.roles_without_logs = roles_without_logs;
+            // Found out by a daemon before: whoever starts it anew may have mended the role, so it is tried again.
+            let found_out = Timestamp::default();
+            knowledge.roles_without_logs = roles_without_logs.into_iter().map(|role| (role, found_out)).collect();
         }
         for container in parts.facts.watched().await? {
             if life::unsettled_run(&container.status).is_some() {

@@ -305,6 +305,8 @@ impl Shared {
         let mut failures = 0;
         loop {
             match self.read_logs(groups).await {
+                // A scan is finite: the next tick goes on with it.
+                Ok(watched) if watched.backlog => {}
                 Ok(_) => return Ok(()),
                 Err(error) => bear(&self.clock, &mut failures, error).await?,
             }

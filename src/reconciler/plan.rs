@@ -20,11 +20,16 @@ use crate::state::model::{
     RunPhase, Spec, Status,
 };
 
-/// A run has surely ended so long after its time-out: cold start, queueing and our clock's error included.
-pub(crate) const RUN_SLACK: Duration = Duration::from_secs(60);
+/// An answer to Invoke may come this long after the function's time-out, which counts from the end of the cold start. Before
+/// it Lambda loads the image, up to 10 GB, which may take a minute or more after a push; the image's initialisation has ten
+/// seconds, and one that fails is done again within the invocation; then the answer of up to 6 MB is on its way.
+pub(crate) const ANSWER_SLACK: Duration = Duration::from_secs(120);
+/// A run has surely ended this long after its time-out: [`ANSWER_SLACK`], and half a minute in which the call may wait for its
+/// turn within the quota.
+pub(crate) const RUN_SLACK: Duration = Duration::from_secs(ANSWER_SLACK.as_secs() + 30);
 /// Log lines may be so late.
 pub(crate) const DELIVERY_SLACK: Duration = Duration::from_secs(120);
-/// When an answer came and no log line in this time, the role cannot write logs.
+/// When an answer came, and the log was read to this long after it without a line of the run, the role cannot write logs.
 pub(crate) const LOG_PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// An auto-removed container waits so long for the rest of its log, for those who read it.
 pub(crate) const AUTO_REMOVE_PATIENCE: Duration = Duration::from_secs(10);
@@ -34,6 +39,8 @@ const FIRST_POLL: Duration = Duration::from_millis(250);
 const SLOWEST_POLL: Duration = Duration::from_secs(10);
 /// A run that is overdue is looked at so often, until the log was read to its deadline.
 pub(crate) const EVIDENCE_POLL: Duration = Duration::from_secs(5);
+/// A run that has ended is looked at this often while its log is not read to the end of all patience.
+const LOG_POLL: Duration = Duration::from_secs(60);
 /// Request ids of earlier runs that are remembered.
 const MAX_PAST_REQUEST_IDS: usize = 64;
 
@@ -375,7 +382,8 @@ impl Planner<'_> {
             return Some(record("the run has ended and the container removes itself", status, now));
         }
         if run.issued.is_some() && !run.log_closed {
-            if now < self.after_end(&exit, LOG_PATIENCE) {
+            // What was not read is not missing: the clock alone says nothing.
+            if credible(self.observed.read_through, now) < self.after_end(&exit, LOG_PATIENCE) {
                 return None;
             }
             let missing = was_answered(run) && run.log_stream.is_none();
@@ -497,6 +505,11 @@ impl Planner<'_> {
             let because = "a run is wanted and its function is ready: nothing is invoked without --start";
             return Decision { left: Left::Withheld, ..act(because, status, Action::AwaitSlot) };
         }
+        if self.observed.under_way {
+            // A line of the log has ended the run before, perhaps one that its program has written itself.
+            let until = self.moment.now.after(EVIDENCE_POLL);
+            return wait("the call that invoked the run before has not come back yet", status, Some(until));
+        }
         if !self.observed.slot_free {
             return act("as many runs as allowed are under way", status, Action::AwaitSlot);
         }
@@ -532,7 +545,8 @@ impl Planner<'_> {
     fn idle(&self, because: &'static str, status: Status) -> Decision {
         let until = match status.run.as_ref() {
             Some(Run { phase: RunPhase::Exited(exit), issued: Some(_), log_closed: false, .. }) => {
-                Some(self.after_end(exit, LOG_PATIENCE).max(self.moment.now.after(Duration::from_secs(1))))
+                let readable = self.after_end(exit, LOG_PATIENCE + DELIVERY_SLACK);
+                Some(readable.max(self.moment.now.after(LOG_POLL)))
             }
             _ => None,
         };

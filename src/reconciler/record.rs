@@ -101,12 +101,12 @@ pub(super) fn observe_change(id: &ContainerId, before: &Status, after: &Status) 
 }
 
 fn observe_report(report: &Report) {
-    let billed = report.billed_ms / 1_000.0;
+    let billed = Duration::from_micros(report.billed_us).as_secs_f64();
     metrics::histogram!(telemetry::BILLED_SECONDS).record(billed);
     metrics::histogram!(telemetry::BILLED_MEMORY_SECONDS).record(billed * f64::from(report.memory_mb) * BYTES_PER_MB);
     metrics::histogram!(telemetry::MEMORY_USED).record(f64::from(report.max_memory_mb) * BYTES_PER_MB);
-    if let Some(init_ms) = report.init_ms {
-        metrics::histogram!(telemetry::INIT_SECONDS).record(init_ms / 1_000.0);
+    if let Some(init_us) = report.init_us {
+        metrics::histogram!(telemetry::INIT_SECONDS).record(Duration::from_micros(init_us).as_secs_f64());
     }
 }
 

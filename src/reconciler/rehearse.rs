@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::claim;
 use super::execute::fresh_token;
 use super::learn::watched;
-use super::observe::{self, Group, Pages, Pass};
+use super::observe;
 use super::plan::{Action, Decision, Left, Moment, plan};
+use super::scan::{Group, Tick};
 use super::shared::Shared;
 use super::summary::{SETTLE, Step, Summary};
 use super::sweep::{self, Fate, MAX_DELETIONS, View, is_ripe};
 use super::worker::MAX_STEPS;
-use crate::aws::{AwsError, LogGroupNeeds};
+use crate::aws::{AwsError, Lane, LogGroupNeeds};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::state::model::life::unsettled_run;
@@ -132,21 +133,34 @@ impl Rehearsal<'_> {
     async fn read_logs(&mut self) -> Result<(), RehearsalError> {
         let watched: Vec<Container> = self.rows.values().filter(|row| watched(&row.status)).cloned().collect();
         for (name, containers) in observe::by_group(watched) {
-            let now = self.shared.clock.now();
-            let read_through = self.shared.knowledge().read_through.get(&name).copied().unwrap_or_default();
             let mut group = Group::default();
-            let pass = Pass::choose(now, &containers, &group, read_through);
-            let owners = observe::owners(&containers);
-            let mut pages = Pages::new(observe::question(&name, pass.from));
-            while let Some(events) = pages.next(&self.shared.cloud).await? {
-                for (id, news) in observe::page_news(&owners, events) {
-                    let now = self.shared.clock.now();
-                    self.fold(&id, |row| news.fold(now, row));
+            // A scan is finite: the next tick goes on with it.
+            loop {
+                self.read_tick(&name, &containers, &mut group).await?;
+                if !group.has_backlog() {
+                    break;
                 }
             }
-            if let Some(through) = group.passed(pass, now, pages.complete()) {
-                self.shared.knowledge().read_through.insert(name, through);
+        }
+        Ok(())
+    }
+
+    async fn read_tick(&mut self, name: &str, of: &[Container], group: &mut Group) -> Result<(), RehearsalError> {
+        let now = self.shared.clock.now();
+        let read_through = self.shared.knowledge().read_through.get(name).copied().unwrap_or_default();
+        let owners = observe::owners(of, |_| false);
+        let cloud = self.shared.cloud.lane(Lane::Evidence);
+        let mut tick = Tick::begin(now, name, of, group, read_through);
+        while let Some(query) = tick.question() {
+            let Some((events, turned)) = observe::ask(&cloud, &mut tick, query).await? else { continue };
+            for (id, news) in observe::page_news(&owners, events) {
+                let now = self.shared.clock.now();
+                self.fold(&id, |row| news.fold(now, row));
             }
+            let progress = tick.turn(turned);
+            let mut knowledge = self.shared.knowledge();
+            knowledge.read_through.extend(progress.group.map(|through| (name.to_owned(), through)));
+            knowledge.runs_read.extend(progress.runs);
         }
         Ok(())
     }

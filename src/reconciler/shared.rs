@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use super::permits::Permits;
 use super::plan::Observed;
 use super::queue::Priority;
 use super::record;
+use super::scan::RunKey;
 use super::slots::Slots;
 use super::tally::Tally;
 use crate::aws::{AwsError, AwsErrorKind, Cloud};
@@ -23,6 +25,10 @@ use crate::state::{Facts, Reader};
 
 /// Containers that are to be looked at, from the tasks to the loop: at most so many wait to be taken over.
 pub(super) const KICKS: usize = 4096;
+
+/// After this time a role that was seen not to write logs is given the benefit of the doubt once more: somebody may have
+/// mended it. One run that may end unknown an hour is bearable, a start that is refused for ever is not.
+pub(super) const ROLE_RETEST: Duration = Duration::from_secs(3_600);
 
 /// A wish to look at a container.
 #[derive(Clone, Copy, Debug)]
@@ -65,10 +71,12 @@ pub(super) struct Shared {
 pub(super) struct Knowledge {
     /// How far each log group was read, late lines included.
     pub(super) read_through: BTreeMap<String, Timestamp>,
-    /// Roles whose functions do not write logs.
-    pub(super) roles_without_logs: BTreeSet<String>,
+    /// How far runs were read that are read on their own, behind a flood of other lines.
+    pub(super) runs_read: BTreeMap<RunKey, Timestamp>,
+    /// Roles whose functions do not write logs, and when that was last found out.
+    pub(super) roles_without_logs: BTreeMap<String, Timestamp>,
     /// Runs whose invocation has not come back yet.
-    under_way: BTreeSet<(ContainerId, u64)>,
+    under_way: BTreeSet<RunKey>,
     /// Functions without a container that were looked at and kept.
     pub(super) kept: BTreeMap<String, Kept>,
     /// Functions without a container that could not be deleted, and the kind of failure that was logged.
@@ -82,10 +90,32 @@ pub(super) struct Kept {
     pub(super) reason: &'static str,
 }
 
+impl Knowledge {
+    /// Whether the call that invokes the run has not come back yet.
+    pub(super) fn is_under_way(&self, run: &RunKey) -> bool {
+        self.under_way.contains(run)
+    }
+
+    /// Forgets how far runs were read that are not watched any more.
+    pub(super) fn keep_runs_read(&mut self, watched: &[Container]) {
+        if self.runs_read.is_empty() {
+            return;
+        }
+        let current = |container: &Container| container.status.run.as_ref().map(|run| (container.id, run.no));
+        let watched: BTreeSet<RunKey> = watched.iter().filter_map(current).collect();
+        self.runs_read.retain(|run, _| watched.contains(run));
+    }
+
+    /// Whether functions of the role are known not to write logs, and not for so long that it is to be tried again.
+    fn is_without_logs(&self, role_arn: &str, now: Timestamp) -> bool {
+        self.roles_without_logs.get(role_arn).is_some_and(|since| *since <= now && now < since.after(ROLE_RETEST))
+    }
+}
+
 /// An invocation that has not come back yet, for as long as this lives.
 pub(super) struct UnderWay {
     knowledge: Arc<Mutex<Knowledge>>,
-    run: (ContainerId, u64),
+    run: RunKey,
 }
 
 impl Drop for UnderWay {
@@ -107,16 +137,18 @@ impl Shared {
     /// What a plan for this container must know.
     pub(super) fn observed(&self, container: &Container) -> Observed {
         let settings = &container.spec.config.function;
-        let run = container.status.run.as_ref();
+        let run = container.status.run.as_ref().map(|run| (container.id, run.no));
         let knowledge = self.knowledge();
+        let group_read = knowledge.read_through.get(&settings.log_group).copied().unwrap_or_default();
+        let run_read = run.and_then(|run| knowledge.runs_read.get(&run)).copied().unwrap_or_default();
         Observed {
             function_name: self.identity.function_name(&container.id, container.status.incarnation),
-            read_through: knowledge.read_through.get(&settings.log_group).copied().unwrap_or_default(),
+            read_through: group_read.max(run_read),
             slot_free: self.slots.is_free_for(&container.id),
             adopted_at: self.adopted_at,
-            role_without_logs: knowledge.roles_without_logs.contains(&settings.role_arn),
+            role_without_logs: knowledge.is_without_logs(&settings.role_arn, self.clock.now()),
             withholds_runs: self.withholds_runs,
-            under_way: run.is_some_and(|run| knowledge.under_way.contains(&(container.id, run.no))),
+            under_way: run.is_some_and(|run| knowledge.is_under_way(&run)),
         }
     }
 

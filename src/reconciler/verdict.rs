@@ -19,7 +19,7 @@ use sockerless_bootstrap::protocol::{Answer, Reason, Verdict};
 use crate::clock::Timestamp;
 use crate::state::model::bounds::MAX_MESSAGE_BYTES;
 use crate::state::model::life::{KILLED, NOT_THE_PROGRAM};
-use crate::state::model::text::bounded;
+use crate::state::model::text::bounded_line;
 use crate::state::model::{Cause, Exit, Protocol, ReportStatus};
 
 /// What Lambda calls the failure of a runtime that has exited, with whatever status.
@@ -34,8 +34,9 @@ pub(crate) struct End {
 }
 
 impl End {
-    pub(crate) fn new(code: u8, cause: Cause, message: impl Into<String>) -> Self {
-        Self { code, cause, message: bounded(&message.into(), MAX_MESSAGE_BYTES) }
+    /// `message` may be a program's own words.
+    pub(crate) fn new(code: u8, cause: Cause, message: impl AsRef<str>) -> Self {
+        Self { code, cause, message: bounded_line(message.as_ref(), MAX_MESSAGE_BYTES) }
     }
 
     /// The time was up.
@@ -53,7 +54,7 @@ impl End {
     }
 
     /// It will not be run.
-    pub(crate) fn never_ran(why: impl Into<String>) -> Self {
+    pub(crate) fn never_ran(why: impl AsRef<str>) -> Self {
         Self::new(NOT_THE_PROGRAM, Cause::NeverRan, why)
     }
 
@@ -172,7 +173,7 @@ mod tests {
 
     #[test]
     fn function_errors() {
-        let id = "RequestId: 6bc28136-xmpl-4365-b021-0ce6b2e64ab0 Error: ";
+        let id = "RequestId: 6bc28136-0e5d-4365-b021-0ce6b2e64ab0 Error: ";
         let table = [
             (error("Sandbox.Timedout", &format!("{id}Task timed out after 1.00 seconds")), 137, Cause::Deadline),
             (error("", "2026-11-23T01:13:11Z x Task timed out after 3.00 seconds"), 137, Cause::Deadline),
@@ -281,6 +282,14 @@ mod tests {
             let found = (end(Protocol::Native), end(Protocol::Bootstrap), leaves_open(&status));
             assert_eq!(found, (native, bootstrap, open), "{status:?}");
         }
+    }
+
+    #[test]
+    fn an_error_of_any_size_leaves_one_bounded_line() {
+        let words = format!("first\r\n\u{1b}[1m{}", "ä".repeat(5_000_000));
+        let end = of_answer(Protocol::Native, "t", true, &error("Error", &words)).unwrap();
+        assert!(end.message.len() <= MAX_MESSAGE_BYTES && !end.message.contains(char::is_control));
+        assert!(end.message.starts_with("first") && end.message.ends_with('…'));
     }
 
     #[test]

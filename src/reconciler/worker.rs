@@ -19,7 +19,7 @@ use super::quota_line::{Rank, Waiting, need_of};
 use super::record::{self, fact_write};
 use super::shared::Shared;
 use crate::clock::Timestamp;
-use crate::state::model::{Container, ContainerId, Known, Status, life};
+use crate::state::model::{Container, ContainerId, InvocationKind, Known, Status, life};
 use crate::state::{InvokePermit, Issue, StateError, Written};
 use crate::telemetry;
 use crate::traces::Reconcile;
@@ -259,6 +259,7 @@ impl Shared {
         let overdue = write.due_at;
         match self.facts.issue(write, container.spec.generation).await {
             Ok(Issue::Granted(permit, _)) => {
+                self.note_retest(container);
                 let mut container = container.clone();
                 container.status = decision.status;
                 Ok(Some(Step::Run(Box::new(container), permit, overdue)))
@@ -292,13 +293,26 @@ impl Shared {
     /// Whether functions of a role write logs.
     pub(super) async fn set_role_logs(&self, role_arn: &str, logs: bool) -> Result<(), StateError> {
         self.facts.set_role_logs(role_arn, logs).await?;
+        let now = self.clock.now();
         let mut knowledge = self.knowledge();
         if logs {
             knowledge.roles_without_logs.remove(role_arn);
-        } else if knowledge.roles_without_logs.insert(role_arn.to_owned()) {
+        } else if knowledge.roles_without_logs.insert(role_arn.to_owned(), now).is_none() {
             tracing::warn!(role_arn, "an answer came, but no line in the log: the role cannot write logs");
         }
         Ok(())
+    }
+
+    /// An Event is invoked although its role was seen not to write logs: it is the one that finds out whether that has
+    /// changed. Others wait for what it shows.
+    pub(super) fn note_retest(&self, container: &Container) {
+        let settings = &container.spec.config.function;
+        let now = self.clock.now();
+        if settings.invocation == InvocationKind::Event
+            && let Some(since) = self.knowledge().roles_without_logs.get_mut(&settings.role_arn)
+        {
+            *since = now;
+        }
     }
 
     pub(super) async fn give_slot_back(&self, id: &ContainerId) {

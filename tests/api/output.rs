@@ -141,7 +141,8 @@ async fn the_lines_of_an_earlier_run_are_waited_for() {
     assert!(logs.is_silent().await);
     api.logs.put(begin - 2_000, &format!("START RequestId: {EARLIER} Version: $LATEST\n"));
     api.logs.put(begin - 2_000, "earlier");
-    api.logs.put(begin - 1_000, &format!("REPORT RequestId: {EARLIER}\tDuration: 1.00 ms\t\n"));
+    let numbers = "Duration: 1.00 ms\tBilled Duration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 1 MB";
+    api.logs.put(begin - 1_000, &format!("REPORT RequestId: {EARLIER}\t{numbers}\t\n"));
     assert_eq!(logs.all().await.body, [frame(1, "first\n"), frame(1, "third\n"), frame(1, "earlier\n")].concat());
 }
 

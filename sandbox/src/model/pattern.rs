@@ -6,16 +6,32 @@
 //! | `a "b c"` | holds all of them |
 //! | `a -b` | holds the one and not the other |
 //! | `?a ?"b c"` | holds any of them; ignored beside terms without `?`, as in AWS |
+//! | `%^a\s[0-9]+|b%` | fits the regular expression |
 //! | `{ $.a.b = "x" }` | is JSON whose member has the value; `!=`, `*` at either end, `&&`, `\|\|` |
 //!
-//! Regular expressions and the patterns for space-delimited fields are refused.
+//! A regular expression stands alone, in the characters and operators that AWS documents ("Supported regular expressions
+//! (regex) syntax"): no parentheses, no spaces, no multibyte characters. Expressions inside of other patterns and the
+//! patterns for space-delimited fields are refused.
 
+use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
+/// Characters of a pattern, at most (`FilterPattern` in AWS's model).
+const MAX_PATTERN: usize = 1_024;
+/// Bytes of a compiled expression, at most.
+const MAX_COMPILED_BYTES: usize = 1_024 * 1_024;
+/// Characters beside letters and digits that may stand in an expression as themselves.
+const SYMBOLS: &str = ":_#=@/;,-";
+/// The operators.
+const OPERATORS: &str = "^$?[]{}|\\*+.";
+/// Letters that mean something behind a backslash.
+const CLASSES: &str = "dDsSwWx";
+
 /// A parsed pattern.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) enum Pattern {
     Terms(Terms),
+    Regex(Regex),
     /// Alternatives of which each asks for all of its comparisons.
     Json(Vec<Vec<Comparison>>),
 }
@@ -49,8 +65,15 @@ impl Pattern {
             let inner = inner.strip_suffix('}').ok_or_else(|| refused("a closing brace is missing"))?;
             return json(inner).map(Self::Json);
         }
-        if text.starts_with('[') || text.starts_with('%') {
-            return Err(refused("only terms and JSON selectors are understood here"));
+        if text.chars().count() > MAX_PATTERN {
+            return Err(refused("it has more than 1024 characters"));
+        }
+        if let Some(inner) = text.strip_prefix('%') {
+            let inner = inner.strip_suffix('%').ok_or_else(|| refused("a closing % is missing"))?;
+            return expression(inner).map(Self::Regex);
+        }
+        if text.starts_with('[') {
+            return Err(refused("only terms, expressions and JSON selectors are understood here"));
         }
         terms(text).map(Self::Terms)
     }
@@ -58,6 +81,7 @@ impl Pattern {
     pub(super) fn matches(&self, message: &str) -> bool {
         match self {
             Self::Terms(terms) => terms.match_text(message),
+            Self::Regex(regex) => regex.is_match(message),
             Self::Json(alternatives) => serde_json::from_str::<Value>(message).is_ok_and(|message| {
                 alternatives.iter().any(|all| all.iter().all(|comparison| comparison.holds(&message)))
             }),
@@ -67,6 +91,26 @@ impl Pattern {
 
 fn refused(why: &str) -> String {
     format!("Invalid filter pattern: {why}")
+}
+
+fn expression(text: &str) -> Result<Regex, String> {
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        let escaped = if character == '\\' { characters.next() } else { None };
+        let fits = match (character, escaped) {
+            ('\\', Some(escaped)) if escaped.is_ascii_alphanumeric() => CLASSES.contains(escaped),
+            ('\\', escaped) => escaped.is_some_and(|escaped| escaped.is_ascii_punctuation()),
+            (other, _) => other.is_ascii_alphanumeric() || SYMBOLS.contains(other) || OPERATORS.contains(other),
+        };
+        if !fits {
+            return Err(refused("the expression has a character that is not supported"));
+        }
+    }
+    if text.is_empty() {
+        return Err(refused("the expression is empty"));
+    }
+    let built = RegexBuilder::new(text).size_limit(MAX_COMPILED_BYTES).build();
+    built.map_err(|_| refused("the expression cannot be understood"))
 }
 
 impl Terms {
@@ -216,6 +260,14 @@ mod tests {
             (r#"{ $.record.metrics.durationMs = 5 }"#, json, true),
             (r#"{ $.type = "x" || $.type = "platform.report" && $.record.status = "error" }"#, json, true),
             (r#"{ $.type = "platform.report" }"#, report, false),
+            (r"%^REPORT\sRequestId:\s%", report, true),
+            (r"%^RequestId:\s%", report, false),
+            (r"%RequestId:\s\d+%", report, true),
+            (r"%^END|^REPORT\s%", report, true),
+            (r"%^END|\sREPORT%", report, false),
+            (r"%gra|ey%", "grey", true),
+            (r"%^a{3,5}$%", "aa", false),
+            (r"%\[%", "a[b", true),
         ] {
             assert_eq!(Pattern::parse(pattern).unwrap().matches(message), expected, "{pattern} on {message}");
         }
@@ -225,7 +277,16 @@ mod tests {
     fn what_is_refused() {
         for pattern in [
             "[a, b]",
-            "%re%",
+            "%re",
+            "%%",
+            "%with space%",
+            "%(sub)%",
+            "%caf\u{e9}%",
+            "%a!%",
+            r"%\b%",
+            r"%a\%",
+            "%[a%",
+            &"a".repeat(1_025),
             "a:b",
             "\"open",
             "?",

@@ -6,11 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use sockerless_bootstrap::protocol::{Marker, Stream, decode_line};
 
 use crate::aws::LogEvent;
+use crate::state::model::lambda_log::PlatformLine;
 use crate::state::model::{Protocol, Run, Status};
-
-/// Characters of a request id, and where its dashes are.
-const REQUEST_ID: usize = 36;
-const DASHES: [usize; 4] = [8, 13, 18, 23];
 
 /// A line of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,58 +22,23 @@ pub(super) struct Line {
     pub(super) request_id: Option<String>,
 }
 
-/// A line that Lambda itself writes.
-#[derive(Debug, PartialEq, Eq)]
-enum Platform<'a> {
-    Start(&'a str),
-    End(&'a str),
-    Report(&'a str),
-    /// Time out, exit without an answer.
-    Failure(&'a str),
-    /// Around no particular invocation.
-    Init,
-}
-
-impl<'a> Platform<'a> {
-    fn parse(message: &'a str) -> Option<Self> {
-        if let Some(rest) = message.strip_prefix("START RequestId: ") {
-            return request_id(rest, " Version: ").map(Self::Start);
-        }
-        if let Some(rest) = message.strip_prefix("END RequestId: ") {
-            return request_id(rest, "").filter(|id| id.len() == rest.trim_end().len()).map(Self::End);
-        }
-        if let Some(rest) = message.strip_prefix("REPORT RequestId: ") {
-            return request_id(rest, "\t").map(Self::Report);
-        }
-        if let Some(rest) = message.strip_prefix("RequestId: ") {
-            return request_id(rest, " Error: ").map(Self::Failure);
-        }
-        if let Some((time, rest)) = message.split_once(' ') {
-            let is_time = time.len() >= 20 && time.starts_with(|c: char| c.is_ascii_digit()) && time.ends_with('Z');
-            if let Some(id) = request_id(rest, " Task timed out after ").filter(|_| is_time) {
-                return Some(Self::Failure(id));
-            }
-        }
-        let inits = ["INIT_START Runtime Version: ", "INIT_REPORT Init Duration: ", "EXTENSION\tName: "];
-        inits.iter().any(|init| message.starts_with(init)).then_some(Self::Init)
-    }
-}
-
-/// The request id at the beginning, if this follows it.
-fn request_id<'a>(text: &'a str, then: &str) -> Option<&'a str> {
-    let id = text.get(..REQUEST_ID)?;
-    let fits = id.bytes().enumerate().all(|(place, byte)| match DASHES.contains(&place) {
-        true => byte == b'-',
-        false => byte.is_ascii_alphanumeric(),
-    });
-    (fits && text.get(REQUEST_ID..)?.starts_with(then)).then_some(id)
-}
+/// What Lambda itself writes around no particular invocation.
+const INIT_LINES: [&str; 3] = ["INIT_START Runtime Version: ", "INIT_REPORT Init Duration: ", "EXTENSION\tName: "];
 
 /// What one log stream is in the middle of.
 #[derive(Debug, Default)]
 struct Place {
+    /// The invocation that was started last.
     request_id: Option<String>,
+    /// Its REPORT was not there yet: an environment has one invocation at a time, so that no other can start.
+    is_open: bool,
     after_failure: bool,
+}
+
+impl Place {
+    fn is_in(&self, id: &str) -> bool {
+        self.request_id.as_deref() == Some(id)
+    }
 }
 
 /// Tells the program's lines from the platform's, event by event in the order of the log.
@@ -128,24 +90,30 @@ impl Decoder {
         let message = event.message.strip_suffix('\n').unwrap_or(&event.message);
         let place = self.places.entry(event.stream.clone()).or_default();
         let is_after_failure = std::mem::take(&mut place.after_failure);
-        let is_ours = |place: &Place, id: &str| place.request_id.as_deref() == Some(id) || self.known.contains(id);
-        match Platform::parse(message) {
-            Some(Platform::Start(id)) if !self.settled || self.known.contains(id) => {
-                place.request_id = Some(id.to_owned());
-                return None;
+        if let Some((id, line)) = PlatformLine::parse(message) {
+            let is_known = self.known.contains(id);
+            let is_ours = is_known || place.is_in(id);
+            match line {
+                PlatformLine::Start if is_known || !(self.settled || place.is_open) => {
+                    *place = Place { request_id: Some(id.to_owned()), is_open: true, after_failure: false };
+                    return None;
+                }
+                PlatformLine::Report(_) if is_ours => {
+                    place.is_open &= !place.is_in(id);
+                    self.reported.insert(id.to_owned());
+                    return None;
+                }
+                PlatformLine::End if is_ours => return None,
+                PlatformLine::Failed { .. } | PlatformLine::TimedOut if is_ours => {
+                    place.after_failure = true;
+                    return None;
+                }
+                _ => {}
             }
-            Some(Platform::Report(id)) if is_ours(place, id) => {
-                self.reported.insert(id.to_owned());
-                return None;
-            }
-            Some(Platform::End(id)) if is_ours(place, id) => return None,
-            Some(Platform::Failure(id)) if is_ours(place, id) => {
-                place.after_failure = true;
-                return None;
-            }
-            Some(Platform::Init) => return None,
-            _ if is_after_failure && is_error_type(message) => return None,
-            _ => {}
+        } else if INIT_LINES.iter().any(|init| message.starts_with(init))
+            || (is_after_failure && is_error_type(message))
+        {
+            return None;
         }
         let request_id = place.request_id.clone();
         let (stream, text, complete) = match self.protocol {
@@ -177,7 +145,8 @@ fn is_error_type(message: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ID: &str = "6bc28136-xmpl-4365-b021-0ce6b2e64ab0";
+    const ID: &str = "6bc28136-0e5d-4365-b021-0ce6b2e64ab0";
+    const NUMBERS: &str = "Duration: 10.51 ms\tBilled Duration: 11 ms\tMemory Size: 128 MB\tMax Memory Used: 40 MB";
     const OTHER: &str = "00000000-0000-0000-0000-000000000000";
 
     fn texts(protocol: Protocol, status: &Status, settled: bool, messages: &[&str]) -> Vec<(Stream, String)> {
@@ -204,7 +173,7 @@ mod tests {
             &format!("RequestId: {ID} Error: Runtime exited with error: exit status 3"),
             "Runtime.ExitError",
             &format!("END RequestId: {ID}\n"),
-            &format!("REPORT RequestId: {ID}\tDuration: 10.51 ms\t"),
+            &format!("REPORT RequestId: {ID}\t{NUMBERS}\t"),
         ];
         let found = texts(Protocol::Native, &Status::default(), false, &messages);
         assert_eq!(found, [(Stream::Stdout, "hello\n".to_owned())]);
@@ -226,6 +195,23 @@ mod tests {
         assert_eq!(found.len(), 6, "{found:?}");
     }
 
+    /// An environment has one invocation at a time, so that a START within one is the program's.
+    #[test]
+    fn a_start_within_an_invocation_is_output_whatever_is_known_of_it() {
+        let start = |id: &str| format!("START RequestId: {id} Version: $LATEST");
+        let old = format!("START RequestId: {OTHER} Version: 1");
+        let report = |id: &str| format!("REPORT RequestId: {id}\t{NUMBERS}");
+        let messages = [&start(ID), "a", &start(OTHER), &old, "b", &report(OTHER), &report(ID), &start(OTHER), "c"];
+        let known = Status { past_request_ids: vec![ID.to_owned()], ..Status::default() };
+        for protocol in [Protocol::Native, Protocol::Bootstrap] {
+            for status in [&Status::default(), &known] {
+                let found = texts(protocol, status, false, &messages);
+                let words: Vec<&str> = found.iter().map(|(_, text)| text.trim_end()).collect();
+                assert_eq!(words, ["a", &start(OTHER), &old, "b", &report(OTHER), "c"], "{protocol:?}");
+            }
+        }
+    }
+
     #[test]
     fn a_start_of_a_foreign_invocation_is_output_once_all_are_known() {
         let run: Run = serde_json::from_value(serde_json::json!({
@@ -234,7 +220,7 @@ mod tests {
         }))
         .unwrap();
         let status = Status { run: Some(run), ..Status::default() };
-        let foreign = format!("START RequestId: {OTHER} Version: 1");
+        let foreign = format!("START RequestId: {OTHER} Version: $LATEST");
         assert_eq!(texts(Protocol::Native, &status, true, &[&foreign]).len(), 1);
         assert_eq!(texts(Protocol::Native, &status, false, &[&foreign]).len(), 0);
     }

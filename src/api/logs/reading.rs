@@ -1,21 +1,20 @@
 //! One pass over the log: pages in, sorted events out, each event once.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use super::super::limits;
 use crate::aws::{AwsError, LogEvent, LogQuery, ReadLogs};
 
-/// The events that were taken already, the latest of them: by their time, as a hash of their ids.
+/// The events that were taken already, the latest of them: by their time, as a hash of their ids. Some 30 bytes each.
 ///
 /// What is forgotten is never read again: better a line that is minutes late behind a flood of others is missed than
 /// that the flood is given twice.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     hasher: RandomState,
-    by_time: BTreeMap<i64, HashSet<u64>>,
-    count: usize,
+    events: BTreeSet<(i64, u64)>,
     /// Everything before was forgotten, Unix milliseconds.
     floor_ms: Option<i64>,
 }
@@ -27,14 +26,14 @@ impl Seen {
             return false;
         }
         let hash = self.hasher.hash_one(&event.id);
-        if !self.by_time.entry(event.timestamp_ms).or_default().insert(hash) {
+        if !self.events.insert((event.timestamp_ms, hash)) {
             return false;
         }
-        self.count += 1;
-        while self.count > limits::MAX_SEEN_EVENTS && self.by_time.len() > 1 {
-            let Some((time, forgotten)) = self.by_time.pop_first() else { break };
-            self.count -= forgotten.len();
-            self.floor_ms = Some(time.saturating_add(1));
+        if self.events.len() > limits::MAX_SEEN_EVENTS
+            && let (Some((oldest, _)), Some((newest, _))) = (self.events.first(), self.events.last())
+            && oldest < newest
+        {
+            self.forget_before(oldest.saturating_add(1));
         }
         true
     }
@@ -42,17 +41,24 @@ impl Seen {
     /// From when on to read again for events that came late: not further back than `overlap` before the newest one,
     /// nor than about `most` events. `None`: nothing was seen.
     pub(super) fn resume_ms(&self, overlap: Duration, most: usize) -> Option<i64> {
-        let (newest, _) = self.by_time.last_key_value()?;
+        let (newest, _) = self.events.last()?;
         let overlap = i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX);
         let earliest = newest.saturating_sub(overlap).max(self.floor_ms.unwrap_or(i64::MIN));
-        let mut left = most;
-        for (time, events) in self.by_time.range(earliest..).rev() {
-            match left.checked_sub(events.len()) {
-                Some(rest) => left = rest,
-                None => return Some(*time),
-            }
+        let surplus = self.events.range((earliest, 0)..).rev().nth(most);
+        // All of one millisecond are read again, or none.
+        Some(surplus.map_or(earliest, |(time, _)| time.saturating_add(1).min(*newest)))
+    }
+
+    /// A pass is over: forgets what no later pass asks for again.
+    pub(super) fn settle(&mut self, overlap: Duration, most: usize) {
+        if let Some(resume) = self.resume_ms(overlap, most) {
+            self.forget_before(resume);
         }
-        Some(earliest)
+    }
+
+    fn forget_before(&mut self, floor_ms: i64) {
+        self.events = self.events.split_off(&(floor_ms, 0));
+        self.floor_ms = self.floor_ms.max(Some(floor_ms));
     }
 }
 
@@ -194,6 +200,26 @@ mod tests {
             seen.insert(&event(id, i64::try_from(id).unwrap() * 100));
         }
         assert_eq!(seen.resume_ms(Duration::from_secs(1), 1_000), Some(8_900));
-        assert_eq!(seen.resume_ms(Duration::from_secs(1), 3), Some(9_600));
+        assert_eq!(seen.resume_ms(Duration::from_secs(1), 3), Some(9_601));
+    }
+
+    #[test]
+    fn a_reader_of_many_lines_remembers_only_those_that_it_reads_again() {
+        let mut seen = Seen::default();
+        let at = |id: usize| i64::try_from(id * 10).unwrap();
+        for id in 0..60_000 {
+            seen.insert(&event(id, at(id)));
+        }
+        seen.settle(limits::FOLLOW_OVERLAP, limits::MAX_REREAD_EVENTS);
+        assert_eq!(seen.events.len(), 6_001, "a minute of lines");
+        let resume = seen.resume_ms(limits::FOLLOW_OVERLAP, limits::MAX_REREAD_EVENTS).unwrap();
+        assert!((0..60_000).all(|id| !seen.insert(&event(id, at(id)))), "and gives none of the others again");
+        assert!((0..60_000).filter(|id| at(*id) >= resume).count() <= seen.events.len());
+        for id in 60_000..200_000 {
+            seen.insert(&event(id, at(60_000)));
+        }
+        seen.insert(&event(200_000, at(60_001)));
+        seen.settle(limits::FOLLOW_OVERLAP, limits::MAX_REREAD_EVENTS);
+        assert_eq!(seen.events.len(), 1, "a flood in one millisecond is not read again");
     }
 }

@@ -400,9 +400,11 @@ impl Session {
             self.output.flush().await?;
             match self.next_batch(&mut reading).await? {
                 Some(more) => events = more,
-                None => return Ok(()),
+                None => break,
             }
         }
+        self.seen.settle(limits::FOLLOW_OVERLAP, limits::MAX_REREAD_EVENTS);
+        Ok(())
     }
 
     /// The next events of a pass. A failure that will pass does not end it: it goes on where it was.
@@ -434,6 +436,7 @@ impl Session {
             }
             self.output.flush().await?;
         }
+        self.seen.settle(limits::FOLLOW_OVERLAP, limits::MAX_REREAD_EVENTS);
         Ok(News { any, may_have_gaps: reading.has_turned() })
     }
 

@@ -1,5 +1,7 @@
 //! The extra object `Sockerless` of inspect: what Docker has no field for. PURE.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::api::limits;
@@ -54,13 +56,18 @@ fn shortened(result: &str) -> &str {
 fn report(run: &Run) -> Option<Value> {
     run.report.as_ref().map(|report| {
         json!({
-            "DurationMs": report.duration_ms,
-            "BilledDurationMs": report.billed_ms,
-            "InitDurationMs": report.init_ms,
+            "DurationMs": ms(report.duration_us),
+            "BilledDurationMs": ms(report.billed_us),
+            "InitDurationMs": report.init_us.map(ms),
             "MemorySizeMB": report.memory_mb,
             "MaxMemoryUsedMB": report.max_memory_mb,
         })
     })
+}
+
+/// Milliseconds with their decimals.
+fn ms(us: u64) -> f64 {
+    Duration::from_micros(us).as_secs_f64() * 1_000.0
 }
 
 fn last_error(container: &Container) -> Option<Value> {

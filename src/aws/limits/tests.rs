@@ -189,6 +189,43 @@ fn who_leaves_makes_room() {
     assert_eq!(bucket.ask(behind, ms(0)), Turn::Go);
 }
 
+/// Callers that ask again as soon as they have gone, and the informer among them: how long each of its calls waits, and how
+/// often the others go, in so many seconds.
+fn beside_followers(followers: usize, calls: u32, seconds: u64) -> (Vec<Duration>, usize) {
+    let mut bucket = Bucket::per_second(5.0);
+    let mut waiting: Vec<Ticket> = (0..followers).map(|_| bucket.enter(Lane::User, ms(0))).collect();
+    let (mut waits, mut went, mut informer, mut left) = (Vec::new(), 0, None, calls);
+    for now in (0..seconds * 1_000).step_by(10).map(ms) {
+        for ticket in &mut waiting {
+            if bucket.ask(*ticket, now) == Turn::Go {
+                went += 1;
+                *ticket = bucket.enter(Lane::User, now);
+            }
+        }
+        if informer.is_none() && left > 0 {
+            left -= 1;
+            informer = Some((now, bucket.enter(Lane::Evidence, now)));
+        }
+        if let Some((since, ticket)) = informer
+            && bucket.ask(ticket, now) == Turn::Go
+        {
+            waits.push(now - since);
+            informer = None;
+        }
+    }
+    (waits, went)
+}
+
+#[test]
+fn the_informer_beside_a_hundred_followers_has_its_share() {
+    let (waits, went) = beside_followers(100, u32::MAX, 60);
+    let longest = waits.iter().max().unwrap();
+    assert!(*longest <= ms(1_000), "a call for evidence waited for {longest:?}");
+    assert!(waits.len() >= 3 * 58, "{} calls for evidence in a minute", waits.len());
+    assert!(went >= 2 * 59, "{went} calls of followers in a minute: they have the rest");
+    assert!(beside_followers(100, 0, 60).1 >= 5 * 59, "and all of it while the informer rests");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Enter(Lane),
@@ -200,7 +237,7 @@ enum Step {
 }
 
 fn lane() -> impl Strategy<Value = Lane> {
-    prop_oneof![Just(Lane::User), Just(Lane::Retry), Just(Lane::Housekeeping)]
+    prop_oneof![Just(Lane::User), Just(Lane::Retry), Just(Lane::Housekeeping), Just(Lane::Evidence)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -247,7 +284,7 @@ impl Story {
         let is_patient = |ticket: &Ticket| self.now < self.entered(*ticket) + HOUSEKEEPING_PATIENCE;
         let swept =
             self.went[before..].iter().any(|(_, ticket)| ticket.lane == Lane::Housekeeping && is_patient(ticket));
-        let stands = self.waiting.iter().any(|ticket| ticket.lane != Lane::Housekeeping);
+        let stands = self.waiting.iter().any(|ticket| matches!(ticket.lane, Lane::User | Lane::Retry));
         assert!(!(swept && stands), "housekeeping went, and somebody stands");
     }
 
@@ -282,6 +319,8 @@ impl Story {
             let swept = within.iter().filter(|(_, ticket)| ticket.lane == Lane::Housekeeping).count();
             assert!(within.len() <= self.bucket.tokens, "{} in a period", within.len());
             assert!(swept <= self.bucket.housekeeping_tokens, "{swept} of housekeeping in a period");
+            let read = within.iter().filter(|(_, ticket)| ticket.lane == Lane::Evidence).count();
+            assert!(read <= self.bucket.evidence_tokens, "{read} for evidence in a period");
         }
     }
 }
@@ -346,6 +385,6 @@ impl Bucket {
 
     /// How many stand in line.
     pub(in crate::aws) fn waiting(&self) -> usize {
-        self.users.len() + self.retries.len() + self.housekeeping.len()
+        self.users.len() + self.retries.len() + self.housekeeping.len() + self.evidence.len()
     }
 }

@@ -5,11 +5,13 @@ mod busy;
 mod claim;
 mod clock;
 mod disguise;
+mod ended;
 mod failed_functions;
 mod learn;
 mod observe;
 mod plan;
 mod reports;
+mod scan;
 mod stand_in;
 #[cfg(feature = "sandbox")]
 mod stories;

@@ -3,8 +3,9 @@
 use super::*;
 use crate::aws::LogEvent;
 use crate::reconciler::learn::CLOCK_SKEW;
-use crate::reconciler::observe::{Group, Pass, owners, page_news};
+use crate::reconciler::observe::{owners, page_news};
 use crate::reconciler::plan::{DELIVERY_SLACK, credible};
+use crate::reconciler::scan::{Group, Pass};
 
 #[test]
 fn a_group_is_read_only_by_a_deep_pass_to_the_last_page() {
@@ -51,7 +52,7 @@ fn a_page_is_learned_in_the_order_of_its_times() {
         message: format!("@sockerless:exit {token} {code} exited"),
     };
     let page = vec![event(&STREAM.replace("[$LATEST]0", "[$LATEST]9"), t(9), 8), event(STREAM, t(5), 4)];
-    let news = page_news(&owners(std::slice::from_ref(&story.container)), page);
+    let news = page_news(&owners(std::slice::from_ref(&story.container), |_| false), page);
     let status = news[&story.container.id].fold(t(10), &story.container);
     let RunPhase::Exited(exit) = status.run.unwrap().phase else { panic!("it has ended") };
     assert_eq!((exit.code, exit.finished_at), (4, t(5)));

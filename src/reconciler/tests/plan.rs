@@ -1,7 +1,7 @@
 //! One step at a time: which action follows from which wish and facts.
 
 use super::*;
-use crate::reconciler::plan::{AUTO_REMOVE_PATIENCE, DELIVERY_SLACK, EVIDENCE_POLL, LOG_PATIENCE, Left, RUN_SLACK};
+use crate::reconciler::plan::{AUTO_REMOVE_PATIENCE, DELIVERY_SLACK, EVIDENCE_POLL, Left, RUN_SLACK};
 use crate::reconciler::record::events_between;
 use crate::reconciler::schedule::RERUNS;
 use crate::state::model::life::{self, Life, MAX_RERUNS};
@@ -457,16 +457,6 @@ fn success_is_not_repeated_and_a_stop_ends_repeating() {
     story.cancel();
     story.pass(60);
     assert!(matches!(story.decide().action, Action::Wait { .. }));
-}
-
-#[test]
-fn a_log_that_never_comes_after_an_answer_is_the_roles_fault() {
-    let mut story = Story::running(InvocationKind::RequestResponse, Protocol::Bootstrap);
-    story.exit_answer(0);
-    assert_eq!(story.decide().action, Action::Wait { until: Some(story.now.after(LOG_PATIENCE)) });
-    story.pass(LOG_PATIENCE.as_secs());
-    assert_eq!(story.decide().action, Action::Wait { until: None });
-    assert!(story.container.status.logs_missing);
 }
 
 #[test]

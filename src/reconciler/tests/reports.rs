@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::aws::LogEvent;
-use crate::reconciler::observe::{Group, Pass, owners, page_news};
+use crate::reconciler::observe::{owners, page_news};
 use crate::reconciler::plan::DELIVERY_SLACK;
+use crate::reconciler::scan::{Group, Pass};
 use crate::state::model::{Cause, Exit, ReportStatus};
 
 const OTHER_STREAM: &str =
@@ -42,7 +43,7 @@ fn page(story: &mut Story, stream: &str, at: Timestamp, lines: &[&str]) {
         ingestion_ms: at.as_millis(),
         message: format!("{message}\n"),
     };
-    let owners = owners(std::slice::from_ref(&story.container));
+    let owners = owners(std::slice::from_ref(&story.container), |_| false);
     for news in page_news(&owners, lines.iter().map(event).collect()).into_values() {
         story.container.status = news.fold(story.now, &story.container);
     }

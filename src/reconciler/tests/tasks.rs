@@ -10,9 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::stand_in::{Answers, INSTANCE, aws, shared, store};
 use super::*;
 use crate::aws::{CallHook, CallPoint, HookedCall};
+use crate::clock::Clock;
+use crate::health::Check;
 use crate::reconciler::Loop;
+use crate::reconciler::observe::Groups;
 use crate::reconciler::plan::DELIVERY_SLACK;
 use crate::reconciler::record::fact_write;
+use crate::reconciler::shared::{ROLE_RETEST, Shared};
 use crate::reconciler::worker::due_at;
 use crate::state::{Issue, NewContainer, StateError, Store};
 
@@ -126,12 +130,7 @@ async fn a_sweep_lists_aws_before_it_reads_the_rows() {
 #[tokio::test]
 async fn runs_that_are_found_at_the_start_hold_their_slots() {
     let (_directory, store) = store().await;
-    create(&store).await;
-    store.wishes().start(&id(), t(1)).await.unwrap();
-    let stored = store.reader().container(&id()).await.unwrap().unwrap();
-    let status = Story::running(InvocationKind::Event, Protocol::Bootstrap).container.status;
-    let issued = store.facts().issue(fact_write(&stored, &status, None, t(2)), stored.spec.generation).await;
-    assert!(matches!(issued, Ok(Issue::Granted(..))), "{issued:?}");
+    with_an_event(&store).await;
     let shared = shared(&store, aws(NOTHING, INSTANCE, None).await.0).await;
     assert_eq!(shared.slots.held(), 1);
     assert!(!shared.slots.is_free_for(&ContainerId::from_bytes([0xbb; 32])));
@@ -177,4 +176,75 @@ async fn status_that_cannot_be_stored_is_retried_with_pauses_and_stops_nobody() 
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
     assert!(shared.health.problems().is_empty());
+}
+
+/// The store with an Event that is under way, whose end only the log can tell.
+async fn with_an_event(store: &Store) {
+    create(store).await;
+    store.wishes().start(&id(), t(1)).await.unwrap();
+    let stored = store.reader().container(&id()).await.unwrap().unwrap();
+    let status = Story::running(InvocationKind::Event, Protocol::Bootstrap).container.status;
+    let issued = store.facts().issue(fact_write(&stored, &status, None, t(2)), stored.spec.generation).await;
+    assert!(matches!(issued, Ok(Issue::Granted(..))), "{issued:?}");
+}
+
+/// Lets a fixed clock go to the next time that the task waits for.
+async fn to_the_next_alarm(clock: &Clock) {
+    loop {
+        if let Some(at) = clock.next_alarm() {
+            return clock.set(at);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_may_not_be_read_fails_its_check_after_a_minute_and_recovers_by_itself() {
+    const DENIED: (&str, &str, &str) =
+        ("FilterLogEvents", "400 Bad Request", r#"{"__type":"AccessDeniedException","message":"not authorized"}"#);
+    const ANSWERS: Answers =
+        &[DENIED, DENIED, DENIED, DENIED, DENIED, DENIED, DENIED, ("FilterLogEvents", "200 OK", r#"{"events":[]}"#)];
+    let (_directory, store) = store().await;
+    with_an_event(&store).await;
+    let clock = Clock::fixed(t(10));
+    let shared = Shared { clock: clock.clone(), ..shared(&store, aws(ANSWERS, INSTANCE, None).await.0).await };
+    let health = shared.health.clone();
+    let informer = tokio::spawn(shared.follow_logs(Groups::new(), CancellationToken::new()));
+    let mut seen = Vec::new();
+    while clock.now() < t(200) {
+        let before = clock.now();
+        to_the_next_alarm(&clock).await;
+        seen.push((before.since(t(10)).as_secs(), health.problems().remove(&Check::Logs)));
+    }
+    informer.abort();
+    // 1, 2, 4, 8, 16 and 30 seconds between the failures.
+    let failing: Vec<_> = seen.iter().filter(|(_, problem)| problem.is_some()).collect();
+    assert!(failing.iter().all(|(after, _)| (61..=91).contains(after)) && !failing.is_empty(), "{seen:?}");
+    let reason = failing[0].1.as_ref().unwrap();
+    assert!(reason.contains("was last read 61 s ago") && reason.contains("not authorized"), "{reason}");
+    assert!(seen.last().unwrap().1.is_none(), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_role_without_logs_is_tried_again_after_an_hour_and_by_a_restart() {
+    let (_directory, store) = store().await;
+    let container = create(&store).await;
+    let role = container.spec.config.function.role_arn.clone();
+    let clock = Clock::fixed(t(10));
+    let restarted =
+        async || Shared { clock: clock.clone(), ..shared(&store, aws(NOTHING, INSTANCE, None).await.0).await };
+    let first = restarted().await;
+    first.set_role_logs(&role, false).await.unwrap();
+    assert!(first.observed(&container).role_without_logs);
+    clock.set(t(10).after(ROLE_RETEST).before(Duration::from_secs(1)));
+    assert!(first.observed(&container).role_without_logs);
+    assert!(!restarted().await.observed(&container).role_without_logs, "somebody may have mended it meanwhile");
+    clock.set(t(10).after(ROLE_RETEST));
+    assert!(!first.observed(&container).role_without_logs);
+    let mut event = container.clone();
+    event.spec.config.function.invocation = InvocationKind::Event;
+    first.note_retest(&event);
+    assert!(first.observed(&container).role_without_logs, "one Event tries it, and the others wait");
+    first.set_role_logs(&role, true).await.unwrap();
+    assert!(!first.observed(&container).role_without_logs);
 }

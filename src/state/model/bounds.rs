@@ -21,8 +21,8 @@ pub const MAX_STARTS_SEEN: usize = 8;
 pub const MAX_NAMES: usize = 64;
 /// Bytes of a function's answer that are kept.
 pub const MAX_RESULT_BYTES: usize = 64 * 1_024;
-/// Bytes of the end of a log that came with an answer: Lambda sends 4 KiB.
-pub const MAX_TAIL_BYTES: usize = 8 * 1_024;
+/// Bytes of the end of a log that came with an answer: Lambda sends 4 KiB, and what is no text in it may grow threefold.
+pub const MAX_TAIL_BYTES: usize = 16 * 1_024;
 /// Bytes of one attribute of an event; longer labels, which are data rather than names, are left out.
 pub const MAX_ATTRIBUTE_BYTES: usize = 4 * 1_024;
 /// Bytes of a status as JSON: what the limits above add up to, with every byte escaped that can be. Real

@@ -4,6 +4,7 @@
 //! `Status` by the reconciler only.
 
 pub mod bounds;
+pub mod lambda_log;
 pub mod life;
 #[cfg(test)]
 pub(crate) mod samples;

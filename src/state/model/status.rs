@@ -237,7 +237,7 @@ pub struct LogTail {
 }
 
 /// A REPORT line.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// When it was first read, by our clock.
     pub seen_at: Timestamp,
@@ -250,15 +250,15 @@ pub struct Report {
     /// What it says of the end.
     #[serde(default)]
     pub status: ReportStatus,
-    /// Milliseconds the handler took.
-    pub duration_ms: f64,
-    /// Milliseconds that are paid for.
-    pub billed_ms: f64,
-    /// Milliseconds of a cold start.
-    pub init_ms: Option<f64>,
-    /// MB the function has.
+    /// Microseconds the handler took, at most [`super::lambda_log::MAX_DURATION_US`] as the other durations.
+    pub duration_us: u64,
+    /// Microseconds that are paid for.
+    pub billed_us: u64,
+    /// Microseconds of a cold start.
+    pub init_us: Option<u64>,
+    /// MB the function has, at most [`super::lambda_log::MAX_MEMORY_MB`].
     pub memory_mb: u32,
-    /// MB it used at most.
+    /// MB it used at most, within the same bound.
     pub max_memory_mb: u32,
 }
 

@@ -26,6 +26,12 @@ pub fn bounded(text: &str, max_bytes: usize) -> String {
     kept
 }
 
+/// As [`bounded`], on one line.
+#[must_use]
+pub fn bounded_line(text: &str, max_bytes: usize) -> String {
+    bounded(&text.trim().replace(['\n', '\t'], " "), max_bytes).trim_end().to_owned()
+}
+
 /// As [`bounded`], in place; nothing is copied if the text fits as it is.
 pub fn bound(text: &mut String, max_bytes: usize) {
     if text.len() > max_bytes || text.chars().any(|char| printable(char) != char) {
@@ -63,7 +69,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_line_has_no_line_feeds() {
+        assert_eq!(bounded_line(" a\u{1b}[1mb\r\nc\n", 64), "a [1mb  c");
+    }
+
     proptest! {
+        #[test]
+        fn any_line_is_one(text in any::<String>(), max_bytes in 0..64_usize) {
+            let line = bounded_line(&text, max_bytes);
+            prop_assert!(line.len() <= max_bytes && !line.contains(char::is_control));
+        }
+
         #[test]
         fn a_bounded_text_fits_and_stays(text in "\\PC{0,40}|.{0,40}", max_bytes in 0_usize..60) {
             let once = bounded(&text, max_bytes);

@@ -293,15 +293,16 @@ impl Daemon {
             let action = Action::Wait { until: Some(moment.now) };
             return Decision { because: "sabotage", status, action, left: Left::Work };
         }
-        let run = container.status.run.as_ref();
+        let run = container.status.run.as_ref().map(|run| (container.id, run.no));
+        let run_read = run.and_then(|run| process.informer.runs_read.get(&run)).copied().unwrap_or_default();
         let observed = Observed {
             function_name: self.identity.function_name(&container.id, container.status.incarnation),
-            read_through: self.store.read_through,
+            read_through: self.store.read_through.max(run_read),
             slot_free: process.slots.is_free_for(&container.id),
             adopted_at: None,
             role_without_logs: self.store.roles_without_logs.contains(&settings.role_arn),
             withholds_runs: false,
-            under_way: run.is_some_and(|run| process.under_way.contains(&(container.id, run.no))),
+            under_way: run.is_some_and(|run| process.under_way.contains(&run)),
         };
         plan(moment, container, &observed)
     }

@@ -189,7 +189,7 @@ impl Ledger {
 
     /// Whether the run's REPORT is that of an error which the runtime has posted: the older style does not tell of it.
     fn is_untold(&self, report: &Report, ran: &[&Ran]) -> bool {
-        let is_its = |ran: &&Ran| ran.plot == Plot::Error && f64::from(ran.duration_ms) == report.duration_ms;
+        let is_its = |ran: &&Ran| ran.plot == Plot::Error && u64::from(ran.duration_ms) * 1_000 == report.duration_us;
         self.log_style == LogStyle::Lines && ran.iter().any(is_its)
     }
 

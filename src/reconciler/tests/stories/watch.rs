@@ -1,17 +1,18 @@
 //! The daemon's eyes in a story: the log informer and the sweep, as the real ones go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::calendar::Happening;
 use super::daemon::{Daemon, is_watched};
 use super::ledger::short;
 use super::world::{self, Arrival};
-use crate::aws::{AwsError, FunctionDescription};
+use crate::aws::{AwsError, AwsErrorKind, FunctionDescription};
 use crate::clock::Timestamp;
 use crate::reconciler::names::Owner;
-use crate::reconciler::observe::{self, Group, MAX_PAGES, PAUSE, Pass};
+use crate::reconciler::observe::{self, PAUSE};
 use crate::reconciler::queue::Priority;
+use crate::reconciler::scan::{Group, RunKey, Tick, Turned};
 use crate::reconciler::sweep;
 use crate::reconciler::tests::settings;
 use crate::state::Sighting;
@@ -27,6 +28,8 @@ const GRACE: Duration = Duration::from_secs(900);
 #[derive(Debug, Default)]
 pub(super) struct Informer {
     group: Group,
+    /// How far runs were read on their own.
+    pub(super) runs_read: BTreeMap<RunKey, Timestamp>,
     failures: u32,
     /// When the next pass is due, by AWS's clock; `None`: nothing is watched.
     pub(super) due_ms: Option<i64>,
@@ -64,29 +67,29 @@ impl Daemon {
 
     fn read_group(&mut self, watched: &[Container], group: &mut Group) -> Result<(), AwsError> {
         let (now, read_through) = (self.now(), self.store.read_through);
-        let pass = Pass::choose(now, watched, group, read_through);
-        let owners = observe::owners(watched);
-        let mut query = observe::question(&settings().log_group, pass.from);
-        let mut complete = false;
-        for _ in 0..MAX_PAGES {
-            let page = world::log_page(self.ask(&world::filter(&query))?);
+        let under_way = self.process.as_ref().map(|process| process.under_way.clone()).unwrap_or_default();
+        let owners = observe::owners(watched, |run| under_way.contains(run));
+        let mut tick = Tick::begin(now, &settings().log_group, watched, group, read_through);
+        while let Some(query) = tick.question() {
+            let page = match self.ask(&world::filter(&query)) {
+                Err(error) if error.kind == AwsErrorKind::InvalidParameter && tick.refused() => continue,
+                answer => world::log_page(answer?),
+            };
+            let reached = observe::latest(&page.events);
             for (id, news) in observe::page_news(&owners, page.events) {
                 if self.fold_in(id, |now, row| news.fold(now, row)) {
                     self.kick(id, Priority::Retry);
+                    let row = watched.iter().find(|row| row.id == id);
+                    row.iter().for_each(|row| {
+                        self.store.roles_without_logs.remove(&row.spec.config.function.role_arn);
+                    });
                 }
-                let row = watched.iter().find(|row| row.id == id);
-                row.iter().for_each(|row| {
-                    self.store.roles_without_logs.remove(&row.spec.config.function.role_arn);
-                });
             }
-            query.next_token = page.next_token;
-            complete = query.next_token.is_none();
-            if complete {
-                break;
+            let progress = tick.turn(Turned { reached, next_token: page.next_token });
+            self.store.read_through = progress.group.unwrap_or(self.store.read_through);
+            if let Some(process) = &mut self.process {
+                process.informer.runs_read.extend(progress.runs);
             }
-        }
-        if let Some(through) = group.passed(pass, now, complete) {
-            self.store.read_through = through;
         }
         Ok(())
     }

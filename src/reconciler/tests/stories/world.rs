@@ -214,7 +214,10 @@ pub(super) fn invoke(request: &InvokeRequest) -> Request {
 pub(super) fn filter(query: &LogQuery) -> Request {
     Request::FilterLogEvents(FilterLogEvents {
         log_group_name: Some(query.group.clone()),
+        log_stream_names: (!query.streams.is_empty()).then(|| query.streams.clone()),
+        log_stream_name_prefix: query.stream_prefix.clone(),
         start_time: query.start_ms,
+        end_time: query.end_ms,
         filter_pattern: query.pattern.clone(),
         next_token: query.next_token.clone(),
         ..FilterLogEvents::default()

@@ -1,0 +1,49 @@
+//! After a run has ended: its log, the role that writes it, and the run after it.
+
+use super::*;
+use crate::reconciler::plan::{DELIVERY_SLACK, EVIDENCE_POLL, LOG_PATIENCE};
+
+#[test]
+fn a_log_that_never_comes_after_an_answer_is_the_roles_fault() {
+    let mut story = Story::running(InvocationKind::RequestResponse, Protocol::Bootstrap);
+    story.exit_answer(0);
+    let ended = story.now;
+    let readable = ended.after(LOG_PATIENCE + DELIVERY_SLACK);
+    assert_eq!(story.decide().action, Action::Wait { until: Some(readable) });
+    story.now = readable;
+    story.observed.read_through = ended.after(LOG_PATIENCE);
+    assert_eq!(story.decide().action, Action::Wait { until: None });
+    assert!(story.container.status.logs_missing);
+}
+
+/// CloudWatch could not be asked for hours: what was not read is not missing.
+#[test]
+fn a_role_without_logs_is_judged_by_what_was_read_and_not_by_the_clock() {
+    let mut story = Story::running(InvocationKind::RequestResponse, Protocol::Bootstrap);
+    story.exit_answer(0);
+    story.observed.read_through = story.now.after(LOG_PATIENCE).before(Duration::from_millis(1));
+    story.pass(6 * 3_600);
+    assert!(matches!(story.decide().action, Action::Wait { until: Some(_) }), "it is looked at again");
+    let run = story.container.status.run.as_ref().unwrap();
+    assert!(!story.container.status.logs_missing && !run.log_closed);
+}
+
+/// A program that can write lines of its log as Lambda does ends its own run; it does not get a second one beside it.
+#[test]
+fn a_run_that_a_log_line_has_ended_is_not_followed_while_its_call_is_open() {
+    for protocol in [Protocol::Native, Protocol::Bootstrap] {
+        let mut story = Story::running(InvocationKind::RequestResponse, protocol);
+        story.container.spec.config.restart = RestartPolicy::OnFailure { max: 0 };
+        story.container.status.run.as_mut().unwrap().request_id = Some(REQUEST.into());
+        story.observed.under_way = true;
+        let forged = report_line("Status: error\tError Type: Function.Broken");
+        story.line(&forged);
+        assert_eq!(story.exit_code(), Some(1));
+        story.pass(3_600);
+        assert_eq!(story.decide().action, Action::Wait { until: Some(story.now.after(EVIDENCE_POLL)) });
+        story.start();
+        assert_eq!(story.decide().action, Action::Wait { until: Some(story.now.after(EVIDENCE_POLL)) });
+        story.observed.under_way = false;
+        assert_eq!(story.decide().action, Action::Invoke { run_no: 2 }, "{protocol:?}");
+    }
+}
