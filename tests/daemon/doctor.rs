@@ -8,7 +8,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
-use crate::support::{Account, Aws, Home, free_address};
+use crate::support::{Account, Aws, Home, free_address, keys, remember_keys};
 
 /// What doctor found, and its exit code.
 struct Found {
@@ -175,7 +175,9 @@ fn a_clock_that_is_off() {
             head.split("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("date:")).collect();
         format!("{}\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\nconnection: close\r\n\r\n{body}", head.join("\r\n"))
     });
-    let found = doctor(&home, &format!("http://{proxy}"), &[]);
+    let endpoint = format!("http://{proxy}");
+    remember_keys(&endpoint, keys(&aws.endpoint).unwrap());
+    let found = doctor(&home, &endpoint, &[]);
     found.assert_wrong(&["clock"]);
     let (_, seen, todo) = found.check("clock");
     assert!(seen.ends_with("s ahead of AWS's") && todo.contains("NTP"), "{seen}");

@@ -85,7 +85,8 @@ async fn a_database_that_was_adopted_elsewhere_is_given_up() {
 fn with_settings(home: &Home, aws: &Aws, settings: &[&str]) -> std::process::Command {
     let mut command = home.command(settings);
     command.args(["--endpoint-url", &aws.endpoint, "--database"]).arg(home.database());
-    command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
+    let (id, secret) = keys(&aws.endpoint).unwrap();
+    command.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret);
     command
 }
 
