@@ -1,6 +1,7 @@
 //! Requests as bytes, and what comes back.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -49,19 +50,28 @@ impl Raw {
 }
 
 /// What has come back so far; it stays when the client gives up.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Answer(Arc<Mutex<Vec<u8>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    pieces: Arc<AtomicU64>,
+}
 
 impl Answer {
+    /// Nothing yet. `pieces` counts what comes.
+    pub(crate) fn new(pieces: &Arc<AtomicU64>) -> Self {
+        Self { bytes: Arc::default(), pieces: Arc::clone(pieces) }
+    }
+
     fn add(&self, piece: &[u8]) {
-        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.pieces.fetch_add(1, Ordering::Relaxed);
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         if bytes.len() < MAX_KEPT_BYTES {
             bytes.extend_from_slice(piece);
         }
     }
 
     fn bytes(&self) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The status. `None`: no answer has come.

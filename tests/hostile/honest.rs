@@ -132,6 +132,8 @@ pub(crate) struct Honest {
     id: ContainerId,
     started_ms: i64,
     ended_ms: Option<i64>,
+    /// Nothing more is looked for in its log.
+    log_is_read: bool,
 }
 
 impl Honest {
@@ -144,7 +146,7 @@ impl Honest {
         let made = world.expect("POST", &path, &PLANS[plan].body().to_string(), 201).await?;
         let id = made["Id"].as_str().and_then(|id| id.parse().ok()).ok_or("a new container without an id")?;
         world.expect("POST", &format!("/containers/{name}/start"), "", 204).await?;
-        Ok(Self { plan, name, id, started_ms, ended_ms: None })
+        Ok(Self { plan, name, id, started_ms, ended_ms: None, log_is_read: false })
     }
 
     /// The name that its function has at first.
@@ -154,20 +156,22 @@ impl Honest {
 
     /// Looks whether it has ended.
     pub(crate) async fn look(&mut self, world: &World) -> Result<(), Broken> {
-        if self.ended_ms.is_some() {
+        if self.is_over() {
             return Ok(());
         }
         let row = world.daemon().reader.container(&self.id).await;
         let row = row.map_err(|error| format!("{} cannot be read: {error}", self.name))?;
         let row = row.ok_or_else(|| format!("{} is gone", self.name))?;
         if matches!(life::life(&row.spec, &row.status), life::Life::Exited(_)) {
-            self.ended_ms = Some(world.at_ms());
+            self.ended_ms.get_or_insert(world.at_ms());
+            self.log_is_read = row.status.run.is_some_and(|run| run.log_closed);
         }
         Ok(())
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended_ms.is_some()
+    /// Whether it has ended and its log is complete: until then a reader of the log waits, in real time.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ended_ms.is_some() && self.log_is_read
     }
 
     /// How long it has taken, or taken so far, in virtual milliseconds.

@@ -69,9 +69,9 @@ pub(crate) fn undisturbed(files: &Path) -> Result<Vec<(Outcome, i64)>, Broken> {
 
 fn on_a_runtime<T>(play: impl AsyncFnOnce(Idle) -> Result<T, Broken>) -> Result<T, Broken> {
     let idle = Idle::default();
-    let parks = idle.clone();
+    let looks = Arc::clone(&idle.rest);
     let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(move || parks.parks()).build();
+        tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(move || looks.look()).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let limit = Duration::from_secs(REAL_LIMIT_S);
     runtime.block_on(async {
@@ -196,7 +196,7 @@ impl Others {
                 let (took, limit) = (late.took_ms(world), limit_ms(late));
                 return Err(format!("{} ({}) takes {took} ms, limit {limit}", late.name, PLANS[late.plan].name()));
             }
-            if self.0.iter().all(Honest::has_ended) {
+            if self.0.iter().all(Honest::is_over) {
                 return Ok(());
             }
             world.pass_time(world.at_ms() + ALONE_MS);

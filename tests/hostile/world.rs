@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use serde_json::Value;
 use sockerless_lambda::clock::{Clock, Timestamp};
@@ -25,35 +24,33 @@ const BEGIN_MS: i64 = 1_800_000_000_000;
 /// How many events one question about the log looks at in a world with a flood: AWS may give pages of any size, and
 /// [`super::account::FLOOD_LINES`] of them are more than one pass reads.
 pub(crate) const FLOOD_SCAN: usize = 20;
-/// Nothing is under way on the sockets if nothing comes for this long, in real time: both ends are on this thread.
-const QUIET: Duration = Duration::from_millis(1);
+/// Nothing is on its way on a socket if nothing has come after so many turns of this thread: both ends are on it, and each
+/// turn asks the kernel what has come.
+const QUIET_TURNS: u32 = 32;
 
 /// What went wrong, in words.
 pub(crate) type Broken = String;
 
-/// The account of what is under way, and how often this thread has had nothing to do.
+/// The account of what is under way.
 #[derive(Clone, Default)]
 pub(crate) struct Idle {
     pub(crate) rest: Arc<Rest>,
-    parks: Arc<AtomicU64>,
+    /// How many pieces of answers have come.
+    pub(crate) pieces: Arc<AtomicU64>,
 }
 
 impl Idle {
-    /// The thread has nothing to do now.
-    pub(crate) fn parks(&self) {
-        self.parks.fetch_add(1, Ordering::Relaxed);
-        self.rest.look();
-    }
-
     /// Returns when nothing happens any more unless time passes, with requests open: then nothing may be on its way on a
     /// socket either. Cancel-safe.
     async fn quiet(&self) {
         loop {
             self.rest.reached().await;
-            let before = self.parks.load(Ordering::Relaxed);
-            tokio::time::sleep(QUIET).await;
-            if self.parks.load(Ordering::Relaxed) <= before + 1 {
-                return;
+            let before = self.pieces.load(Ordering::Relaxed);
+            for _ in 0..QUIET_TURNS {
+                tokio::task::yield_now().await;
+            }
+            if self.pieces.load(Ordering::Relaxed) == before {
+                return self.rest.reached().await;
             }
         }
     }
@@ -161,7 +158,7 @@ impl World {
 
     /// A request of a well-behaved client, who waits for the answer as long as it takes.
     pub(crate) async fn ask(&mut self, method: &str, path: &str, body: &str) -> Result<Answer, Broken> {
-        let (raw, answer) = (Raw::plain(method, path, body), Answer::default());
+        let (raw, answer) = (Raw::plain(method, path, body), Answer::new(&self.idle.pieces));
         let idle = self.idle.clone();
         let daemon = self.daemon.take().ok_or("no daemon runs")?;
         let asked = {
@@ -192,7 +189,7 @@ impl World {
 
     /// A request of anybody, who hangs up as soon as only time would bring more.
     pub(crate) async fn send(&self, raw: &Raw) -> Answer {
-        let answer = Answer::default();
+        let answer = Answer::new(&self.idle.pieces);
         // Both arms are cancel-safe: a client that hangs up is what is played.
         tokio::select! {
             biased;
