@@ -102,7 +102,7 @@ async fn play(world: &mut World, setup: Setup<'_>, alone: &Alone) -> Result<(), 
     world
         .restart(async |files| {
             if let Some(sabotage) = setup.sabotage {
-                sabotage.tamper(files.path()).await
+                sabotage.tamper(files.path()).await;
             }
         })
         .await?;

@@ -60,7 +60,7 @@ fn a_report_line_of_a_program_behind_the_bootstrap_disturbs_nobody() {
 fn a_body_of_any_depth_is_refused_or_readable() {
     // Seeds whose bodies are around the depth that a reader of JSON takes.
     let attack = |seed| Act::Request(Attack { kind: requests::Kind::Deep, seed, of: "hostile".to_owned() });
-    plays_well("deep", (0..200).map(|seed| (i64::from(seed as u32) * 50, attack(seed))).collect());
+    plays_well("deep", (0..200_u64).map(|seed| (i64::try_from(seed).unwrap() * 50, attack(seed))).collect());
 }
 
 #[test]

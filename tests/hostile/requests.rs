@@ -127,7 +127,7 @@ impl Attack {
         let rng = &mut rng;
         let parts = match self.kind {
             Kind::Garbage => return garbage(rng),
-            Kind::Deep => deep(rng, &self.of),
+            Kind::Deep => deep(rng),
             Kind::Large => large(rng, &self.of),
             Kind::WrongTypes => Parts::post(self.create(rng), body::object(rng, body::MEMBERS, 3)),
             Kind::TwiceThere => twice_there(rng, &self.of),
@@ -245,10 +245,10 @@ impl Attack {
 }
 
 /// Around what a reader of JSON takes, and far beyond.
-fn deep(rng: &mut Rng, of: &str) -> Parts {
-    let depth = match rng.below(3) {
+fn deep(rng: &mut Rng) -> Parts {
+    let depth = match rng.below(4) {
         0 => 1 + rng.below(40),
-        1 => 110 + rng.below(25),
+        1..=2 => 120 + rng.below(11),
         _ => 1 + rng.below(100_000),
     };
     let nested = body::nested(rng, depth);
@@ -260,7 +260,7 @@ fn deep(rng: &mut Rng, of: &str) -> Parts {
         _ => nested,
     };
     let target = *rng.pick(&[CREATE, CREATE, CREATE, "/internal/v1/containers/create", "/auth", "/networks/create"]);
-    if target == CREATE { Parts::post(format!("{target}?name={of}-deep"), body) } else { Parts::post(target, body) }
+    Parts::post(target, body)
 }
 
 fn large(rng: &mut Rng, of: &str) -> Parts {
@@ -353,7 +353,7 @@ fn garbage(rng: &mut Rng) -> Raw {
 }
 
 fn word<'a>(rng: &mut Rng, of: &[&'a str]) -> &'a str {
-    *rng.pick(of)
+    rng.pick::<&str>(of)
 }
 
 fn escaped(text: &str) -> String {
