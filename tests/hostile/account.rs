@@ -6,7 +6,7 @@ use sockerless_sandbox::model::Request;
 use sockerless_sandbox::model::lambda_api::{Code, CreateFunction, EphemeralStorage, LoggingConfig};
 use sockerless_sandbox::model::logs_api::{CreateLogGroup, InputLogEvent, LogStreamName, PutLogEvents};
 
-use super::daemon::{LOG_GROUP, PREFIX, ROLE};
+use super::daemon::{CLAIMS_GROUP, LOG_GROUP, PREFIX, ROLE};
 use super::output::{self, Ids};
 use super::rng::Rng;
 use super::world::World;
@@ -36,7 +36,15 @@ const EPOCHS: &[&str] = &[
     "",
     "x",
     " 1",
+    "00000000000000000003",
+    "00000000004294967296",
 ];
+/// Epochs that no daemon has reached, as claims have them.
+const ABSURD_EPOCHS: &[&str] =
+    &["00000001000000100000", "09223372036854775807", "18446744073709551615", "9", "-1", "99999999999999999999", "x"];
+/// One act in so many of that kind is done in the claims group. Whoever does it has more rights than a function, and the
+/// daemon must raise an alarm: worlds without one show that it raises none otherwise.
+const FORGED_ONE_IN: usize = 8;
 
 /// The kinds of acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +55,8 @@ pub(crate) enum Kind {
     Group,
     /// A function makes a log stream that is called as a claim.
     Claim,
+    /// The same with an epoch that no daemon can have reached; rarely where the claims are.
+    AbsurdClaim,
     /// A function makes a log stream that is called as one of another container's function.
     Stream,
     /// A function writes lines into such a stream.
@@ -58,8 +68,8 @@ pub(crate) enum Kind {
 }
 
 /// All of them, but the flood.
-pub(crate) const KINDS: [Kind; 6] =
-    [Kind::Function, Kind::Group, Kind::Claim, Kind::Stream, Kind::Events, Kind::Streams];
+pub(crate) const KINDS: [Kind; 7] =
+    [Kind::Function, Kind::Group, Kind::Claim, Kind::AbsurdClaim, Kind::Stream, Kind::Events, Kind::Streams];
 
 /// An act that follows from its kind and seed.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +93,11 @@ impl Deed {
                     world.operate(&Request::CreateLogGroup(CreateLogGroup { log_group_name, tags: BTreeMap::new() }));
             }
             Kind::Claim => drop(make_stream(world, &format!("{instance}/{}", rng.pick(EPOCHS)))),
+            Kind::AbsurdClaim => {
+                let group = if rng.one_in(FORGED_ONE_IN) { CLAIMS_GROUP } else { LOG_GROUP };
+                world.claims_are_forged.set(world.claims_are_forged.get() || group == CLAIMS_GROUP);
+                let _ = make_stream_in(world, group, &format!("{instance}/{}", rng.pick(ABSURD_EPOCHS)));
+            }
             Kind::Stream => drop(make_stream(world, &stream(rng, &instance, targets))),
             Kind::Events => {
                 let stream = stream(rng, &instance, targets);
@@ -101,7 +116,11 @@ impl Deed {
 }
 
 fn make_stream(world: &World, name: &str) -> Result<(), String> {
-    let (log_group_name, log_stream_name) = (LOG_GROUP.to_owned(), name.to_owned());
+    make_stream_in(world, LOG_GROUP, name)
+}
+
+fn make_stream_in(world: &World, group: &str, name: &str) -> Result<(), String> {
+    let (log_group_name, log_stream_name) = (group.to_owned(), name.to_owned());
     world.operate(&Request::CreateLogStream(LogStreamName { log_group_name, log_stream_name })).map(drop)
 }
 

@@ -29,8 +29,8 @@ pub(crate) const REGION: &str = "us-east-1";
 pub(crate) const ROLE: &str = "arn:aws:iam::000000000000:role/functions";
 /// The log group that the functions write to, with all rights of their role.
 pub(crate) const LOG_GROUP: &str = "/sockerless/lambda";
-/// The log group that holds the claims.
-pub(crate) const CLAIMS_GROUP: &str = "/sockerless/lambda";
+/// The log group that holds the claims; no function may write to it.
+pub(crate) const CLAIMS_GROUP: &str = "/sockerless/lambda-claims";
 /// The beginning of all function names.
 pub(crate) const PREFIX: &str = "skls";
 /// An access key id begins with this; the number of the life follows.
@@ -201,6 +201,7 @@ fn operation(words: &str) -> Operation {
 fn config() -> Config {
     Config {
         log_group: LOG_GROUP.to_owned(),
+        claims_log_group: CLAIMS_GROUP.to_owned(),
         log_retention_days: None,
         memory_size: 128,
         timeout: 60,

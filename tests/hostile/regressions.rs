@@ -11,6 +11,15 @@ use super::programs::{Ends, Run};
 use super::requests::{self, Attack};
 use super::story::{Act, Story};
 
+/// Seeds of stories that have made a world fail, with the number of that world, and what was wrong.
+const SEEDS: &[(usize, u64, &str)] = &[
+    (1, 0x66f9_e866_2653_d69e, "the error of a function was kept whole"),
+    (10, 0x9019_f98c_f320_3547, "a REPORT with numbers that are not finite was stored"),
+    (11, 0x1a6f_9b1e_f5ba_20da, "an image without the bootstrap kept the log from being read"),
+    (0, 0x9afc_d44d_14cf_8bfe, "a claim was lost to a log stream of a function"),
+    (2, 0x5ac1_a943_01eb_806a, "claims were not found among a thousand streams"),
+];
+
 fn prints(native: bool, event: InvocationKind, lines: &[&'static str]) -> Act {
     let print = |line: &&'static str| Print { after_ms: 10, stderr: false, text: Text::Given(line) };
     Act::Run(Run {
@@ -34,6 +43,17 @@ fn plays_well(name: &str, acts: Vec<(i64, Act)>) {
     for number in [0, 1] {
         let setup = Setup { number, stories: &stories, floods, sabotage: None, files: files.path() };
         assert_eq!(perform(setup, &alone, &Coverage::default()), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn stories_that_have_found_something_disturb_nobody() {
+    let files = unused_database();
+    let alone = play::undisturbed(files.path()).unwrap();
+    for (number, seed, found) in SEEDS {
+        let stories = [Story::of(*seed)];
+        let setup = Setup { number: *number, stories: &stories, floods: false, sabotage: None, files: files.path() };
+        assert_eq!(perform(setup, &alone, &Coverage::default()), Ok(()), "{found}");
     }
 }
 

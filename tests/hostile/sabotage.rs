@@ -51,7 +51,7 @@ impl Sabotage {
     pub(crate) async fn meddle(self, world: &mut World, honest: &[Honest]) {
         match self {
             Self::ForgeAClaim => {
-                let log_stream_name = format!("{}/5", world.instance);
+                let log_stream_name = format!("{}/{:020}", world.instance, 5);
                 let claim = LogStreamName { log_group_name: CLAIMS_GROUP.to_owned(), log_stream_name };
                 world.operate(&Request::CreateLogStream(claim)).unwrap();
             }

@@ -1,5 +1,6 @@
 //! AWS, a daemon and the time, on one thread. Time is virtual, and passes only when nothing happens without it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,6 +67,8 @@ pub(crate) struct World {
     now_ms: i64,
     lives: u32,
     pub(crate) instance: String,
+    /// Somebody has made a stream among the claims that no daemon makes.
+    pub(crate) claims_are_forged: Cell<bool>,
 }
 
 impl World {
@@ -86,7 +89,9 @@ impl World {
         let clock = Clock::fixed(Timestamp::from_millis(BEGIN_MS));
         let around = Around { rest: Arc::clone(&idle.rest), clock, aws_clock, endpoint: sandbox.endpoint() };
         let (now_ms, lives, instance) = (BEGIN_MS, 0, String::new());
-        let mut world = Self { around, idle, sandbox, programs, daemon: None, now_ms, lives, instance };
+        let claims_are_forged = Cell::new(false);
+        let mut world =
+            Self { around, idle, sandbox, programs, daemon: None, now_ms, lives, instance, claims_are_forged };
         // The daemon's first start may make it, too.
         let group = CreateLogGroup { log_group_name: LOG_GROUP.to_owned(), tags: BTreeMap::new() };
         world.operate(&Request::CreateLogGroup(group)).map_err(|error| format!("no log group: {error}"))?;
