@@ -38,6 +38,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 pub use image::{Image, InvalidArguments};
+pub use lines::Lines;
 
 /// The exit code of a start by hand, outside Lambda, or with arguments that make no sense.
 const EXIT_USAGE: u8 = 64;

@@ -39,18 +39,28 @@ class TableError(Exception):
 
 
 @dataclass
-class Guard:
-    name: str
-    protects: str
+class Edit:
+    """Lines of a file, and what takes their place."""
+
     file: str
-    environment: dict
-    arguments: list
-    test: str
     find: str
     replacement: str
 
+
+@dataclass
+class Guard:
+    name: str
+    protects: str
+    edits: list
+    environment: dict
+    arguments: list
+    test: str
+
+    def files(self):
+        return {edit.file for edit in self.edits}
+
     def can_be_switched(self):
-        return re.search(r"\bOFF\b", self.replacement) is not None
+        return all(re.search(r"\bOFF\b", edit.replacement) for edit in self.edits)
 
     def key(self):
         """The test with all that it is started with."""
@@ -62,6 +72,22 @@ def field(lines, word, name):
     if len(values) != 1:
         raise TableError(f"{name}: there must be one line `{word}: ...`")
     return values[0]
+
+
+def edits(lines, name):
+    """Each `file: ...` with the lines that follow it, in front of or behind the other fields."""
+    found = []
+    for line in lines:
+        if line.startswith("file: "):
+            found.append(Edit(line.removeprefix("file: "), "", ""))
+        elif line.startswith(("-", "+")):
+            if not found:
+                raise TableError(f"{name}: lines without a file")
+            which = "find" if line.startswith("-") else "replacement"
+            setattr(found[-1], which, getattr(found[-1], which) + line[1:] + "\n")
+    if not found:
+        raise TableError(f"{name}: there must be a line `file: ...`")
+    return found
 
 
 def parse(text):
@@ -76,12 +102,10 @@ def parse(text):
             Guard(
                 name=name,
                 protects=field(lines, "protects from", name),
-                file=field(lines, "file", name),
+                edits=edits(lines, name),
                 environment=dict(setting.split("=", 1) for setting in settings),
                 arguments=words[:-1],
                 test=words[-1],
-                find="".join(line[1:] + "\n" for line in lines if line.startswith("-")),
-                replacement="".join(line[1:] + "\n" for line in lines if line.startswith("+")),
             )
         )
     return guards
@@ -170,26 +194,39 @@ def passes(guard, off=None):
     raise TableError(f"{guard.name}: {guard.test} has neither passed nor failed\n{said}")
 
 
-def place(guard):
-    """Where the guard's text is in its file."""
-    text = (ROOT / guard.file).read_text()
-    if not guard.find or text.count(guard.find) != 1:
-        raise TableError(f"{guard.name}: its text occurs {text.count(guard.find)} times in {guard.file}")
-    begin = text.index(guard.find)
-    return begin, begin + len(guard.find)
+def place(name, edit):
+    """Where an edit's text is in its file."""
+    text = (ROOT / edit.file).read_text()
+    if not edit.find or text.count(edit.find) != 1:
+        raise TableError(f"{name}: its text occurs {text.count(edit.find)} times in {edit.file}")
+    begin = text.index(edit.find)
+    return begin, begin + len(edit.find)
+
+
+def places(guard):
+    """Where all of a guard's text is: by file, begin and end."""
+    return [(edit.file, *place(guard.name, edit)) for edit in guard.edits]
+
+
+def overlap(one, other):
+    """Whether two guards share lines."""
+    return any(
+        file == of and begin < to and from_ < end
+        for file, begin, end in places(one)
+        for of, from_, to in places(other)
+    )
 
 
 def batches(guards):
     """What can be built together: guards that can be switched and do not share lines."""
     together, alone = [], []
     for guard in guards:
-        begin, end = place(guard)
+        places(guard)
         if not guard.can_be_switched():
             alone.append([guard])
             continue
         for batch in together:
-            others = [place(other) for other in batch if other.file == guard.file]
-            if all(end <= from_ or to <= begin for from_, to in others):
+            if not any(overlap(guard, other) for other in batch):
                 batch.append(guard)
                 break
         else:
@@ -199,17 +236,17 @@ def batches(guards):
 
 def mutate(batch):
     """Puts the replacements of a batch into the copy."""
-    for name in {guard.file for guard in batch}:
+    for name in set().union(*(guard.files() for guard in batch)):
         text = (ROOT / name).read_text()
-        for guard in sorted((g for g in batch if g.file == name), key=place, reverse=True):
-            begin, end = place(guard)
-            replacement = re.sub(r"\bOFF\b", lambda _: OFF % (SWITCH, guard.name), guard.replacement)
+        here = [(place(g.name, edit), g, edit) for g in batch for edit in g.edits if edit.file == name]
+        for (begin, end), guard, edit in sorted(here, key=lambda item: item[0], reverse=True):
+            replacement = re.sub(r"\bOFF\b", lambda _: OFF % (SWITCH, guard.name), edit.replacement)
             text = text[:begin] + replacement + text[end:]
         (TREE / name).write_text(text)
 
 
 def restore(batch):
-    for name in {guard.file for guard in batch}:
+    for name in set().union(*(guard.files() for guard in batch)):
         (TREE / name).write_bytes((ROOT / name).read_bytes())
 
 

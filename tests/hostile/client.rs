@@ -1,0 +1,131 @@
+//! Requests as bytes, and what comes back.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::daemon::Daemon;
+
+/// The most of an answer that is kept, in bytes.
+const MAX_KEPT_BYTES: usize = 32 * 1_024 * 1_024;
+/// Read at once, in bytes.
+const PIECE_BYTES: usize = 64 * 1_024;
+
+/// Over which of the daemon's listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    Unix,
+    Tcp,
+}
+
+/// What the client does when it has sent its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Reads the answer.
+    Read,
+    /// Says that nothing more comes, and reads the answer.
+    Close,
+    /// Vanishes.
+    Vanish,
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub(crate) struct Raw {
+    pub(crate) via: Via,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) then: Then,
+}
+
+impl Raw {
+    /// A request of a well-behaved client.
+    pub(crate) fn plain(method: &str, path: &str, body: &str) -> Self {
+        let (length, kind) = (body.len(), if body.is_empty() { "" } else { "Content-Type: application/json\r\n" });
+        let head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n{kind}Content-Length: {length}\r\n\r\n");
+        Self { via: Via::Unix, bytes: format!("{head}{body}").into_bytes(), then: Then::Read }
+    }
+}
+
+/// What has come back so far; it stays when the client gives up.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    pieces: Arc<AtomicU64>,
+}
+
+impl Answer {
+    /// Nothing yet. `pieces` counts what comes.
+    pub(crate) fn new(pieces: &Arc<AtomicU64>) -> Self {
+        Self { bytes: Arc::default(), pieces: Arc::clone(pieces) }
+    }
+
+    fn add(&self, piece: &[u8]) {
+        self.pieces.fetch_add(1, Ordering::Relaxed);
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes.len() < MAX_KEPT_BYTES {
+            bytes.extend_from_slice(piece);
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The status. `None`: no answer has come.
+    pub(crate) fn status(&self) -> Option<u16> {
+        let bytes = self.bytes();
+        let head = String::from_utf8_lossy(bytes.get(..16)?).into_owned();
+        head.split(' ').nth(1)?.parse().ok()
+    }
+
+    /// The body.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let bytes = self.bytes();
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+        end.map_or_else(Vec::new, |end| bytes[end + 4..].to_vec())
+    }
+
+    /// The beginning of the body, for people.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body()).chars().take(400).collect()
+    }
+}
+
+/// Makes a request. What has come back is in `answer`, also when this is dropped.
+pub(crate) async fn exchange(daemon: &Daemon, raw: &Raw, answer: Answer) -> io::Result<()> {
+    let (socket, address) = (daemon.socket.clone(), daemon.address);
+    match raw.via {
+        Via::Unix => over(UnixStream::connect(socket).await?, raw, answer).await,
+        Via::Tcp => over(TcpStream::connect(address).await?, raw, answer).await,
+    }
+}
+
+async fn over(io: impl AsyncRead + AsyncWrite, raw: &Raw, answer: Answer) -> io::Result<()> {
+    let (mut from, mut to) = tokio::io::split(io);
+    let sending = async {
+        // A server that refuses early closes its side early: its answer counts.
+        let _ = to.write_all(&raw.bytes).await;
+        if raw.then != Then::Read {
+            let _ = to.shutdown().await;
+        }
+    };
+    if raw.then == Then::Vanish {
+        sending.await;
+        return Ok(());
+    }
+    let reading = async {
+        let mut piece = vec![0; PIECE_BYTES];
+        // A connection that is reset has ended, too.
+        while let Ok(count) = from.read(&mut piece).await {
+            if count == 0 {
+                break;
+            }
+            answer.add(&piece[..count]);
+        }
+    };
+    tokio::join!(sending, reading);
+    Ok(())
+}
