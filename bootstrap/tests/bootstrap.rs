@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sockerless_bootstrap::protocol::{MAX_LINE_BYTES, Marker, Reason, Stream, looks_like_platform};
-use support::Session;
+use support::{Session, processes_with};
 
 #[test]
 fn a_program_runs_between_its_markers() {
@@ -279,24 +279,14 @@ fn descendants_of_a_run_do_not_outlive_it() {
     assert_eq!(session.sh("echo again").text(), "again\n", "the environment is still used");
 }
 
-/// The processes with this in their environment.
-fn processes_with(variable: &str) -> Vec<String> {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    let has = |path: &std::path::PathBuf| {
-        let environ = std::fs::read(path.join("environ")).unwrap_or_default();
-        environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
-    };
-    processes.filter(has).map(|path| std::fs::read_to_string(path.join("stat")).unwrap_or_default()).collect()
-}
-
 /// Attaches to the process that its environment names, says so, and never lets go of it. Not a test of its own.
 #[test]
 fn tracer() {
-    let Ok(victim) = std::env::var("TRACER_OF") else { return };
+    let Some(victim) = support::variable("TRACER_OF") else { return };
     let victim = nix::unistd::Pid::from_raw(victim.parse().unwrap());
     // Where it is forbidden, the program is one like any other.
     let _ = nix::sys::ptrace::seize(victim, nix::sys::ptrace::Options::empty());
-    std::fs::write(std::env::var_os("TRACER_READY").unwrap(), "").unwrap();
+    std::fs::write(support::variable("TRACER_READY").unwrap(), "").unwrap();
     loop {
         std::thread::park();
     }
@@ -329,7 +319,7 @@ fn exit_before_the_deadline_counts_when_both_are_seen_at_once() {
         "env": [format!("PID={}", pid.display())],
     });
     let (time, term) = (Duration::from_secs(10), Duration::from_secs(8));
-    let began = std::time::Instant::now();
+    let began = support::now();
     session.order("t", &order, time);
     while !pid.exists() {
         std::thread::yield_now();
@@ -342,7 +332,7 @@ fn exit_before_the_deadline_counts_when_both_are_seen_at_once() {
     }
     assert!(began.elapsed() < term, "the program has ended in time");
     // Lambda freezes an environment in the same way.
-    std::thread::sleep(term.saturating_sub(began.elapsed()) + Duration::from_millis(100));
+    support::wait_until(began + term + Duration::from_millis(100));
     nix::sys::signal::kill(bootstrap, nix::sys::signal::Signal::SIGCONT).unwrap();
     let verdict = session.post().verdict();
     assert_eq!((verdict.exit_code, verdict.reason), (3, Reason::Exited));
@@ -353,7 +343,7 @@ fn deadline_is_kept_while_nobody_reads_the_log() {
     for script in ["exec yes", "trap 'exit 0' TERM; yes & wait", "trap '' TERM; yes; while :; do sleep 1; done"] {
         let mut session = Session::start(&[]);
         let time = Duration::from_secs(3);
-        let began = std::time::Instant::now();
+        let began = support::now();
         session.order("t", &json!({ "command": ["sh", "-c", script] }), time);
         let verdict = session.post().verdict();
         assert!(began.elapsed() < time, "{script}: {:?}", began.elapsed());

@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use sockerless_bootstrap::protocol::{Answer, Marker, Stream, Verdict, decode_line};
@@ -207,4 +207,28 @@ fn serve(connection: TcpStream, work: &Mutex<Receiver<Work>>, posts: &SyncSender
             writer.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 16\r\n\r\n{\"status\":\"OK\"}\n").ok()?;
         }
     }
+}
+
+/// The processes with this in their environment.
+pub(crate) fn processes_with(variable: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let has = |path: &std::path::PathBuf| {
+        let environ = std::fs::read(path.join("environ")).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+    };
+    processes.filter(has).map(|path| std::fs::read_to_string(path.join("stat")).unwrap_or_default()).collect()
+}
+
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// For what depends on the time alone.
+pub(crate) fn wait_until(moment: Instant) {
+    std::thread::sleep(moment.saturating_duration_since(now()));
+}
+
+/// A variable of this process's environment.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
