@@ -66,7 +66,7 @@ async fn the_store_refuses_loses_nothing_and_recovers_by_itself() {
 async fn a_start_on_a_full_disk_is_refused_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let test = "a_start_on_a_full_disk_is_refused_with_the_reason";
-    let Some(disk) = SmallDisk::over(directory.path(), 256, test) else { return };
+    let Some(disk) = SmallDisk::over(directory.path(), 512, test) else { return };
     disk.fill();
     let refused = Store::open(&options(directory.path())).await.unwrap_err().to_string();
     assert!(refused.contains("state.db") && refused.contains("full"), "{refused}");
