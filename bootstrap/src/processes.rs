@@ -120,10 +120,9 @@ impl Processes {
         loop {
             let found = kill_descendants();
             if found == 0 {
-                match reap_all(leader, &mut ended) {
-                    Err(Errno::ECHILD) => return Remains { leader: ended, clean: true },
-                    // Running, and not seen: /proc shows another PID namespace's processes, or none.
-                    Ok(()) | Err(_) => {}
+                // Otherwise one is running, and not seen: /proc shows another PID namespace's processes, or none.
+                if let Err(Errno::ECHILD) = reap_all(leader, &mut ended) {
+                    return Remains { leader: ended, clean: true };
                 }
             }
             if clock::now() >= until {
