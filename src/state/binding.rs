@@ -6,10 +6,11 @@
 use std::path::Path;
 
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{Connection, Row};
+use sqlx::{Connection as _, Row as _, ValueRef as _};
 
+use super::rows::get;
 use super::writer::{Command, Tx};
-use super::{Result, file};
+use super::{Result, StateError, file};
 
 /// Where the functions and claims of an instance are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +53,14 @@ impl Binding {
 }
 
 /// The columns are NULL together, until the instance is bound.
-const READ: &str = "SELECT function_prefix, region, account, claims_log_group FROM instance WHERE region IS NOT NULL";
+const READ: &str = "SELECT function_prefix, region, account, claims_log_group FROM instance";
 
 pub(super) async fn read(pool: &SqlitePool) -> Result<Option<Binding>> {
-    sqlx::query(READ).fetch_optional(pool).await?.as_ref().map(binding).transpose()
+    bound(sqlx::query(READ).fetch_optional(pool).await?)
+}
+
+fn bound(row: Option<SqliteRow>) -> Result<Option<Binding>> {
+    row.map_or(Ok(None), |row| binding(&row))
 }
 
 /// What the database in this file is bound to, without opening a store: a daemon may be using it.
@@ -69,7 +74,7 @@ pub async fn bound_to(path: &Path) -> Result<Option<Binding>> {
     let mut connection = file::connect_to_look(path).await?;
     let row = sqlx::query(READ).fetch_optional(&mut connection).await?;
     connection.close().await?;
-    row.as_ref().map(binding).transpose()
+    bound(row)
 }
 
 /// Binds the instance if it is not bound yet. Returns what it is bound to.
@@ -83,7 +88,7 @@ impl Command for Bind {
         let connection: &mut SqliteConnection = &mut *tx.conn;
         sqlx::query(
             "UPDATE instance SET function_prefix = ?1, region = ?2, account = ?3, claims_log_group = ?4 \
-             WHERE region IS NULL",
+             WHERE function_prefix IS NULL AND region IS NULL AND account IS NULL AND claims_log_group IS NULL",
         )
         .bind(wanted.function_prefix)
         .bind(wanted.region)
@@ -91,17 +96,26 @@ impl Command for Bind {
         .bind(wanted.claims_log_group)
         .execute(&mut *connection)
         .await?;
-        binding(&sqlx::query(READ).fetch_one(connection).await?)
+        let bound = bound(sqlx::query(READ).fetch_optional(connection).await?)?;
+        bound.ok_or_else(|| StateError::Corrupt("the row of the instance is missing".to_owned()))
     }
 }
 
-fn binding(row: &SqliteRow) -> Result<Binding> {
-    Ok(Binding {
-        function_prefix: row.try_get("function_prefix")?,
-        region: row.try_get("region")?,
-        account: row.try_get("account")?,
-        claims_log_group: row.try_get("claims_log_group")?,
-    })
+/// What a row of the instance is bound to; `None`: nothing yet.
+///
+/// # Errors
+/// When only a part can be read: it is bound, and nobody can tell to what.
+pub(super) fn binding(row: &SqliteRow) -> Result<Option<Binding>> {
+    let columns = ["function_prefix", "region", "account", "claims_log_group"];
+    if columns.iter().all(|column| row.try_get_raw(*column).is_ok_and(|value| value.is_null())) {
+        return Ok(None);
+    }
+    Ok(Some(Binding {
+        function_prefix: get(row, "function_prefix")?,
+        region: get(row, "region")?,
+        account: get(row, "account")?,
+        claims_log_group: get(row, "claims_log_group")?,
+    }))
 }
 
 #[cfg(test)]

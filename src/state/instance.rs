@@ -8,6 +8,7 @@ use std::time::Duration;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
+use super::binding::binding;
 use super::mark::Count;
 use super::quarantine::{Quarantine, Table};
 use super::records::Instance;
@@ -107,8 +108,11 @@ pub(super) async fn close(connection: &mut SqliteConnection) -> Result<u64> {
     row.map_or(Ok(0), |row| count(&row, "commits"))
 }
 
+const ROW: &str = "SELECT only_row, id, epoch, adopted_at, horizon, doubt, function_prefix, region, account, \
+    claims_log_group FROM instance";
+
 pub(super) async fn read(pool: &SqlitePool, quarantine: &Quarantine) -> Result<Instance> {
-    let row = sqlx::query("SELECT only_row, id, epoch, adopted_at, horizon, doubt FROM instance");
+    let row = sqlx::query(ROW);
     match row.fetch_optional(pool).await? {
         Some(row) => {
             let strictly = quarantine.read(Table::Instance, &row, strict);
@@ -136,8 +140,9 @@ impl Tx<'_> {
     /// The time of a start that is wanted now: later than the adoption, though the clock was set back since. Starts that are
     /// not later than it are from before it, and are not run.
     pub(super) async fn after_adoption(&mut self, now: Timestamp) -> Result<Timestamp> {
-        let row = sqlx::query("SELECT adopted_at FROM instance").fetch_one(&mut *self.conn).await?;
-        let adopted_at = maybe_time(&row, "adopted_at")?;
+        let row = sqlx::query("SELECT adopted_at FROM instance").fetch_optional(&mut *self.conn).await?;
+        // One that cannot be read is a doubt: nothing runs before the next adoption, and then this start is from before it.
+        let adopted_at = row.and_then(|row| maybe_time(&row, "adopted_at").ok().flatten());
         Ok(adopted_at.map_or(now, |adopted_at| now.max(adopted_at.after(Duration::from_nanos(1)))))
     }
 }
@@ -239,6 +244,7 @@ fn strict(row: &SqliteRow) -> Result<()> {
     maybe_time(row, "adopted_at")?;
     maybe_time(row, "horizon")?;
     row.try_get::<Option<String>, _>("doubt")?;
+    binding(row)?;
     Ok(())
 }
 

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use sockerless_lambda::health::{Check, Health};
 use sockerless_lambda::state::model::{DeletionPolicy, Known, Status};
 use sockerless_lambda::state::{
-    Cancelled, Facts, Image, NewContainer, Page, Reader, Removed, ResolveError, Row, StateError, Store,
+    Binding, Cancelled, Facts, Image, NewContainer, Page, Reader, Removed, ResolveError, Row, Started, StateError,
+    Store,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
@@ -328,6 +329,29 @@ async fn instance_without_an_id_serves_reads_and_draws_no_other() {
         look_without_audit(&fixture.reader, &fixture.facts).await;
         fixture.create(9, "new").await;
         fixture.store.close().await.unwrap();
+    }
+}
+
+/// As one that is bound to other settings than the daemon has: its functions would be out of reach.
+#[tokio::test]
+async fn instance_whose_binding_cannot_be_read_is_not_bound_again() {
+    let binding = Binding {
+        function_prefix: "skls".to_owned(),
+        region: "eu-west-1".to_owned(),
+        account: "123456789012".to_owned(),
+        claims_log_group: "/claims".to_owned(),
+    };
+    let other = Binding { function_prefix: "mine".to_owned(), ..binding.clone() };
+    for damage in ["region = NULL", "function_prefix = x'00'", "account = CAST(x'ff' AS TEXT)"] {
+        let (fixture, health) = fixture().await;
+        let Fixture { facts, wishes, store, .. } = &fixture;
+        assert_eq!(facts.bind(binding.clone()).await.unwrap(), binding);
+        run(&mut by_hand(&fixture).await, &format!("UPDATE instance SET {damage}, adopted_at = 'x'")).await.unwrap();
+        assert!(facts.binding().await.is_err(), "{damage}");
+        assert!(facts.bind(other.clone()).await.is_err(), "{damage}");
+        store.pulse().audit().await.unwrap();
+        assert!(names(&health, "instance"), "{damage}");
+        assert_eq!(wishes.start(&id(2), at(50)).await.unwrap(), Started::Recorded, "{damage}");
     }
 }
 
