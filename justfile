@@ -1,4 +1,5 @@
-# One line a recipe; `.ci/run` runs `just ci`.
+# One line a recipe; `.ci/run` runs `just ci`. All of them select the whole workspace: of one package alone, dependencies
+# have other features and are built once more.
 
 # The README's test command.
 test:
@@ -17,8 +18,8 @@ lean:
 # Traces: what the feature adds, with a collector on this machine. The rest is the same program, and is not tested twice.
 # async-trait is held at 0.1.89 in Cargo.lock: a later one asks more of syn 3, and everything is built once more for it.
 otlp:
-    cargo clippy --features otlp --lib --bins --test daemon -- -D warnings
-    cargo test --features otlp --lib --test daemon -- traces::
+    cargo clippy --workspace --features sockerless-backend-lambda/otlp --lib --bins --test daemon -- -D warnings
+    cargo test --workspace --features sockerless-backend-lambda/otlp --lib --test daemon -- traces::
 
 deny:
     cargo deny --all-features check bans licenses sources
@@ -28,10 +29,10 @@ docs:
 
 # Random stories of users, crashes and faults against the plan and the model of AWS under virtual time.
 stories count="1000000":
-    SOCKERLESS_STORIES={{count}} cargo test --release --lib stories -- --nocapture
+    SOCKERLESS_STORIES={{count}} cargo test --release --workspace --lib stories -- --nocapture
 
 _stories-ci:
-    SOCKERLESS_STORIES=20000 cargo test --lib stories -- --nocapture
+    SOCKERLESS_STORIES=20000 cargo test --workspace --lib stories -- --nocapture
 
 # Every crash point and every fault of every scenario, optimised; the last line is `plans: N, failed: N`. A text in
 # SOCKERLESS_CRASH_PLANS chooses the plans with it in their names.
@@ -40,7 +41,7 @@ crash-plans:
     set -uo pipefail
     told=$(mktemp)
     trap 'rm -f "$told"' EXIT
-    cargo test --release --test crash -- --nocapture | tee "$told"
+    cargo test --release --workspace --test crash -- --nocapture | tee "$told"
     status=$?
     grep '^plans: ' "$told" || status=1
     exit $status
@@ -54,13 +55,13 @@ hostile count="1000000" seed="":
     trap 'rm -f "$output"' EXIT
     export SOCKERLESS_HOSTILE={{count}}
     if [ -n "{{seed}}" ]; then export SOCKERLESS_HOSTILE_SEED={{seed}}; fi
-    cargo test --release --test hostile hostile_content -- --nocapture | tee "$output"
+    cargo test --release --workspace --test hostile hostile_content -- --nocapture | tee "$output"
     status=$?
     grep '^hostile: ' "$output" || status=1
     exit $status
 
 _hostile-ci:
-    SOCKERLESS_HOSTILE=10000 cargo test --test hostile hostile_content -- --nocapture
+    SOCKERLESS_HOSTILE=10000 cargo test --workspace --test hostile hostile_content -- --nocapture
 
 # The faults that the series has found, made again one at a time in a copy of the tree: each must be noticed.
 hostile-mutations:
@@ -72,11 +73,11 @@ clients:
 
 # So many real `kill -9` of the real binary under a workload; the last line is the account of all runs.
 kill9 kills="50" *seed:
-    cargo test --quiet --test endurance -- kill9 {{kills}} {{seed}}
+    cargo test --quiet --workspace --test endurance -- kill9 {{kills}} {{seed}}
 
 # So many minutes of mixed load with faults and kills; the last line is the verdict.
 soak minutes="60" *seed:
-    cargo test --quiet --test endurance -- soak {{minutes}} {{seed}}
+    cargo test --quiet --workspace --test endurance -- soak {{minutes}} {{seed}}
 
 # Each guard taken away in a copy of the tree: its test must fail. The last line is `guards: N, survived: N`; names choose some.
 guards *names:
@@ -93,7 +94,7 @@ deploy-check:
 # What `cargo test` leaves out of the attacks: TCP clients that vanish from a silent attachment, which the kernel finds out,
 # and a hundred followers. Both wait for minutes.
 attack:
-    cargo test --test api --test attack -- --ignored
+    cargo test --workspace --test api --test attack -- --ignored
 
 # An image that speaks Lambda's Runtime API itself: payloads in, results out.
 native:
@@ -112,7 +113,7 @@ suites:
 _ci-waiting: attack clients native (schemathesis "1") suites
 
 # Mostly computes.
-_ci-computing: fmt clippy lean docs _stories-ci otlp deny deploy-lint
+_ci-computing: fmt clippy lean docs _stories-ci _hostile-ci otlp deny deploy-lint
 
 # Both side by side; the output of the first is shown when both have ended.
 _ci-rest:

@@ -34,7 +34,7 @@ const EVENTS: usize = 64;
 /// The bootstrap, built like this test. Its crate is another one, so Cargo does not tell where it is.
 fn bootstrap() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| build("sockerless-bootstrap", ["--bin", "sockerless-bootstrap"])).clone()
+    BUILT.get_or_init(|| build(["--bin", "sockerless-bootstrap"])).clone()
 }
 
 struct Sandbox {

@@ -7,6 +7,8 @@
 //!   and the worker is free.
 //! - What an action brought is folded into whatever the facts are by then: it is never lost to a race.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -26,6 +28,9 @@ use crate::traces::Reconcile;
 
 /// Steps of one container in a row, at most; then others have their turn.
 pub(super) const MAX_STEPS: u32 = 24;
+
+/// Before random numbers are asked for again.
+const RANDOM_PAUSE: Duration = Duration::from_secs(5);
 
 /// What is left to do for a container after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,17 +102,14 @@ impl Shared {
         let mut failed = false;
         let mut counted = None;
         for _ in 0..MAX_STEPS {
-            let stored = match self.reader.container(&id).await {
-                Err(StateError::Unreadable(row)) if row.removed => {
-                    self.facts.replace_unreadable(&id, self.clock.now()).await?;
-                    continue;
+            let stored = match self.stored(&id).await? {
+                Stored::Here(stored) => *stored,
+                Stored::Replaced => continue,
+                Stored::Dead => return Ok(dead(failed)),
+                Stored::Gone => {
+                    self.give_slot_back(&id).await;
+                    return Ok(Turn { next: Next::Idle, failed, counted: None, left: None });
                 }
-                Err(StateError::Unreadable(_)) => return Ok(dead(failed)),
-                found => found?,
-            };
-            let Some(stored) = stored else {
-                self.give_slot_back(&id).await;
-                return Ok(Turn { next: Next::Idle, failed, counted: None, left: None });
             };
             trace.follow(self.facts.cause(&id, stored.spec.generation));
             let now = self.clock.now();
@@ -116,15 +118,7 @@ impl Shared {
                 container.status = news.fold(now, &container.spec, container.status);
             }
             counted = Some(record::counted(&container));
-            let Some(token) = fresh_token() else {
-                tracing::error!("the system gives no random numbers: nothing can be invoked");
-                return Ok(Turn {
-                    next: Next::At(now.after(std::time::Duration::from_secs(5)), Priority::Retry),
-                    failed,
-                    counted,
-                    left: Some(LeftWork::later("the system gives no random numbers")),
-                });
-            };
+            let Some(token) = fresh_token() else { return Ok(without_random_numbers(now, failed, counted)) };
             let decision = plan(&Moment { now, token }, &container, &self.observed(&container));
             let left = LeftWork::of(&decision);
             trace.decided(decision.because);
@@ -167,6 +161,18 @@ impl Shared {
         }
         let left = Some(LeftWork::later("more steps than one turn takes"));
         Ok(Turn { next: Next::At(self.clock.now(), Priority::Retry), failed, counted, left })
+    }
+
+    /// Reads a container. One that cannot be read and is being removed is replaced by what can be, so that its function goes.
+    async fn stored(&self, id: &ContainerId) -> Result<Stored, StateError> {
+        match self.reader.container(id).await {
+            Err(StateError::Unreadable(row)) if row.removed => {
+                self.facts.replace_unreadable(id, self.clock.now()).await?;
+                Ok(Stored::Replaced)
+            }
+            Err(StateError::Unreadable(_)) => Ok(Stored::Dead),
+            found => Ok(found?.map_or(Stored::Gone, |container| Stored::Here(Box::new(container)))),
+        }
     }
 
     /// A permit for what is needed: the one that is held, or one that nobody stands in line for.
@@ -355,6 +361,24 @@ impl Permitted {
     async fn execute(self, container: &Container, action: Action) -> News {
         self.shared.execute(container, action).await
     }
+}
+
+/// What the store has of a container.
+enum Stored {
+    Here(Box<Container>),
+    /// There is no row.
+    Gone,
+    /// Its row cannot be read.
+    Dead,
+    /// Its row could not be read, and can be now.
+    Replaced,
+}
+
+/// Without a token nothing can be invoked; the system gives random numbers again, or an operator sees the error.
+fn without_random_numbers(now: Timestamp, failed: bool, counted: Option<Counted>) -> Turn {
+    tracing::error!("the system gives no random numbers: nothing can be invoked");
+    let next = Next::At(now.after(RANDOM_PAUSE), Priority::Retry);
+    Turn { next, failed, counted, left: Some(LeftWork::later("the system gives no random numbers")) }
 }
 
 /// Nothing is done for a container that cannot be read until it is removed, least of all invoked: what is known of its

@@ -5,7 +5,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::disallowed_methods,
-    reason = "helpers of tests fail by panicking"
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking, and each round is reported"
 )]
 
 mod support;

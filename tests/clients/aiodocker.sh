@@ -43,7 +43,7 @@ test_integration::test_get_archive                  archive: 501
 test_integration::test_port                         ports: nothing can connect to a function
 '
 
-cargo build --quiet
+cargo build --quiet --workspace --bins --examples
 suites="$PWD/target/suites"
 venv="$PWD/target/venv/aiodocker"
 mkdir -p "$suites"

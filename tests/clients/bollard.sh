@@ -54,7 +54,7 @@ swarm_test     swarm: 501
 task_test      swarm: 503
 '
 
-cargo build --quiet
+cargo build --quiet --workspace --bins --examples
 suites="$PWD/target/suites"
 mkdir -p "$suites"
 package=$(cargo metadata --format-version 1 --locked | python3 -c '

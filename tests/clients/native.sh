@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-cargo build --quiet
+cargo build --quiet --workspace --bins --examples
 daemon="$PWD/target/debug/sockerless-backend-lambda"
 state=$(mktemp -d)
 pid=

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 tests/clients/install.sh
-cargo build --quiet
+cargo build --quiet --workspace --bins --examples
 clients="$PWD/target/ci-tools/clients"
 debian="$clients/debian/files/usr"
 with_daemon=tests/clients/with-daemon.sh
@@ -14,7 +14,7 @@ tests/clients/docker-cli.sh
 
 echo "== the newest docker CLI of Debian: $("$debian/bin/docker" --version)"
 case "$("$debian/bin/docker" --version)" in
-"Docker version 28."*) DOCKER_CLI="$debian/bin/docker" cargo test --quiet --test docker_cli ;;
+"Docker version 28."*) DOCKER_CLI="$debian/bin/docker" cargo test --quiet --workspace --test docker_cli ;;
 *) echo 'SKIPPED: the words of the cases are those of docker 28' ;;
 esac
 

@@ -14,7 +14,7 @@ if [ ! -x "$venv/bin/schemathesis" ]; then
         openapi-python-client==0.29.1
 fi
 
-cargo build --quiet
+cargo build --quiet --workspace --bins --examples
 state=$(mktemp -d)
 mkfifo "$state/says"
 XDG_STATE_HOME="$state" target/debug/sockerless-backend-lambda --sandbox --listen tcp://127.0.0.1:0 \

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 daemon="$PWD/target/debug/sockerless-backend-lambda"
-[ -x "$daemon" ] || cargo build --quiet
+[ -x "$daemon" ] || cargo build --quiet --workspace --bins --examples
 state=$(mktemp -d)
 # Programs have a /tmp of their own: what a test and its programs both see is here.
 SHARED=$(mktemp -d -p "$PWD/target")

@@ -386,5 +386,5 @@ pub(crate) fn log_stream(group: &str, name: &str) -> Request {
 async fn all_rows(facts: &Facts) -> Result<Vec<Container>, Broken> {
     let rows = facts.all().await.map_err(|error| error.to_string())?;
     let rows: Result<Vec<_>, _> = rows.into_iter().collect();
-    rows.map_err(|unreadable| unreadable.to_string().into())
+    rows.map_err(|unreadable| unreadable.to_string())
 }

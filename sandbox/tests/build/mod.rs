@@ -5,10 +5,12 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Builds a program of the workspace (`--bin NAME`, `--example NAME`) and tells where it is.
-pub(crate) fn build(package: &str, program: [&str; 2]) -> PathBuf {
+/// Builds a program of the workspace (`--bin NAME`, `--example NAME`) and returns where it is.
+pub(crate) fn build(program: [&str; 2]) -> PathBuf {
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--package", package])
+        // As `cargo test --workspace`: of one package, or without an example, dependencies have other features and are
+        // built once more.
+        .args(["build", "--workspace", "--example", "environment"])
         .args(program)
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
@@ -18,7 +20,7 @@ pub(crate) fn build(package: &str, program: [&str; 2]) -> PathBuf {
     let messages = String::from_utf8(output.stdout).unwrap();
     let path = messages.lines().find_map(|line| {
         let message: Value = serde_json::from_str(line).unwrap();
-        message["executable"].as_str().map(PathBuf::from)
+        message["executable"].as_str().filter(|_| message["target"]["name"] == program[1]).map(PathBuf::from)
     });
     path.unwrap()
 }

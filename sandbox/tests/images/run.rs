@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The helper that enters roots, built like this test: it is an example of this crate.
 fn helper() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| build("sockerless-sandbox", ["--example", "environment"])).clone()
+    BUILT.get_or_init(|| build(["--example", "environment"])).clone()
 }
 
 struct Aws {
