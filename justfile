@@ -96,6 +96,10 @@ deploy-check:
 attack:
     cargo test --workspace --test api --test attack -- --ignored
 
+# Memory with as many containers as the store keeps, ten times what `cargo test` takes; the last line of the test has the figures.
+memory containers="100000":
+    SOCKERLESS_MEMORY_CONTAINERS={{containers}} cargo test --test memory -- --nocapture
+
 # An image that speaks Lambda's Runtime API itself: payloads in, results out.
 native:
     tests/clients/native.sh

@@ -1,7 +1,7 @@
 //! Images: references only. Lambda pulls from the registry itself, so no bytes of an image are ever here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::ControlFlow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use http::StatusCode;
 use regex::Regex;
@@ -9,15 +9,17 @@ use serde_json::{Value, json};
 
 use super::admit::architecture_of;
 use super::call::Call;
+use super::containers::Unsent;
 use super::error::ApiError;
+use super::image_feed::ImageFeed;
 use super::query::{self, Filters};
 use super::reference::{Reference, id_prefix};
-use super::reply::{self, Reply};
+use super::reply::{self, Reply, Writer};
 use super::stream::json_line;
-use super::{ApiContext, containers, names, unsupported, wire};
-use crate::state::model::Container;
-use crate::state::model::life::is_running;
-use crate::state::{Image, MAX_IMAGES};
+use super::{ApiContext, limits, names, unsupported, wire};
+use crate::clock::Timestamp;
+use crate::state::model::ContainerId;
+use crate::state::{Image, ImageRemoval, MAX_BATCH, MAX_IMAGES};
 
 /// The filters of the list.
 const FILTERS: &[&str] = &["before", "dangling", "label", "label!", "reference", "since", "until"];
@@ -88,7 +90,8 @@ async fn put(
         return Ok(());
     }
     Err(ApiError::Conflict(format!(
-        "there are {MAX_IMAGES} image references, which is the most that are kept: remove some (docker image prune -a)"
+        "there are {MAX_IMAGES} image references, which is the most that are kept, and containers use all of them: remove \
+         containers (docker container prune), or references with docker rmi --force"
     )))
 }
 
@@ -151,47 +154,67 @@ async fn answer_pull(call: &Call, reference: Reference) -> Result<Reply, ApiErro
 
 /// `docker images`: one entry an image, with all its tags.
 pub(super) async fn list(call: Call) -> Result<Reply, ApiError> {
-    let api = call.api();
-    let filters = call.query.filters(FILTERS)?;
-    let images = api.reader.images().await?;
-    let users = Users::read(api).await?;
-    let until = filters.until(api.clock.now())?;
-    let end = |name: &str| filters.values(name).map(|text| find(&images, text)).last().transpose();
-    let (before, since) = (end("before")?, end("since")?);
-    let patterns: Vec<Regex> = filters.values("reference").filter_map(pattern).collect();
-    let created = |tags: &[&Image]| tags.iter().map(|image| image.created_at).min();
-    let is_wanted = |tags: &Vec<&Image>| {
+    let wanted = Wanted::read(&call).await?;
+    let feed = ImageFeed::begin(Arc::clone(&call.room), move |tags| wanted.has(tags)).await?;
+    let (writer, body) = reply::streamed();
+    tokio::spawn(async move {
+        match send_list(feed, &writer).await {
+            Ok(()) => writer.finish().await,
+            Err(Unsent::Gone) => {}
+            Err(error) => tracing::error!(%error, "a list of images was cut off"),
+        }
+    });
+    Ok(reply::with_body(StatusCode::OK, "application/json", body))
+}
+
+async fn send_list(feed: ImageFeed<impl Fn(&[Image]) -> bool + Send>, writer: &Writer) -> Result<(), Unsent> {
+    writer.send("[").await?;
+    feed.send(writer).await?;
+    Ok(writer.send("]\n").await?)
+}
+
+/// What a list is restricted to.
+struct Wanted {
+    filters: Filters,
+    until: Option<Timestamp>,
+    before: Option<Timestamp>,
+    since: Option<Timestamp>,
+    patterns: Vec<Regex>,
+}
+
+impl Wanted {
+    async fn read(call: &Call) -> Result<Self, ApiError> {
+        let api = call.api();
+        let filters = call.query.filters(FILTERS)?;
+        let until = filters.until(api.clock.now())?;
+        let (mut before, mut since) = (None, None);
+        if filters.has("before") || filters.has("since") {
+            let images = api.reader.images().await?;
+            let end = |name: &str| -> Result<Option<Timestamp>, ApiError> {
+                let found = filters.values(name).map(|text| find(&images, text)).last().transpose()?;
+                Ok(found.and_then(|tags| created(tags.into_iter())))
+            };
+            (before, since) = (end("before")?, end("since")?);
+        }
+        let patterns = filters.values("reference").filter_map(pattern).collect();
+        Ok(Self { filters, until, before, since, patterns })
+    }
+
+    fn has(&self, tags: &[Image]) -> bool {
+        let created = created(tags.iter());
+        let filters = &self.filters;
         filters.any("dangling", |dangling| matches!(dangling, "false" | "0"))
             && !filters.has("label")
-            && (!filters.has("reference") || tags.iter().any(|image| fits(&patterns, &image.reference)))
-            && until.is_none_or(|until| created(tags) < Some(until))
-            && before.as_ref().is_none_or(|before| created(tags) < created(before))
-            && since.as_ref().is_none_or(|since| created(tags) > created(since))
-    };
-    let item = |tags: Vec<&Image>| wire::image_item(&tags, users.of(&tags));
-    Ok(reply::ok(&grouped(&images).into_iter().filter(is_wanted).map(item).collect()))
-}
-
-/// The list without a filter.
-pub(super) fn items(images: &[Image], users: &Users) -> Vec<Value> {
-    let item = |tags: Vec<&Image>| wire::image_item(&tags, users.of(&tags));
-    grouped(images).into_iter().map(item).collect()
-}
-
-/// The references by image, the newest image first.
-fn grouped(images: &[Image]) -> Vec<Vec<&Image>> {
-    let mut groups: Vec<Vec<&Image>> = Vec::new();
-    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-    for image in images {
-        match places.get(image.id.as_str()).and_then(|place| groups.get_mut(*place)) {
-            Some(group) => group.push(image),
-            None => {
-                places.insert(&image.id, groups.len());
-                groups.push(vec![image]);
-            }
-        }
+            && (!filters.has("reference") || tags.iter().any(|image| fits(&self.patterns, &image.reference)))
+            && self.until.is_none_or(|until| created < Some(until))
+            && self.before.is_none_or(|before| created < Some(before))
+            && self.since.is_none_or(|since| created > Some(since))
     }
-    groups
+}
+
+/// When an image was first named.
+fn created<'a>(tags: impl Iterator<Item = &'a Image>) -> Option<Timestamp> {
+    tags.map(|image| image.created_at).min()
 }
 
 /// A pattern such as `alpine`, `alpine:3*` or `*/app`; `*` stops at a slash.
@@ -205,36 +228,6 @@ fn fits(patterns: &[Regex], reference: &str) -> bool {
     let Ok(reference) = Reference::parse(reference) else { return false };
     let names = [reference.familiar_name(), reference.familiar(), reference.canonical()];
     patterns.iter().any(|regex| names.iter().any(|name| regex.is_match(name)))
-}
-
-/// How many containers use each reference.
-#[derive(Debug, Default)]
-pub(super) struct Users(HashMap<String, usize>);
-
-impl Users {
-    async fn read(api: &ApiContext) -> Result<Self, ApiError> {
-        let mut users = Self::default();
-        containers::each(api, |row| {
-            if let Ok(container) = row {
-                users.count(&container);
-            }
-            ControlFlow::Continue(())
-        })
-        .await?;
-        Ok(users)
-    }
-
-    /// Counts a container; gives the reference that it uses.
-    pub(super) fn count(&mut self, container: &Container) -> Option<String> {
-        let reference = canonical(&container.spec.config.image).ok()?;
-        *self.0.entry(reference.clone()).or_default() += 1;
-        Some(reference)
-    }
-
-    /// How many use one of these references.
-    fn of(&self, tags: &[&Image]) -> usize {
-        tags.iter().filter_map(|image| self.0.get(&image.reference)).sum()
-    }
 }
 
 /// The name of an image: a part of the path, or the internal API's query parameter.
@@ -283,29 +276,21 @@ pub(super) async fn remove(call: Call) -> Result<Reply, ApiError> {
     let named = canonical(text).ok().and_then(|canonical| tags.iter().find(|image| image.reference == canonical));
     let to_remove: Vec<&Image> = named.map_or_else(|| tags.clone(), |image| vec![*image]);
     refuse_while_used(api, text, &to_remove, call.query.flag("force")).await?;
-    let answer = forget(api, &tags, &to_remove).await?;
+    let answer = forget(api, removals(&tags, &to_remove)).await?;
     Ok(reply::ok(&Value::Array(answer)))
 }
 
 async fn refuse_while_used(api: &ApiContext, text: &str, to_remove: &[&Image], force: bool) -> Result<(), ApiError> {
-    let mut refusal = None;
-    containers::each(api, |row| {
-        // One that cannot be read is never run again.
-        let Ok(container) = row else { return ControlFlow::Continue(()) };
-        let used = canonical(&container.spec.config.image);
-        let is_user = used.is_ok_and(|used| to_remove.iter().any(|image| image.reference == used));
-        if is_user && (!force || is_running(&container.spec, &container.status)) {
-            refusal = Some(in_use(text, to_remove, &container, force));
-            return ControlFlow::Break(());
+    for image in to_remove {
+        if let Some(user) = api.reader.image_user(&image.reference, force).await? {
+            return Err(in_use(text, to_remove, &user, force));
         }
-        ControlFlow::Continue(())
-    })
-    .await?;
-    refusal.map_or(Ok(()), Err)
+    }
+    Ok(())
 }
 
-fn in_use(text: &str, to_remove: &[&Image], user: &Container, force: bool) -> ApiError {
-    let container = short(&user.id.to_string());
+fn in_use(text: &str, to_remove: &[&Image], user: &ContainerId, force: bool) -> ApiError {
+    let container = short(&user.to_string());
     let image = to_remove.first().map(|image| short(image.id.trim_start_matches("sha256:"))).unwrap_or_default();
     ApiError::Conflict(if force {
         format!(
@@ -323,17 +308,26 @@ fn short(id: &str) -> String {
     id.chars().take(12).collect()
 }
 
-/// Forgets references of one image; when none is left, the image is deleted.
-async fn forget(api: &ApiContext, tags: &[&Image], to_remove: &[&Image]) -> Result<Vec<Value>, ApiError> {
+/// The removals of references of one image; with the last of its `tags` the image is deleted. Each with the image's id.
+fn removals<'a>(tags: &[&'a Image], to_remove: &[&'a Image]) -> Vec<(ImageRemoval, &'a str)> {
+    let removal = |(count, image): (usize, &&'a Image)| {
+        let is_last = count + 1 == tags.len();
+        (ImageRemoval { reference: image.reference.clone(), is_last }, image.id.as_str())
+    };
+    to_remove.iter().enumerate().map(removal).collect()
+}
+
+/// Forgets references, a batch at a time; returns Docker's list of what was untagged and deleted.
+async fn forget(api: &ApiContext, removals: Vec<(ImageRemoval, &str)>) -> Result<Vec<Value>, ApiError> {
     let now = api.clock.now();
     let mut answer = Vec::new();
-    for (count, image) in to_remove.iter().enumerate() {
-        let is_last = count + 1 == tags.len();
-        let actions: &[&'static str] = if is_last { &["untag", "delete"] } else { &["untag"] };
-        if api.wishes.delete_image(&image.reference, actions, now).await? {
-            answer.push(json!({ "Untagged": familiar(&image.reference) }));
-            if is_last {
-                answer.push(json!({ "Deleted": image.id }));
+    for batch in removals.chunks(MAX_BATCH) {
+        let wanted = batch.iter().map(|(removal, _)| removal.clone()).collect();
+        let done = api.wishes.delete_images(wanted, now).await?;
+        for (removal, id) in batch.iter().filter(|(removal, _)| done.contains(removal)) {
+            answer.push(json!({ "Untagged": familiar(&removal.reference) }));
+            if removal.is_last {
+                answer.push(json!({ "Deleted": id }));
             }
         }
     }
@@ -346,16 +340,20 @@ pub(super) async fn prune(call: Call) -> Result<Reply, ApiError> {
     let filters: Filters = call.query.filters(&["dangling", "until", "label", "label!"])?;
     let until = filters.until(api.clock.now())?;
     let everything = filters.values("dangling").any(|dangling| matches!(dangling, "false" | "0"));
-    let mut deleted = Vec::new();
-    if everything && !filters.has("label") {
-        let images = api.reader.images().await?;
-        let users = Users::read(api).await?;
-        for tags in grouped(&images) {
-            let is_old = until.is_none_or(|until| tags.iter().all(|image| image.created_at < until));
-            if is_old && users.of(&tags) == 0 {
-                deleted.extend(forget(api, &tags, &tags).await?);
-            }
+    let (mut deleted, mut below) = (Vec::new(), None);
+    while everything && !filters.has("label") {
+        let page = api.reader.image_groups(below, limits::IMAGE_PAGE).await?;
+        if page.next.is_none() {
+            break;
         }
+        below = page.next;
+        let is_old = |tags: &[Image]| until.is_none_or(|until| tags.iter().all(|image| image.created_at < until));
+        let unused = page.groups.iter().filter(|group| group.users == 0 && is_old(&group.references));
+        let unused = unused.flat_map(|group| {
+            let tags: Vec<&Image> = group.references.iter().collect();
+            removals(&tags, &tags)
+        });
+        deleted.extend(forget(api, unused.collect()).await?);
     }
     Ok(reply::ok(&json!({ "ImagesDeleted": deleted, "SpaceReclaimed": 0 })))
 }
@@ -389,7 +387,6 @@ mod tests {
         }
         assert_eq!(find(&images, "nope").unwrap_err().to_string(), "No such image: nope:latest");
         assert_eq!(find(&images, "aa").unwrap_err().status(), 400);
-        assert_eq!(grouped(&images).len(), 2);
     }
 
     #[test]

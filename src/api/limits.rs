@@ -157,7 +157,9 @@ pub(super) const MAX_RESULT_BYTES: usize = 64 * 1_024;
 pub(super) const MAX_HELD_ENDS: usize = 1_000;
 /// Events of one container that wait behind its end.
 pub(super) const MAX_HELD_EVENTS: usize = 64;
-/// Containers that are read from the store at once.
-pub(super) const CONTAINER_PAGE: u32 = 200;
+/// Containers that are read from the store at once: some 100 KiB of a list, which is what a client that does not read holds.
+pub(super) const CONTAINER_PAGE: u32 = 100;
+/// Images that are read from the store at once.
+pub(super) const IMAGE_PAGE: u32 = 100;
 /// Events that are read from the store at once.
 pub(super) const EVENT_PAGE: u32 = 500;

@@ -16,6 +16,7 @@ mod containers;
 mod error;
 mod events;
 mod health;
+mod image_feed;
 mod images;
 mod json;
 mod limits;

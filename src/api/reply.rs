@@ -80,6 +80,16 @@ impl Writer {
         self.0.send(Piece::Data(bytes.into())).await.map_err(|_| Gone)
     }
 
+    /// As `send`, in pieces of [`limits::STREAM_PIECE_BYTES`].
+    pub(super) async fn send_text(&self, text: String) -> Result<(), Gone> {
+        let mut text = Bytes::from(text);
+        while !text.is_empty() {
+            let piece = text.split_to(limits::STREAM_PIECE_BYTES.min(text.len()));
+            self.send(piece).await?;
+        }
+        Ok(())
+    }
+
     /// Returns when the client has gone.
     pub(super) async fn gone(&self) {
         self.0.closed().await;

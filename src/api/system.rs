@@ -1,19 +1,18 @@
 //! The daemon itself: ping, version, info, disk usage, credentials, capabilities.
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::call::Call;
+use super::call::{Call, Room};
+use super::containers::{Feed, Item, Unsent};
 use super::error::ApiError;
-use super::images::{self, Users};
-use super::reply::{self, Body, Reply};
-use super::wire::{self, Counts};
-use super::{ApiContext, containers};
-use crate::state::StateError;
-use crate::state::model::life::is_running;
+use super::image_feed::ImageFeed;
+use super::reply::{self, Body, Reply, Writer};
+use super::wire;
+use crate::clock::Timestamp;
+use crate::state::{Image, Listed, Row, StateError};
 
 /// Says that the daemon is there, and which API it speaks.
 pub(super) async fn ping(_call: Call) -> Result<Reply, ApiError> {
@@ -51,7 +50,7 @@ pub(super) async fn info(call: Call) -> Result<Reply, ApiError> {
         Err(StateError::Unreadable(_) | StateError::Corrupt(_)) => "unreadable".to_owned(),
         found => found?.id,
     };
-    let counts = counts(api).await?;
+    let counts = api.reader.counts().await?;
     if call.is_internal() {
         return Ok(reply::ok(&wire::internal_info(&api.config, &instance, counts)));
     }
@@ -61,47 +60,45 @@ pub(super) async fn info(call: Call) -> Result<Reply, ApiError> {
     Ok(reply::ok(&wire::info(&api.config, &instance, counts, &warnings, api.clock.now())))
 }
 
-async fn counts(api: &ApiContext) -> Result<Counts, ApiError> {
-    let mut counts = Counts { containers: 0, running: 0, images: api.reader.images().await?.len() };
-    containers::each(api, |row| {
-        counts.containers += 1;
-        counts.running += usize::from(row.is_ok_and(|container| is_running(&container.spec, &container.status)));
-        ControlFlow::Continue(())
-    })
-    .await?;
-    Ok(counts)
-}
-
 /// `docker system df`: everything is in AWS, so nothing takes place here.
 pub(super) async fn disk_usage(call: Call) -> Result<Reply, ApiError> {
     let api = call.api();
     let now = api.clock.now();
-    let recorded = api.reader.images().await?;
-    let ids: HashMap<&str, &str> = recorded.iter().map(|image| (image.reference.as_str(), image.id.as_str())).collect();
-    let (mut shown_containers, mut users) = (Vec::new(), Users::default());
-    containers::each(api, |row| {
-        let mut item = match row {
-            Ok(container) => {
-                let reference = users.count(&container);
-                let id = reference.and_then(|reference| ids.get(reference.as_str()).copied()).unwrap_or_default();
-                wire::list_item(&container, id, now)
-            }
-            Err(dead) => wire::dead_item(&dead, now),
-        };
-        item["SizeRw"] = json!(0);
-        item["SizeRootFs"] = json!(0);
-        item["Health"] = json!({ "Status": "none", "FailingStreak": 0 });
-        shown_containers.push(item);
-        ControlFlow::Continue(())
-    })
-    .await?;
-    Ok(reply::ok(&json!({
-        "LayersSize": 0,
-        "Images": images::items(&recorded, &users),
-        "Containers": shown_containers,
-        "Volumes": [],
-        "BuildCache": [],
-    })))
+    let item = move |row: &Row<Listed>| Item::Shown(usage_item(row, now));
+    let containers = Feed::begin(Arc::clone(&call.room), false, item).await?;
+    let room = Arc::clone(&call.room);
+    let (writer, body) = reply::streamed();
+    tokio::spawn(async move {
+        match send_usage(containers, room, &writer).await {
+            Ok(()) => writer.finish().await,
+            Err(Unsent::Gone) => {}
+            Err(error) => tracing::error!(%error, "an answer about disk usage was cut off"),
+        }
+    });
+    Ok(reply::with_body(StatusCode::OK, "application/json", body))
+}
+
+async fn send_usage(
+    containers: Feed<impl FnMut(&Row<Listed>) -> Item + Send>,
+    room: Arc<Room>,
+    writer: &Writer,
+) -> Result<(), Unsent> {
+    writer.send("{\"LayersSize\":0,\"Volumes\":[],\"BuildCache\":[],\"Containers\":[").await?;
+    containers.send(writer).await?;
+    writer.send("],\"Images\":[").await?;
+    ImageFeed::begin(room, |_: &[Image]| true).await?.send(writer).await?;
+    Ok(writer.send("]}\n").await?)
+}
+
+fn usage_item(row: &Row<Listed>, now: Timestamp) -> Value {
+    let mut item = match row {
+        Ok(listed) => wire::list_item(&listed.container, listed.image_id.as_deref().unwrap_or_default(), now),
+        Err(dead) => wire::dead_item(dead, now),
+    };
+    item["SizeRw"] = json!(0);
+    item["SizeRootFs"] = json!(0);
+    item["Health"] = json!({ "Status": "none", "FailingStreak": 0 });
+    item
 }
 
 /// `docker login`: says what is true.

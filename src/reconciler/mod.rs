@@ -10,7 +10,7 @@
 //! | `quota_line`, `permits` | containers that wait for a quota (PURE), and what they get there |
 //! | `worker`, `execute`, `invocations` | read, plan, commit, act, fold; runs in flight |
 //! | `observe`, `scan` | the log informer: the evidence for runs whose answer was lost |
-//! | `sweep`, `claim` | drift and orphans; whose database is this? |
+//! | `sweep`, `compare`, `claim` | drift and orphans; whose database is this? |
 //! | `once`, `rehearse` | one pass to convergence, and what it would do |
 //! | this file, `dispatch` | the loop, and what it hands out to workers |
 
@@ -19,6 +19,7 @@ mod backoff;
 mod census;
 mod claim;
 mod clock_steps;
+mod compare;
 mod dispatch;
 mod execute;
 mod function_failure;

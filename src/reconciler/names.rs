@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use sockerless_bootstrap::protocol::{Envelope, Order, VERSION};
 
 use crate::aws::{FunctionShape, NewFunction};
-use crate::state::model::{Architecture, Container, ContainerConfig, ContainerId, Protocol};
+use crate::state::FunctionSpec;
+use crate::state::model::{Architecture, Container, ContainerConfig, ContainerId, FunctionSettings, Protocol};
 
 /// The tag that makes a function ours: its value is the instance's id.
 pub(crate) const TAG_INSTANCE: &str = "sockerless.instance";
@@ -126,15 +127,44 @@ fn is_incarnation(text: &str) -> bool {
 /// invocation's envelope, where they are free of Lambda's limits; without, they are the function's own.
 #[must_use]
 pub(crate) fn shape(config: &ContainerConfig) -> FunctionShape {
-    let settings = &config.function;
-    let native = settings.protocol == Protocol::Native;
+    let shape = plain_shape(&config.image_uri, &config.function);
+    match config.function.protocol {
+        Protocol::Bootstrap => shape,
+        Protocol::Native => FunctionShape {
+            entrypoint: config.entrypoint.clone().unwrap_or_default(),
+            command: config.cmd.clone().unwrap_or_default(),
+            working_dir: config.working_dir.clone(),
+            environment: environment(&config.env),
+            ..shape
+        },
+    }
+}
+
+/// As [`shape`], of what a sweep reads of a container.
+#[must_use]
+pub(crate) fn shape_of(spec: &FunctionSpec) -> FunctionShape {
+    let shape = plain_shape(&spec.image_uri, &spec.function);
+    match spec.function.protocol {
+        Protocol::Bootstrap => shape,
+        Protocol::Native => FunctionShape {
+            entrypoint: spec.entrypoint.clone().unwrap_or_default(),
+            command: spec.cmd.clone().unwrap_or_default(),
+            working_dir: spec.working_dir.clone(),
+            environment: environment(spec.env.as_deref().unwrap_or_default()),
+            ..shape
+        },
+    }
+}
+
+/// A function whose command and environment are not its own.
+fn plain_shape(image_uri: &str, settings: &FunctionSettings) -> FunctionShape {
     let sorted = |ids: &[String]| {
         let mut ids = ids.to_vec();
         ids.sort();
         ids
     };
     FunctionShape {
-        image_uri: Some(config.image_uri.clone()),
+        image_uri: Some(image_uri.to_owned()),
         role_arn: settings.role_arn.clone(),
         memory_mb: settings.memory_mb,
         timeout_s: settings.timeout_s,
@@ -143,10 +173,10 @@ pub(crate) fn shape(config: &ContainerConfig) -> FunctionShape {
             Architecture::X86_64 => "x86_64".to_owned(),
             Architecture::Arm64 => "arm64".to_owned(),
         },
-        entrypoint: if native { config.entrypoint.clone().unwrap_or_default() } else { Vec::new() },
-        command: if native { config.cmd.clone().unwrap_or_default() } else { Vec::new() },
-        working_dir: if native { config.working_dir.clone() } else { None },
-        environment: if native { environment(&config.env) } else { BTreeMap::new() },
+        entrypoint: Vec::new(),
+        command: Vec::new(),
+        working_dir: None,
+        environment: BTreeMap::new(),
         subnet_ids: sorted(&settings.subnet_ids),
         security_group_ids: sorted(&settings.security_group_ids),
         log_group: settings.log_group.clone(),

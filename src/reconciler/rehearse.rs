@@ -1,7 +1,8 @@
 //! A dry run: what a pass would do next, found out by reads alone.
 //!
 //! The same decisions on the same evidence as a real pass: the informer's lines and the sweep's findings are folded into
-//! copies of the facts, and the plan is asked. An action that only looks is carried out; one that changes something is
+//! copies of the rows, one page after another, and the plan is asked. Only containers whose runs are looked for in the log
+//! are held together, as many as runs may be under way. An action that only looks is carried out; one that changes something is
 //! told, and ends the rehearsal for that container, since what follows depends on AWS's answer.
 //!
 //! # Guarantees
@@ -9,9 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::claim;
+use super::compare::Findings;
 use super::execute::fresh_token;
-use super::learn::watched;
 use super::observe;
 use super::plan::{Action, Decision, Left, Moment, plan};
 use super::scan::{Group, Tick};
@@ -19,6 +19,7 @@ use super::shared::Shared;
 use super::summary::{SETTLE, Step, Summary};
 use super::sweep::{self, Fate, MAX_DELETIONS, View, is_ripe};
 use super::worker::MAX_STEPS;
+use super::{ROW_PAGE, claim};
 use crate::aws::{AwsError, Lane, LogGroupNeeds};
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -49,17 +50,16 @@ pub(super) async fn rehearse(shared: &Shared, epoch: u64, summary: &mut Summary)
     let claims = shared.cloud.log_group_needs(claims_log_group, None).await?;
     claim::check_account(&shared.config, claims.arn.as_deref())?;
     let output = shared.cloud.log_group_needs(log_group, *log_retention_days).await?;
-    let mut rehearsal = Rehearsal { shared, rows: BTreeMap::new(), steps: Vec::new() };
+    let (found, watched) = (Findings::default(), BTreeMap::new());
+    let mut rehearsal = Rehearsal { shared, found, watched, steps: Vec::new() };
     rehearsal.log_group(log_group, &output);
     rehearsal.log_group(claims_log_group, &claims);
-    if claims.create && output.create {
-        // Without the groups nobody has claimed anything, and nothing has run.
-        rehearsal.rows = shared.facts.all().await?.into_iter().flatten().map(|row| (row.id, row)).collect();
-    } else {
+    // Without the groups nobody has claimed anything, and nothing has run.
+    if !(claims.create && output.create) {
         let Some(view) = shared.survey(epoch).await? else {
             return Err(RehearsalError::ClaimLost(claim::lost("another daemon has claimed it")));
         };
-        rehearsal.take_in(&view, summary).await?;
+        rehearsal.take_in(view, summary).await?;
         rehearsal.read_logs().await?;
     }
     rehearsal.plan_all().await?;
@@ -74,8 +74,10 @@ pub(super) async fn rehearse(shared: &Shared, epoch: u64, summary: &mut Summary)
 
 struct Rehearsal<'a> {
     shared: &'a Shared,
-    /// The containers as a real pass would know them by now.
-    rows: BTreeMap<ContainerId, Container>,
+    /// What the sweep has found.
+    found: Findings,
+    /// The containers whose runs are looked for in the log, as a real pass would know them by now.
+    watched: BTreeMap<ContainerId, Container>,
     steps: Vec<Step>,
 }
 
@@ -91,27 +93,22 @@ impl Rehearsal<'_> {
     }
 
     /// What the sweep would note, and the orphans that it would delete.
-    async fn take_in(&mut self, view: &View, summary: &mut Summary) -> Result<(), RehearsalError> {
-        self.rows = view.rows.iter().map(|row| (row.id, row.clone())).collect();
-        for (id, drift) in &view.findings.changed {
-            self.fold(id, |row| sweep::with_drift(row, drift));
-        }
-        for id in &view.findings.missing {
-            self.fold(id, sweep::with_doubt);
-        }
+    async fn take_in(&mut self, view: View, summary: &mut Summary) -> Result<(), RehearsalError> {
+        self.found = view.findings;
+        summary.orphans_waiting += self.found.more_orphans;
         let known = self.shared.facts.sightings().await?;
         let now = self.shared.clock.now();
         let mut deletions = 0;
-        for sighting in sightings_after(known, &view.findings.orphans, view.started) {
+        for sighting in sightings_after(known, &self.found.orphans, view.started) {
             if !is_ripe(&sighting, now, self.shared.config.gc_grace) {
                 summary.orphans_waiting += 1;
                 continue;
             }
-            let Some(ids) = view.ids() else {
+            if self.found.unidentified {
                 summary.orphans_kept += 1;
                 continue;
-            };
-            let fate = self.shared.judge_orphan(&sighting.function_name, &ids).await?;
+            }
+            let fate = self.shared.judge_orphan(&sighting.function_name).await?;
             match fate {
                 Fate::Gone => {}
                 Fate::Keep(_) => summary.orphans_kept += 1,
@@ -131,7 +128,15 @@ impl Rehearsal<'_> {
 
     /// What the informer would learn.
     async fn read_logs(&mut self) -> Result<(), RehearsalError> {
-        let watched: Vec<Container> = self.rows.values().filter(|row| watched(&row.status)).cloned().collect();
+        let mut watched = Vec::new();
+        for row in self.shared.facts.watched().await? {
+            match self.shared.reader.container(&row.id).await {
+                Ok(row) => watched.extend(row.map(|row| self.swept(row))),
+                Err(error) if error.concerns_one_row() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.watched = watched.iter().map(|row| (row.id, row.clone())).collect();
         for (name, containers) in observe::by_group(watched) {
             let mut group = Group::default();
             // A scan is finite: the next tick goes on with it.
@@ -155,7 +160,9 @@ impl Rehearsal<'_> {
             let Some((events, turned)) = observe::ask(&cloud, &mut tick, query).await? else { continue };
             for (id, news) in observe::page_news(&owners, events) {
                 let now = self.shared.clock.now();
-                self.fold(&id, |row| news.fold(now, row));
+                let Some(mut row) = self.watched.remove(&id) else { continue };
+                self.fold(&mut row, |row| news.fold(now, row));
+                self.watched.insert(id, row);
             }
             let progress = tick.turn(turned);
             let mut knowledge = self.shared.knowledge();
@@ -165,16 +172,25 @@ impl Rehearsal<'_> {
         Ok(())
     }
 
-    /// Changes a copy of the facts. A run that has an end by that is told.
-    fn fold(&mut self, id: &ContainerId, fold: impl FnOnce(&Container) -> Status) {
-        let Some(row) = self.rows.get_mut(id) else { return };
-        let before = std::mem::take(&mut row.status);
-        row.status = before.clone();
-        row.status = fold(row);
+    /// A row with what the sweep has found about it.
+    fn swept(&self, mut row: Container) -> Container {
+        if let Some(drift) = self.found.changed.get(&row.id) {
+            row.status = sweep::with_drift(&row, drift);
+        }
+        if self.found.missing.contains(&row.id) {
+            row.status = sweep::with_doubt(&row);
+        }
+        row
+    }
+
+    /// Changes a copy of the status. A run that has an end by that is reported.
+    fn fold(&mut self, row: &mut Container, fold: impl FnOnce(&Container) -> Status) {
+        let after = fold(row);
+        let before = std::mem::replace(&mut row.status, after);
         if unsettled_run(&before).is_none() || unsettled_run(&row.status).is_some() {
             return;
         }
-        self.shared.slots.free(id);
+        self.shared.slots.free(&row.id);
         if let Some(RunPhase::Exited(exit)) = row.status.run.as_ref().map(|run| &run.phase) {
             let why = if exit.message.is_empty() { "the log shows its end" } else { exit.message.as_str() };
             let because = format!("{why}: exit code {}", exit.code);
@@ -183,34 +199,41 @@ impl Rehearsal<'_> {
     }
 
     async fn plan_all(&mut self) -> Result<(), RehearsalError> {
-        let ids: Vec<ContainerId> = self.rows.keys().copied().collect();
-        for id in ids {
-            self.plan_one(&id).await?;
+        let mut place = Some(i64::MIN);
+        while let Some(after) = place {
+            let page = self.shared.facts.containers(after, ROW_PAGE).await?;
+            place = page.next;
+            for row in page.readable() {
+                let row = self.watched.remove(&row.id).unwrap_or_else(|| self.swept(row));
+                self.plan_one(row).await?;
+            }
         }
         Ok(())
     }
 
-    async fn plan_one(&mut self, id: &ContainerId) -> Result<(), RehearsalError> {
+    async fn plan_one(&mut self, mut row: Container) -> Result<(), RehearsalError> {
         let mut looked = false;
         for _ in 0..MAX_STEPS {
             let now = self.shared.clock.now();
-            let Some(row) = self.rows.get(id) else { return Ok(()) };
             let token = fresh_token().ok_or(RehearsalError::NoRandomness)?;
-            let decision = plan(&Moment { now, token }, row, &self.shared.observed(row));
+            let decision = plan(&Moment { now, token }, &row, &self.shared.observed(&row));
             let look = match &decision.action {
                 Action::Wait { until: Some(until) } if *until <= now => {
-                    self.fold(id, |_| decision.status);
+                    self.fold(&mut row, |_| decision.status);
                     continue;
                 }
                 Action::GetFunction { name } => name.clone(),
                 // Whoever is about to change a function looks at it first.
                 action => match action.changes() {
                     Some(name) if !looked => name.to_owned(),
-                    _ => return self.tell(id, decision),
+                    _ => {
+                        self.add_step(&row, &decision);
+                        return Ok(());
+                    }
                 },
             };
             looked = true;
-            if !self.look(id, decision, look, now).await {
+            if !self.look(&mut row, decision, look, now).await {
                 return Ok(());
             }
         }
@@ -218,31 +241,27 @@ impl Rehearsal<'_> {
     }
 
     /// Looks at a function. Returns whether it could be looked at; if not, that is what is to be done.
-    async fn look(&mut self, id: &ContainerId, decision: Decision, name: String, now: Timestamp) -> bool {
-        self.fold(id, |_| decision.status);
-        let Some(row) = self.rows.get(id) else { return false };
+    async fn look(&mut self, row: &mut Container, decision: Decision, name: String, now: Timestamp) -> bool {
+        self.fold(row, |_| decision.status);
         let news = self.shared.execute(row, Action::GetFunction { name }).await;
         let failed = news.error().map(|error| Step::of(row, "GetFunction", error.to_string()));
-        self.fold(id, |row| news.fold(now, &row.spec, row.status.clone()));
+        self.fold(row, |row| news.fold(now, &row.spec, row.status.clone()));
         let could = failed.is_none();
         self.steps.extend(failed);
         could
     }
 
-    /// Tells what is to be done, if anything is.
-    fn tell(&mut self, id: &ContainerId, decision: Decision) -> Result<(), RehearsalError> {
+    /// Adds what is to be done to the plan, if anything is.
+    fn add_step(&mut self, row: &Container, decision: &Decision) {
         if decision.left == Left::Nothing {
-            return Ok(());
+            return;
         }
         if let Action::Invoke { .. } = decision.action {
-            self.shared.slots.take(*id);
+            self.shared.slots.take(row.id);
         }
-        let Some(row) = self.rows.get_mut(id) else { return Ok(()) };
-        let step = |row: &Container| Step::planned(row, &decision.action, decision.because);
-        let again = step(row).again;
-        row.status = decision.status.clone();
-        self.steps.push(Step { again, ..step(row) });
-        Ok(())
+        let again = Step::planned(row, &decision.action, decision.because).again;
+        let planned = Container { status: decision.status.clone(), ..row.clone() };
+        self.steps.push(Step { again, ..Step::planned(&planned, &decision.action, decision.because) });
     }
 }
 

@@ -79,6 +79,8 @@ pub(super) struct Knowledge {
     under_way: BTreeSet<RunKey>,
     /// Functions without a container that were looked at and kept.
     pub(super) kept: BTreeMap<String, Kept>,
+    /// The sweep notes orphans whose names come after this one.
+    pub(super) orphans_after: String,
     /// Functions without a container that could not be deleted, and the kind of failure that was logged.
     pub(super) undeletable: BTreeMap<String, AwsErrorKind>,
 }

@@ -1,6 +1,6 @@
 //! How many runs may be under way at once.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::state::model::ContainerId;
@@ -15,7 +15,38 @@ pub(crate) struct Slots {
 #[derive(Debug, Default)]
 struct Inner {
     holders: HashSet<ContainerId>,
-    waiting: VecDeque<ContainerId>,
+    waiting: Line,
+}
+
+/// The line, oldest first. Whoever stands in it is found, and leaves it, without a look at the others.
+#[derive(Debug, Default)]
+struct Line {
+    by_number: BTreeMap<u64, ContainerId>,
+    numbers: HashMap<ContainerId, u64>,
+    last_number: u64,
+}
+
+impl Line {
+    /// Joins at the end, unless it stands in the line already.
+    fn join(&mut self, id: ContainerId) {
+        if !self.numbers.contains_key(&id) {
+            self.last_number += 1;
+            self.numbers.insert(id, self.last_number);
+            self.by_number.insert(self.last_number, id);
+        }
+    }
+
+    fn leave(&mut self, id: &ContainerId) {
+        if let Some(number) = self.numbers.remove(id) {
+            self.by_number.remove(&number);
+        }
+    }
+
+    fn pop_first(&mut self) -> Option<ContainerId> {
+        let (_, id) = self.by_number.pop_first()?;
+        self.numbers.remove(&id);
+        Some(id)
+    }
 }
 
 impl Slots {
@@ -34,7 +65,7 @@ impl Slots {
         let mut inner = self.lock();
         let free = inner.holders.contains(&id) || inner.holders.len() < self.most;
         if free {
-            inner.waiting.retain(|waiting| *waiting != id);
+            inner.waiting.leave(&id);
             inner.holders.insert(id);
         }
         free
@@ -48,24 +79,22 @@ impl Slots {
     /// Waits in the line; returns a container that may go on now, if a slot has become free meanwhile.
     pub(crate) fn wait(&self, id: ContainerId) -> Option<ContainerId> {
         let mut inner = self.lock();
-        if !inner.waiting.contains(&id) {
-            inner.waiting.push_back(id);
-        }
-        if inner.holders.len() < self.most { inner.waiting.pop_front() } else { None }
+        inner.waiting.join(id);
+        if inner.holders.len() < self.most { inner.waiting.pop_first() } else { None }
     }
 
     /// Gives a slot back, or a place in the line. Returns the next container that may go on.
     pub(crate) fn free(&self, id: &ContainerId) -> Option<ContainerId> {
         let mut inner = self.lock();
-        inner.waiting.retain(|waiting| waiting != id);
-        if inner.holders.remove(id) && inner.holders.len() < self.most { inner.waiting.pop_front() } else { None }
+        inner.waiting.leave(id);
+        if inner.holders.remove(id) && inner.holders.len() < self.most { inner.waiting.pop_first() } else { None }
     }
 
     /// The next container in the line that may go on, if a slot is free. One that was told so and did not take the slot
     /// has left the line: whoever sees its turn end asks again.
     pub(crate) fn next(&self) -> Option<ContainerId> {
         let mut inner = self.lock();
-        if inner.holders.len() < self.most { inner.waiting.pop_front() } else { None }
+        if inner.holders.len() < self.most { inner.waiting.pop_first() } else { None }
     }
 
     /// How many runs are under way.
@@ -116,6 +145,26 @@ mod tests {
         assert_eq!(slots.free(&id(1)), Some(id(2)));
         assert_eq!(slots.next(), Some(id(3)));
         assert!(slots.take(id(3)));
+        assert_eq!(slots.next(), None);
+    }
+
+    #[test]
+    fn a_place_in_a_long_line_is_left_without_a_look_at_the_others() {
+        let slots = Slots::new(1);
+        let of = |n: u32| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&n.to_be_bytes());
+            ContainerId::from_bytes(bytes)
+        };
+        assert!(slots.take(id(255)));
+        // A look at all others for each would be 20 billion comparisons, which takes minutes.
+        for n in (0..100_000).chain(0..100_000) {
+            assert_eq!(slots.wait(of(n)), None);
+        }
+        for n in (1..100_000).rev() {
+            assert_eq!(slots.free(&of(n)), None);
+        }
+        assert_eq!(slots.free(&id(255)), Some(of(0)), "it is the only one left");
         assert_eq!(slots.next(), None);
     }
 

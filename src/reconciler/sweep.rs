@@ -1,7 +1,8 @@
 //! The sweep: what is in AWS that should not be, and what is not as it should be.
 //!
 //! # Guarantees
-//! - AWS is listed before the store is read: a function that was made meanwhile has its row by then.
+//! - AWS is listed before the store is read, page by page: a function that was made meanwhile has its row by then.
+//! - It holds one page of the list and one of rows at a time, and of all containers ids only.
 //! - An orphan is deleted only after two sweeps at least a grace time apart have seen it, its tags say that it is ours,
 //!   and its container has no row. Sightings are rows: they add up over restarts.
 //! - Functions of other instances are counted, never touched.
@@ -9,12 +10,14 @@
 //!
 //! A list can be old, so what it shows of a known function is only a reason to look at that function.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::ROW_PAGE;
 use super::claim::Claims;
+use super::compare::{Comparison, Findings};
 use super::names::{self, Identity, Owner};
 use super::queue::Priority;
 use super::shared::{Kept, Shared};
@@ -28,8 +31,6 @@ use crate::telemetry;
 pub(super) const MAX_DELETIONS: usize = 50;
 /// A function that is kept is looked at again after this time: somebody may have put its tags back.
 const KEPT_LOOK: Duration = Duration::from_secs(3_600);
-/// A sweep is over in this time, whatever it has to list.
-const LONGEST_SWEEP: Duration = Duration::from_secs(3_600);
 /// Sweeps that must have seen an orphan.
 const MIN_SIGHTINGS: u32 = 2;
 
@@ -61,19 +62,6 @@ pub(super) enum SweepError {
     State(#[from] StateError),
 }
 
-/// What the list and the rows tell together. PURE.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Findings {
-    /// Functions that are ours by name and have no row.
-    pub(super) orphans: BTreeSet<String>,
-    /// Functions that differ from what is wanted, by AWS's field names.
-    pub(super) changed: BTreeMap<ContainerId, Vec<String>>,
-    /// Containers whose function should be there and is not in the list.
-    pub(super) missing: BTreeSet<ContainerId>,
-    /// How many functions belong to other instances.
-    foreign: usize,
-}
-
 impl Shared {
     /// Sweeps again and again until `stop`, or until the claim is lost, which cancels `lost`.
     pub(super) async fn sweep_loop(self, epoch: u64, stop: CancellationToken, lost: CancellationToken) {
@@ -102,14 +90,20 @@ impl Shared {
             return Ok(Swept::ClaimLost);
         }
         metrics::gauge!(telemetry::FOREIGN_FUNCTIONS).set(count(view.findings.foreign));
-        metrics::gauge!(telemetry::ORPHANS).set(count(view.findings.orphans.len()));
+        let Findings { orphans, more_orphans, .. } = &view.findings;
+        metrics::gauge!(telemetry::ORPHANS).set(count(orphans.len().saturating_add(*more_orphans)));
         self.correct(&view.findings).await?;
-        self.facts.record_sweep(&view.findings.orphans, view.started).await?;
-        let Some(ids) = view.ids() else {
+        self.facts.record_sweep(orphans, view.started).await?;
+        if view.findings.unidentified {
             tracing::warn!("a container has no readable id, so no function without a container is deleted");
-            return Ok(Swept::Done(Orphans { kept: view.findings.orphans.len(), ..Orphans::default() }));
-        };
-        Ok(Swept::Done(self.delete_orphans(&ids).await?))
+            let kept = orphans.len().saturating_add(*more_orphans);
+            return Ok(Swept::Done(Orphans { kept, ..Orphans::default() }));
+        }
+        let settled = self.delete_orphans().await?;
+        if let Some(place) = view.findings.next_place(settled.kept) {
+            self.knowledge().orphans_after = place;
+        }
+        Ok(Swept::Done(Orphans { waiting: settled.waiting.saturating_add(*more_orphans), ..settled }))
     }
 
     /// Looks at everything and changes nothing. `None`: another daemon has claimed this database.
@@ -120,18 +114,33 @@ impl Shared {
             return Ok(None);
         }
         let started = self.clock.now();
-        let listed = self.list_all().await?;
-        self.note_success();
-        let (mut rows, mut dead) = (Vec::new(), Vec::new());
-        for row in self.facts.all().await? {
-            match row {
-                Ok(row) => rows.push(row),
-                Err(unreadable) => dead.push(unreadable.id),
+        let findings = self.compare(started).await?;
+        Ok(Some(View { started, findings, claim_is_missing: highest < epoch }))
+    }
+
+    /// Compares AWS's list with the rows: each page with the rows of its functions, then all rows with what was listed.
+    async fn compare(&self, started: Timestamp) -> Result<Findings, SweepError> {
+        let cloud = self.cloud.lane(Lane::Housekeeping);
+        let mut comparison = Comparison::begin(started, self.knowledge().orphans_after.clone());
+        let mut marker = None;
+        loop {
+            let page = cloud.list_functions(marker).await?;
+            let beginnings = Comparison::beginnings(&self.identity, &page.functions);
+            let owners = self.facts.function_owners(&beginnings).await?;
+            comparison.take_list_page(&self.identity, &page.functions, &owners);
+            marker = page.next_marker;
+            if marker.is_none() {
+                break;
             }
         }
-        let mut findings = judge(&self.identity, &listed, &rows, started);
-        findings.orphans.retain(|name| !belongs_to_one_of(&self.identity, name, &dead));
-        Ok(Some(View { started, rows, dead, findings, claim_is_missing: highest < epoch }))
+        self.note_success();
+        let mut place = Some(i64::MIN);
+        while let Some(after) = place {
+            let page = self.facts.function_presence(after, ROW_PAGE).await?;
+            comparison.take_rows(&page.rows);
+            place = page.next;
+        }
+        Ok(comparison.end())
     }
 
     /// Puts our claim back, which somebody has deleted. Without it an older copy of the database would think that it owns
@@ -150,19 +159,6 @@ impl Shared {
         Claims { cloud, config: &self.config, health: &self.health, instance: &self.identity.instance }
     }
 
-    async fn list_all(&self) -> Result<Vec<FunctionDescription>, AwsError> {
-        let cloud = self.cloud.lane(Lane::Housekeeping);
-        let (mut listed, mut marker) = (Vec::new(), None);
-        loop {
-            let page = cloud.list_functions(marker).await?;
-            listed.extend(page.functions.into_iter().filter(|f| self.identity.owner(&f.name) != Owner::Stranger));
-            marker = page.next_marker;
-            if marker.is_none() {
-                return Ok(listed);
-            }
-        }
-    }
-
     /// Notes what is not as wanted and lets the plan mend it.
     async fn correct(&self, findings: &Findings) -> Result<(), StateError> {
         for (id, drift) in &findings.changed {
@@ -177,7 +173,7 @@ impl Shared {
         Ok(())
     }
 
-    async fn delete_orphans(&self, ids: &BTreeSet<ContainerId>) -> Result<Orphans, SweepError> {
+    async fn delete_orphans(&self) -> Result<Orphans, SweepError> {
         let sightings = self.facts.sightings().await?;
         let (now, grace) = (self.clock.now(), self.config.gc_grace);
         let (ripe, waiting): (Vec<_>, Vec<_>) = sightings.iter().partition(|sighting| is_ripe(sighting, now, grace));
@@ -196,25 +192,25 @@ impl Shared {
                 orphans.left += 1;
                 continue;
             }
-            match self.settle_orphan(name, ids).await {
+            match self.settle_orphan(name).await {
                 Ok(Fate::Gone) => {}
                 Ok(Fate::Keep(_)) => orphans.kept += 1,
                 Ok(Fate::Delete) => deletions += 1,
-                Err(error) if concerns_one(&error) => {
+                Err(SweepError::Aws(error)) if concerns_one(&error) => {
                     if self.knowledge().undeletable.insert(name.clone(), error.kind) != Some(error.kind) {
                         tracing::warn!(function = name, %error, "a function without a container cannot be deleted");
                     }
                     failure.get_or_insert(error);
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         failure.map_or(Ok(orphans), |error| Err(error.into()))
     }
 
     /// Looks at a function that was seen as an orphan often and long enough, and deletes it or notes that it is kept.
-    async fn settle_orphan(&self, name: &str, ids: &BTreeSet<ContainerId>) -> Result<Fate, AwsError> {
-        let fate = self.judge_orphan(name, ids).await?;
+    async fn settle_orphan(&self, name: &str) -> Result<Fate, SweepError> {
+        let fate = self.judge_orphan(name).await?;
         match fate {
             Fate::Gone => {}
             Fate::Keep(reason) => {
@@ -232,14 +228,20 @@ impl Shared {
     }
 
     /// Looks at a function, and changes nothing.
-    pub(super) async fn judge_orphan(&self, name: &str, ids: &BTreeSet<ContainerId>) -> Result<Fate, AwsError> {
+    pub(super) async fn judge_orphan(&self, name: &str) -> Result<Fate, SweepError> {
         match self.cloud.lane(Lane::Housekeeping).get_function(name).await {
-            Ok(function) => Ok(match reason_to_keep(&self.identity, self.horizon, &function, ids) {
-                Some(reason) => Fate::Keep(reason),
-                None => Fate::Delete,
-            }),
+            Ok(function) => {
+                let has_row = match tagged_container(&function) {
+                    Some(id) => self.facts.has_row(&id).await?,
+                    None => false,
+                };
+                Ok(match reason_to_keep(&self.identity, self.horizon, &function, has_row) {
+                    Some(reason) => Fate::Keep(reason),
+                    None => Fate::Delete,
+                })
+            }
             Err(error) if error.kind == AwsErrorKind::NotFound => Ok(Fate::Gone),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -261,21 +263,10 @@ impl Shared {
 pub(super) struct View {
     /// When AWS began to be listed.
     pub(super) started: Timestamp,
-    /// All containers that can be read.
-    pub(super) rows: Vec<Container>,
-    /// The ids of the others; `None`: that cannot be read either.
-    dead: Vec<Option<ContainerId>>,
     /// What the two tell together.
     pub(super) findings: Findings,
     /// Our claim is not in AWS, or the list is an old one.
     claim_is_missing: bool,
-}
-
-impl View {
-    /// The containers that have a row; `None`: a row has an id that cannot be read, so any function may be its own.
-    pub(super) fn ids(&self) -> Option<BTreeSet<ContainerId>> {
-        self.rows.iter().map(|row| Some(row.id)).chain(self.dead.iter().copied()).collect()
-    }
 }
 
 /// What becomes of a function without a container.
@@ -287,11 +278,6 @@ pub(super) enum Fate {
     Keep(&'static str),
     /// It is ours, and nobody needs it.
     Delete,
-}
-
-/// Whether a time cannot have been noted since the sweep began: it was before the clock was set back. PURE.
-fn is_of_the_future(started: Timestamp, noted: Timestamp) -> bool {
-    noted > started.after(LONGEST_SWEEP)
 }
 
 /// Whether a kept function was looked at a short while ago. A time of the future was noted before the clock was set back.
@@ -310,46 +296,6 @@ fn concerns_one(error: &AwsError) -> bool {
             | AwsErrorKind::NoAnswer
             | AwsErrorKind::EnvironmentNotReady
     )
-}
-
-/// What the list and the rows, which were read after it, tell together.
-pub(super) fn judge(
-    identity: &Identity,
-    listed: &[FunctionDescription],
-    rows: &[Container],
-    started: Timestamp,
-) -> Findings {
-    let mut by_name: BTreeMap<String, &Container> =
-        rows.iter().map(|row| (identity.function_name(&row.id, row.status.incarnation), row)).collect();
-    let mut findings = Findings::default();
-    for function in listed {
-        match (identity.owner(&function.name), by_name.remove(&function.name)) {
-            (Owner::Ours { .. }, None) => {
-                findings.orphans.insert(function.name.clone());
-            }
-            (Owner::Ours { .. }, Some(row)) => {
-                let drift = names::drift(&names::shape(&row.spec.config), &function.shape);
-                if !drift.is_empty() {
-                    findings.changed.insert(row.id, drift);
-                }
-            }
-            (Owner::OtherInstance, _) => findings.foreign += 1,
-            (Owner::Stranger, _) => {}
-        }
-    }
-    for row in by_name.values() {
-        let is_older = row.status.create_sent_at.is_none_or(|sent| sent < started || is_of_the_future(started, sent));
-        if is_older && matches!(row.status.function, Known::Is(_)) {
-            findings.missing.insert(row.id);
-        }
-    }
-    findings
-}
-
-/// Whether a function is named after one of these containers.
-pub(super) fn belongs_to_one_of(identity: &Identity, name: &str, ids: &[Option<ContainerId>]) -> bool {
-    let Owner::Ours { id_prefix } = identity.owner(name) else { return false };
-    ids.iter().flatten().any(|id| id.to_string().starts_with(&id_prefix))
 }
 
 /// The facts of a container whose function was listed with other settings than wanted.
@@ -375,15 +321,21 @@ pub(super) fn is_ripe(sighting: &Sighting, now: Timestamp, grace: Duration) -> b
     sighting.times >= MIN_SIGHTINGS && now.since(sighting.first_seen) >= grace
 }
 
-/// Why a function that looked like an orphan is not deleted after all. `ids`: the containers that have a row.
+/// The container that a function's tags name.
+pub(super) fn tagged_container(function: &FunctionDescription) -> Option<ContainerId> {
+    function.tags.as_ref()?.get(names::TAG_CONTAINER)?.parse().ok()
+}
+
+/// Why a function that looked like an orphan is not deleted after all. `has_row`: the container that its tags name has a
+/// row.
 pub(super) fn reason_to_keep(
     identity: &Identity,
     horizon: Option<Timestamp>,
     function: &FunctionDescription,
-    ids: &BTreeSet<ContainerId>,
+    has_row: bool,
 ) -> Option<&'static str> {
     let Some(tags) = &function.tags else { return Some("its tags are not known") };
-    let Some(id) = tags.get(names::TAG_CONTAINER).and_then(|id| id.parse::<ContainerId>().ok()) else {
+    let Some(id) = tagged_container(function) else {
         return Some("it has no tag with its container");
     };
     if !identity.owns(tags, &id) {
@@ -394,7 +346,7 @@ pub(super) fn reason_to_keep(
     if !named_after_it {
         return Some("its name and its tags do not agree");
     }
-    if ids.contains(&id) {
+    if has_row {
         // The container has had this function before: whatever keeps its row will decide.
         return Some("its container still exists");
     }

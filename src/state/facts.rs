@@ -10,10 +10,10 @@ use super::binding::{self, Bind, Binding};
 use super::changes::{Hub, WishFeed};
 use super::images::SetImageDigest;
 use super::instance::{self, Adopt, GiveEpochBack, NextEpoch};
-use super::model::life::unsettled_run;
+use super::model::life::{is_running, unsettled_run};
 use super::model::{Container, ContainerId};
 use super::observed::{self, RecordSweep, SetLogProgress, SetRoleLogs};
-use super::quarantine::{Row, Table};
+use super::quarantine::Table;
 use super::records::{FactWrite, Instance, InvokePermit, Issue, Sighting, Written};
 use super::rows::{self, Page, containers, nanos, number, to_json};
 use super::salvage::Replace;
@@ -36,14 +36,23 @@ macro_rules! wished_sql {
     };
 }
 
-/// Containers that are read at once, where all are looked at.
-const PAGE: u32 = 500;
+/// What the informer needs of a container: without what only its program is given, which can be megabytes. Found by the
+/// index `container_watched`.
+macro_rules! watched_sql {
+    () => {
+        "SELECT seq, id, name, created_at, generation, starts, started_at, cancelled, cancelled_at, remove_at, \
+         CASE WHEN json_valid(config) THEN json_set(config, '$.env', json('[]'), '$.cmd', NULL, '$.entrypoint', NULL, \
+         '$.labels', json('{}'), '$.docker_config', NULL, '$.docker_host_config', NULL, '$.function.payload', NULL) \
+         ELSE config END AS config, revision, status, due_at, observed_generation, watched, removed \
+         FROM container WHERE watched = 1 ORDER BY seq"
+    };
+}
 
 /// Writes facts: for the reconciler only.
 #[derive(Clone, Debug)]
 pub struct Facts {
     commands: Commands,
-    pool: SqlitePool,
+    pub(super) pool: SqlitePool,
     hub: Arc<Hub>,
 }
 
@@ -97,20 +106,6 @@ impl Facts {
         self.hub.causes.of(id, generation)
     }
 
-    /// All containers, also those being removed and those that cannot be read, oldest first; read by pages.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn all(&self) -> Result<Vec<Row<Container>>> {
-        let (mut all, mut after) = (Vec::new(), i64::MIN);
-        loop {
-            let page = self.containers(after, PAGE).await?;
-            all.extend(page.rows);
-            let Some(next) = page.next else { return Ok(all) };
-            after = next;
-        }
-    }
-
     /// A page of all containers, also those being removed and those that cannot be read, oldest first: those after
     /// `after` (by [`Container::seq`]). At most `limit`, fewer when they are large.
     ///
@@ -142,12 +137,13 @@ impl Facts {
         Ok(rows.iter().filter_map(|row| rows::id(row).ok()).collect())
     }
 
-    /// The containers whose run is still to be looked for in the log.
+    /// The containers whose run is still to be looked for in the log, without command, environment, labels, payload and
+    /// what only `inspect` shows.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn watched(&self) -> Result<Vec<Container>> {
-        let rows = sqlx::query(containers!("WHERE watched = 1 ORDER BY seq")).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(watched_sql!()).fetch_all(&self.pool).await?;
         Ok(self.hub.quarantine.readable(Table::Container, &rows, rows::container))
     }
 
@@ -338,7 +334,7 @@ impl Tx<'_> {
         container.revision = container.revision.checked_add(1).ok_or_else(|| at_its_end("revision"))?;
         sqlx::query(
             "UPDATE container SET revision = ?2, status = ?3, observed_generation = ?4, due_at = ?5, watched = ?6, \
-             removed = max(removed, ?7) WHERE seq = ?1",
+             removed = max(removed, ?7), running = ?8 WHERE seq = ?1",
         )
         .bind(container.seq)
         .bind(container.revision)
@@ -347,6 +343,7 @@ impl Tx<'_> {
         .bind(nanos(write.due_at))
         .bind(write.watched)
         .bind(container.is_removed())
+        .bind(is_running(&container.spec, &container.status))
         .execute(&mut *self.conn)
         .await?;
         for event in write.events.into_iter().filter(|_| !was_removed) {
@@ -402,7 +399,7 @@ mod tests {
         for (explain, index) in [
             (concat!("EXPLAIN QUERY PLAN ", due_sql!()), "COVERING INDEX container_due"),
             (concat!("EXPLAIN QUERY PLAN ", wished_sql!()), "COVERING INDEX container_wished"),
-            (concat!("EXPLAIN QUERY PLAN ", containers!("WHERE watched = 1 ORDER BY seq")), "INDEX container_watched"),
+            (concat!("EXPLAIN QUERY PLAN ", watched_sql!()), "INDEX container_watched"),
         ] {
             let plan = plan(&facts.pool, explain).await;
             assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{plan}");

@@ -6,8 +6,8 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use super::model::bounds::MAX_LONG_NAME_BYTES;
 use super::model::text::bounded;
 use super::quarantine::{Quarantine, Table};
-use super::records::Image;
-use super::rows::{get, time};
+use super::records::{Image, ImageRemoval};
+use super::rows::{flag, get, time};
 use super::writer::{Command, Tx};
 use super::{MAX_IMAGES, Result};
 use crate::clock::Timestamp;
@@ -43,20 +43,22 @@ const PUT: &str = "INSERT INTO image (reference, id, created_at, digest) VALUES 
     digest = coalesce(excluded.digest, CASE WHEN image.id = excluded.id AND image.digest = CAST(image.digest AS TEXT) \
     THEN image.digest END)";
 
-/// Whether there can be more than `?1` references is told by the first and the last number alone; they are counted only
-/// then.
-const FULL: &str = "SELECT (SELECT max(seq) FROM image) - (SELECT min(seq) FROM image) + 1 >= ?1 \
-    AND (SELECT count(*) FROM image) >= ?1 AND NOT EXISTS (SELECT 1 FROM image WHERE reference = ?2)";
+/// The oldest reference that no visible container was created with. `?1`, which was just named, is never the one; neither is
+/// the first reference of an image while it has others: they mean the image that it names.
+const OLDEST_UNUSED: &str = "SELECT i.seq, EXISTS (SELECT 1 FROM image AS j WHERE j.id = i.id AND j.seq <> i.seq) AS is_shared \
+    FROM image AS i WHERE i.reference <> ?1 \
+    AND NOT EXISTS (SELECT 1 FROM container WHERE image_reference = i.reference AND removed IS NOT 1) \
+    AND (i.seq > (SELECT min(seq) FROM image WHERE id = i.id) OR i.seq = (SELECT max(seq) FROM image WHERE id = i.id)) \
+    ORDER BY i.created_at, i.seq LIMIT 1";
 
 impl Command for PutImage {
     type Output = bool;
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<bool> {
-        let full: Option<bool> =
-            sqlx::query_scalar(FULL).bind(MAX_IMAGES).bind(&self.image.reference).fetch_one(&mut *tx.conn).await?;
-        if full == Some(true) {
-            return Ok(false);
-        }
+        let is_known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM image WHERE reference = ?1)")
+            .bind(&self.image.reference)
+            .fetch_one(&mut *tx.conn)
+            .await?;
         sqlx::query(PUT)
             .bind(&self.image.reference)
             .bind(&self.image.id)
@@ -64,33 +66,74 @@ impl Command for PutImage {
             .bind(self.image.digest)
             .execute(&mut *tx.conn)
             .await?;
+        if !is_known && !tx.make_room_for(&self.image.reference, self.now).await? {
+            return Ok(false);
+        }
         tx.image_event(&self.image.reference, &self.image.id, self.action, self.now).await?;
         Ok(true)
     }
 }
 
-/// Forgets an image reference.
-pub(super) struct DeleteImage {
-    pub(super) reference: String,
-    pub(super) actions: Vec<&'static str>,
+/// Forgets image references.
+pub(super) struct DeleteImages {
+    pub(super) removals: Vec<ImageRemoval>,
     pub(super) now: Timestamp,
 }
 
-impl Command for DeleteImage {
-    type Output = bool;
+impl Command for DeleteImages {
+    type Output = Vec<ImageRemoval>;
 
-    async fn apply(self, tx: &mut Tx<'_>) -> Result<bool> {
-        let deleted = sqlx::query("DELETE FROM image WHERE reference = ?1 RETURNING id")
-            .bind(&self.reference)
-            .fetch_optional(&mut *tx.conn)
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<Vec<ImageRemoval>> {
+        let mut done = Vec::with_capacity(self.removals.len());
+        for removal in self.removals {
+            if tx.forget_image(&removal, self.now).await? {
+                done.push(removal);
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl Tx<'_> {
+    /// Forgets a reference beside the new one if there are more than [`MAX_IMAGES`]. `false`: all others are used, and the
+    /// new one is taken back.
+    async fn make_room_for(&mut self, new: &str, now: Timestamp) -> Result<bool> {
+        let count: i64 = sqlx::query_scalar("SELECT images FROM object_count").fetch_one(&mut *self.conn).await?;
+        if count <= MAX_IMAGES {
+            return Ok(true);
+        }
+        let Some(oldest) = sqlx::query(OLDEST_UNUSED).bind(new).fetch_optional(&mut *self.conn).await? else {
+            sqlx::query("DELETE FROM image WHERE reference = ?1").bind(new).execute(&mut *self.conn).await?;
+            return Ok(false);
+        };
+        let deleted = sqlx::query("DELETE FROM image WHERE seq = ?1 RETURNING reference, id")
+            .bind(get::<i64>(&oldest, "seq")?)
+            .fetch_one(&mut *self.conn)
+            .await?;
+        self.forgotten(&deleted, !flag(&oldest, "is_shared")?, now).await?;
+        Ok(true)
+    }
+
+    /// Forgets a reference; `false`: there was none.
+    async fn forget_image(&mut self, removal: &ImageRemoval, now: Timestamp) -> Result<bool> {
+        let deleted = sqlx::query("DELETE FROM image WHERE reference = ?1 RETURNING reference, id")
+            .bind(&removal.reference)
+            .fetch_optional(&mut *self.conn)
             .await?;
         let Some(deleted) = deleted else { return Ok(false) };
-        // One that cannot be read can be forgotten all the same.
-        let id: String = get(&deleted, "id").unwrap_or_default();
-        for action in self.actions {
-            tx.image_event(&self.reference, &id, action, self.now).await?;
-        }
+        self.forgotten(&deleted, removal.is_last, now).await?;
         Ok(true)
+    }
+
+    /// The events that Docker has for a reference that was deleted. One that cannot be read can be forgotten all the same.
+    async fn forgotten(&mut self, deleted: &SqliteRow, is_last: bool, now: Timestamp) -> Result<()> {
+        let reference: String = get(deleted, "reference").unwrap_or_default();
+        let id: String = get(deleted, "id").unwrap_or_default();
+        let actions: &[&'static str] = if is_last { &["untag", "delete"] } else { &["untag"] };
+        for action in actions {
+            self.image_event(&reference, &id, action, now).await?;
+        }
+        Ok(())
     }
 }
 
@@ -113,7 +156,7 @@ impl Command for SetImageDigest {
     }
 }
 
-fn image(row: &SqliteRow) -> Result<Image> {
+pub(super) fn image(row: &SqliteRow) -> Result<Image> {
     Ok(Image {
         reference: get(row, "reference")?,
         id: get(row, "id")?,

@@ -20,6 +20,7 @@ mod images;
 mod instance;
 mod mark;
 mod observed;
+mod projections;
 mod pulse;
 mod quarantine;
 mod reader;
@@ -36,13 +37,16 @@ pub use changes::{Watch, WishFeed};
 pub use facts::Facts;
 pub use file::{DatabaseSeen, inspect};
 pub(crate) use instance::MAX_EPOCH;
+pub use projections::{
+    Counts, FunctionOwner, FunctionPresence, FunctionSpec, ImageGroup, ImagePage, ImagePlace, Listed, Presences,
+};
 pub use pulse::Pulse;
 pub use quarantine::{Row, Table, Unreadable};
 pub use reader::Reader;
 pub use records::{
-    Cancelled, CommitHook, CommitPoint, ContainerEvent, CreateRefused, Event, EventKind, FactWrite, Image, Instance,
-    InvokePermit, Issue, NewContainer, Removed, Renamed, ResolveError, Sighting, Started, StateError, StoreOptions,
-    Tombstone, Wished, Written,
+    Cancelled, CommitHook, CommitPoint, ContainerEvent, CreateRefused, Event, EventKind, FactWrite, Image,
+    ImageRemoval, Instance, InvokePermit, Issue, NewContainer, Removed, Renamed, ResolveError, Sighting, Started,
+    StateError, StoreOptions, Tombstone, Wished, Written,
 };
 pub use rows::Page;
 pub use store::Store;
@@ -52,5 +56,7 @@ pub use wishes::Wishes;
 pub const MAX_CONTAINERS: i64 = 100_000;
 /// Image references that the store holds at most.
 pub const MAX_IMAGES: i64 = 10_000;
+/// Removals that one commit takes at most: others wait for it, some tens of milliseconds.
+pub const MAX_BATCH: usize = 100;
 
 type Result<T, E = StateError> = std::result::Result<T, E>;

@@ -17,8 +17,8 @@ use crate::clock::Timestamp;
 /// Reads. "Visible" containers are those whose removal is neither wished nor recorded.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    pool: SqlitePool,
-    hub: Arc<Hub>,
+    pub(super) pool: SqlitePool,
+    pub(super) hub: Arc<Hub>,
     /// Why the database may have lost commits, found out when it was opened for reading only: it cannot be written down.
     doubt: Option<String>,
 }
@@ -90,16 +90,6 @@ impl Reader {
         let query = sqlx::query(containers!("WHERE removed IS NOT 1 AND seq < ?1 ORDER BY seq DESC LIMIT ?2"));
         let found = query.bind(below.unwrap_or(i64::MAX)).bind(limit).fetch(&self.pool);
         rows::page(found, (&self.hub.quarantine, Table::Container), rows::container, rows::LONG_COLUMNS).await
-    }
-
-    /// The newest visible containers, newest first, at most `limit`; without those that cannot be read.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn latest(&self, limit: u32) -> Result<Vec<Container>> {
-        let query = sqlx::query(containers!("WHERE removed = 0 ORDER BY seq DESC LIMIT ?1"));
-        let rows = query.bind(limit).fetch_all(&self.pool).await?;
-        Ok(rows.iter().filter_map(|row| self.read(row).ok()).collect())
     }
 
     /// What is remembered of a container that was removed in the last 60 s, by exact id, name or unique id prefix.

@@ -155,6 +155,15 @@ pub struct Image {
     pub digest: Option<String>,
 }
 
+/// An image reference that is to be forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRemoval {
+    /// The normalised reference.
+    pub reference: String,
+    /// Its image has no other reference: the image is deleted with it.
+    pub is_last: bool,
+}
+
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {

@@ -25,12 +25,21 @@ const MAX_JSON_DEPTH: usize = 36;
 /// Two floating-point numbers that differ by this share of themselves are the same after reading JSON.
 const FLOAT_TOLERANCE: f64 = 4.0 * f64::EPSILON;
 
-/// A query for whole containers, with what follows `FROM container`.
+/// A query for whole containers, with what follows `FROM container`, and with one more column where one is given.
 macro_rules! containers {
     ($rest:literal) => {
         concat!(
             "SELECT seq, id, name, created_at, generation, starts, started_at, cancelled, cancelled_at, remove_at, \
              config, revision, status, due_at, observed_generation, watched, removed FROM container ",
+            $rest
+        )
+    };
+    ($column:literal, $rest:literal) => {
+        concat!(
+            "SELECT seq, id, name, created_at, generation, starts, started_at, cancelled, cancelled_at, remove_at, \
+             config, revision, status, due_at, observed_generation, watched, removed, ",
+            $column,
+            " FROM container ",
             $rest
         )
     };

@@ -107,7 +107,8 @@ impl Tx<'_> {
         sqlx::query(
             "UPDATE container SET name = ?2, created_at = ?3, generation = ?4, starts = ?5, started_at = NULL, \
              cancelled = 0, cancelled_at = NULL, remove_at = ?6, config = ?7, revision = ?8, status = ?9, \
-             observed_generation = ?10, due_at = ?11, watched = 0, removed = 1 WHERE seq = ?1",
+             observed_generation = ?10, due_at = ?11, watched = 0, removed = 1, running = 0, \
+             image_reference = '' WHERE seq = ?1",
         )
         .bind(seq)
         .bind(name)

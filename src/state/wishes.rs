@@ -1,14 +1,17 @@
 //! Wishes: what the API may write.
 
 use super::admit;
-use super::images::{DeleteImage, PutImage};
+use super::images::{DeleteImages, PutImage};
+use super::model::life::is_running;
 use super::model::{Container, ContainerId, Spec, Status};
 use super::quarantine::Table;
-use super::records::{Cancelled, ContainerEvent, CreateRefused, Image, NewContainer, Removed, Renamed, Started};
+use super::records::{
+    Cancelled, ContainerEvent, CreateRefused, Image, ImageRemoval, NewContainer, Removed, Renamed, Started,
+};
 use super::rows::{self, containers, id, nanos, number, to_json};
 use super::salvage::RemoveUnidentified;
 use super::writer::{Command, Commands, Tx};
-use super::{MAX_CONTAINERS, Result, StateError};
+use super::{MAX_BATCH, MAX_CONTAINERS, Result, StateError};
 use crate::clock::Timestamp;
 
 /// Writes wishes: for the API only. Each call is one durable commit, with its event.
@@ -71,8 +74,18 @@ impl Wishes {
         self.commands.run(Rename { id: *id, name: name.to_owned(), now }).await
     }
 
-    /// Records an image reference (pull, tag: `action` is the event's); keeps what is known of it. `false`: there are
-    /// [`super::MAX_IMAGES`] others, and nothing is recorded.
+    /// As [`Wishes::remove`] without force, for at most [`super::MAX_BATCH`] containers in one commit; returns those whose
+    /// removal is recorded. Those that cannot be read are left out.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn remove_idle(&self, ids: Vec<ContainerId>, now: Timestamp) -> Result<Vec<ContainerId>> {
+        self.commands.run(RemoveIdle { ids: bounded(ids)?, now }).await
+    }
+
+    /// Records an image reference (pull, tag: `action` is the event's); keeps what is known of it. Beyond
+    /// [`super::MAX_IMAGES`] the oldest one that no container uses is forgotten for it; `false`: all are used, and nothing
+    /// is recorded.
     ///
     /// # Errors
     /// When the store fails; nothing is recorded then.
@@ -80,12 +93,21 @@ impl Wishes {
         self.commands.run(PutImage { image, action, now }).await
     }
 
-    /// Forgets an image reference (`untag`, `delete` events); `false`: there was none.
+    /// Forgets image references with their events, at most [`super::MAX_BATCH`] in one commit; returns those that there
+    /// were.
     ///
     /// # Errors
     /// When the store fails; nothing is recorded then.
-    pub async fn delete_image(&self, reference: &str, actions: &[&'static str], now: Timestamp) -> Result<bool> {
-        self.commands.run(DeleteImage { reference: reference.to_owned(), actions: actions.to_vec(), now }).await
+    pub async fn delete_images(&self, removals: Vec<ImageRemoval>, now: Timestamp) -> Result<Vec<ImageRemoval>> {
+        self.commands.run(DeleteImages { removals: bounded(removals)?, now }).await
+    }
+}
+
+/// A batch that one commit may take.
+fn bounded<T>(batch: Vec<T>) -> Result<Vec<T>> {
+    match batch.len() {
+        0..=MAX_BATCH => Ok(batch),
+        _ => Err(StateError::Misuse("more changes than one commit takes")),
     }
 }
 
@@ -166,18 +188,26 @@ impl Command for Remove {
     type Output = Removed;
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<Removed> {
-        let found = match tx.visible(&self.id).await {
-            Err(StateError::Unreadable(row)) if self.force => {
-                tx.replace(&row, self.now).await?;
-                return Ok(Removed::Recorded);
+        tx.remove(&self.id, self.force, self.now).await
+    }
+}
+
+struct RemoveIdle {
+    ids: Vec<ContainerId>,
+    now: Timestamp,
+}
+
+impl Command for RemoveIdle {
+    type Output = Vec<ContainerId>;
+
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<Vec<ContainerId>> {
+        let mut removed = Vec::with_capacity(self.ids.len());
+        for id in self.ids {
+            match tx.remove(&id, false, self.now).await {
+                Ok(Removed::Recorded) => removed.push(id),
+                Err(StateError::Unreadable(_)) | Ok(_) => {}
+                Err(error) => return Err(error),
             }
-            found => found?,
-        };
-        let Some(mut container) = found else { return Ok(Removed::NotFound) };
-        let removed = admit::remove(&mut container, self.force, self.now);
-        if removed == Removed::Recorded {
-            tx.save_wish(&container).await?;
-            tx.bury(&container, self.now).await?;
         }
         Ok(removed)
     }
@@ -211,16 +241,29 @@ impl Command for Rename {
     }
 }
 
-/// Whether there can be more than `?1` containers is told by the first and the last number alone; they are counted only
-/// then.
-const FULL: &str = "SELECT (SELECT max(seq) FROM container) - (SELECT min(seq) FROM container) + 1 >= ?1 \
-    AND (SELECT count(*) FROM container) >= ?1";
-
 impl Tx<'_> {
     /// Whether the store holds as many containers as it may.
     async fn holds_all_containers(&mut self) -> Result<bool> {
-        let full: Option<bool> = sqlx::query_scalar(FULL).bind(MAX_CONTAINERS).fetch_one(&mut *self.conn).await?;
-        Ok(full == Some(true))
+        let count: i64 = sqlx::query_scalar("SELECT containers FROM object_count").fetch_one(&mut *self.conn).await?;
+        Ok(count >= MAX_CONTAINERS)
+    }
+
+    /// Records that a visible container is to be gone; with `force` also one that cannot be read.
+    async fn remove(&mut self, id: &ContainerId, force: bool, now: Timestamp) -> Result<Removed> {
+        let found = match self.visible(id).await {
+            Err(StateError::Unreadable(row)) if force => {
+                self.replace(&row, now).await?;
+                return Ok(Removed::Recorded);
+            }
+            found => found?,
+        };
+        let Some(mut container) = found else { return Ok(Removed::NotFound) };
+        let removed = admit::remove(&mut container, force, now);
+        if removed == Removed::Recorded {
+            self.save_wish(&container).await?;
+            self.bury(&container, now).await?;
+        }
+        Ok(removed)
     }
 
     /// The visible container of this name.
@@ -241,7 +284,8 @@ impl Tx<'_> {
         let Container { id, name, created_at, spec, status, revision, .. } = &*container;
         container.seq = sqlx::query_scalar(
             "INSERT INTO container (id, name, created_at, generation, starts, cancelled, config, revision, status, \
-             observed_generation) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING seq",
+             observed_generation, image_reference, running) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) RETURNING seq",
         )
         .bind(id.as_bytes().as_slice())
         .bind(name)
@@ -253,6 +297,8 @@ impl Tx<'_> {
         .bind(revision)
         .bind(to_json("status", status)?)
         .bind(number("observed_generation", status.observed_generation)?)
+        .bind(&spec.config.image_reference)
+        .bind(is_running(spec, status))
         .fetch_one(&mut *self.conn)
         .await?;
         Ok(())
@@ -271,7 +317,7 @@ impl Tx<'_> {
         let spec = &container.spec;
         sqlx::query(
             "UPDATE container SET generation = ?2, starts = ?3, started_at = ?4, cancelled = ?5, cancelled_at = ?6, \
-             remove_at = ?7, removed = max(removed, ?8) WHERE seq = ?1",
+             remove_at = ?7, removed = max(removed, ?8), running = ?9 WHERE seq = ?1",
         )
         .bind(container.seq)
         .bind(number("generation", spec.generation)?)
@@ -281,6 +327,7 @@ impl Tx<'_> {
         .bind(nanos(spec.cancelled_at))
         .bind(nanos(spec.remove))
         .bind(container.is_removed())
+        .bind(is_running(spec, &container.status))
         .execute(&mut *self.conn)
         .await?;
         self.wished(container);

@@ -15,6 +15,7 @@ mod docker;
 mod fuzz;
 mod garbage;
 mod images;
+mod lists;
 mod lives;
 mod openapi;
 mod output;

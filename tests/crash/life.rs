@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::all_rows::all_rows;
 use super::history::{Ending, RunOf};
 use super::in_place::in_place;
 use super::ledger::{Ledger, key_of};
@@ -173,7 +174,7 @@ impl Endings {
     }
 
     async fn look(&self, facts: &Facts) {
-        let rows: Vec<_> = facts.all().await.unwrap().into_iter().map(Result::unwrap).collect();
+        let rows: Vec<_> = all_rows(facts).await.unwrap().into_iter().map(Result::unwrap).collect();
         let mut told = self.0.lock().unwrap();
         let line = told.line;
         told.endings.extend(rows.iter().filter_map(|row| {

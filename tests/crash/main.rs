@@ -10,6 +10,8 @@
 #![expect(clippy::print_stdout, reason = "plans that fail are told at once")]
 
 mod acts;
+#[path = "../store/all_rows.rs"]
+mod all_rows;
 mod alone;
 mod choice;
 mod end;

@@ -18,6 +18,7 @@ use sockerless_sandbox::witness::{Stage as CallStage, Witness};
 use sockerless_sandbox::{Options, Programs as Kind, Sandbox};
 use tempfile::TempDir;
 
+use super::all_rows::all_rows;
 use super::history::History;
 use super::ledger::{Ledger, life_of};
 use super::life::{Around, Endings, Life, REGION};
@@ -215,7 +216,7 @@ impl Stage {
             let life = life.map_err(|error| format!("the daemon does not start: {error}"))?;
             if site == Site::Main {
                 // It has changed nothing yet.
-                let rows = all_rows(&life.facts).await?;
+                let rows = sound_rows(&life.facts).await?;
                 if goes_on {
                     self.history.goes_on(&rows);
                 }
@@ -258,7 +259,7 @@ impl Stage {
         if !self.history.is_news(life.number, commits) {
             return Ok(());
         }
-        self.rows = all_rows(&life.facts).await?;
+        self.rows = sound_rows(&life.facts).await?;
         self.history.look(&self.rows, &life.reader, now).await.map_err(|error| error.to_string())
     }
 
@@ -383,8 +384,8 @@ pub(crate) fn log_stream(group: &str, name: &str) -> Request {
 }
 
 /// Every row. One that cannot be read is a fault.
-async fn all_rows(facts: &Facts) -> Result<Vec<Container>, Broken> {
-    let rows = facts.all().await.map_err(|error| error.to_string())?;
+async fn sound_rows(facts: &Facts) -> Result<Vec<Container>, Broken> {
+    let rows = all_rows(facts).await.map_err(|error| error.to_string())?;
     let rows: Result<Vec<_>, _> = rows.into_iter().collect();
     rows.map_err(|unreadable| unreadable.to_string())
 }

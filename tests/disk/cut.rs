@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::all_rows::all_rows;
 use crate::docker::{create, inspect, start, wait};
 use crate::in_place::in_place;
 use crate::support::{Account, Aws, Home, lines, until};
@@ -96,7 +97,7 @@ async fn an_adopted_database_does_not_run_the_starts_of_before() {
 async fn settled(home: &Home) -> bool {
     use sockerless_lambda::state::{Store, StoreOptions};
     let store = Store::open(&StoreOptions { path: home.database(), read_only: true }).await.unwrap();
-    let rows = store.facts().all().await.unwrap();
+    let rows = all_rows(&store.facts()).await.unwrap();
     store.close().await.unwrap();
     rows.iter().all(|row| row.as_ref().unwrap().due_at.is_none())
 }

@@ -10,6 +10,8 @@
     reason = "helpers of tests fail by panicking, and wait on this machine's clock"
 )]
 
+#[path = "../store/all_rows.rs"]
+mod all_rows;
 mod cut;
 mod disk;
 #[expect(dead_code, reason = "other tests need more of it")]

@@ -20,6 +20,8 @@
 #![expect(clippy::print_stdout, reason = "the series reports as it goes, and ends with its last line")]
 
 mod account;
+#[path = "../store/all_rows.rs"]
+mod all_rows;
 mod body;
 mod client;
 mod coverage;

@@ -75,7 +75,9 @@ pub(crate) async fn healthy(world: &mut World) -> Result<(), Broken> {
 
 /// Every row can be read and is shown, and nothing is larger than its limit.
 pub(crate) async fn readable(world: &mut World) -> Result<(), Broken> {
-    let rows = world.daemon().facts.all().await.map_err(|error| format!("the rows cannot be read: {error}"))?;
+    let rows = crate::all_rows::all_rows(&world.daemon().facts)
+        .await
+        .map_err(|error| format!("the rows cannot be read: {error}"))?;
     let stored = Stored::read(&world.daemon().database()).await?;
     if i64::try_from(rows.len()) != Ok(stored.rows) {
         return Err(format!("{} of {} rows are readable", rows.len(), stored.rows));

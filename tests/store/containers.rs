@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use sockerless_lambda::state::model::{Failure, FailureKind, Retry, RunPhase, Status};
 use sockerless_lambda::state::{
-    Cancelled, ContainerEvent, CreateRefused, EventKind, FactWrite, Image, Removed, Renamed, ResolveError, Started,
-    StateError, Written,
+    Cancelled, ContainerEvent, CreateRefused, EventKind, FactWrite, Image, ImageRemoval, Removed, Renamed,
+    ResolveError, Started, StateError, Written,
 };
 
 use crate::support::{Fixture, at, config, ended, id, new, run, status, write};
@@ -253,8 +253,9 @@ async fn images_are_references_and_what_is_known_of_them() {
     fixture.wishes.put_image(image("sha256:2", 7), "tag", at(7)).await.unwrap();
     assert_eq!(fixture.reader.images().await.unwrap(), [image("sha256:2", 7)], "another image");
 
-    assert!(fixture.wishes.delete_image(&reference, &["untag", "delete"], at(8)).await.unwrap());
-    assert!(!fixture.wishes.delete_image(&reference, &["untag", "delete"], at(9)).await.unwrap());
+    let removal = vec![ImageRemoval { reference: reference.clone(), is_last: true }];
+    assert_eq!(fixture.wishes.delete_images(removal.clone(), at(8)).await.unwrap(), removal);
+    assert_eq!(fixture.wishes.delete_images(removal, at(9)).await.unwrap(), []);
     assert_eq!(fixture.reader.image(&reference).await.unwrap(), None);
     assert_eq!(fixture.actions().await, ["pull", "pull", "tag", "untag", "delete"]);
     let event = fixture.events().await.remove(0);

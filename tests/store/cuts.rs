@@ -9,6 +9,7 @@ use sockerless_lambda::state::model::ContainerId;
 use sockerless_lambda::state::{StateError, Store, StoreOptions};
 use tempfile::TempDir;
 
+use crate::all_rows::all_rows;
 use crate::in_place::in_place;
 use crate::support::{Fixture, at, ended, id, status, write};
 
@@ -18,7 +19,7 @@ const STEP: usize = 4_096;
 /// Everything that a client or the reconciler could have been told.
 async fn whole(store: &Store) -> Value {
     let facts = store.facts();
-    let containers: Vec<String> = facts.all().await.unwrap().iter().map(|row| format!("{row:?}")).collect();
+    let containers: Vec<String> = all_rows(&facts).await.unwrap().iter().map(|row| format!("{row:?}")).collect();
     let events: Vec<String> =
         store.reader().events(0, 1_000).await.unwrap().readable().map(|event| format!("{event:?}")).collect();
     let instance = store.reader().instance().await.unwrap();

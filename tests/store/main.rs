@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+mod all_rows;
 mod commits;
 mod containers;
+mod counts;
 mod cuts;
 mod facts;
 mod files;

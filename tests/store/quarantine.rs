@@ -10,6 +10,7 @@ use sockerless_lambda::state::{
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
+use crate::all_rows::all_rows;
 use crate::support::{Fixture, at, config, ended, id, new, options, path, status, write};
 
 /// What a column of each declared type can be damaged to.
@@ -123,7 +124,7 @@ async fn look(fixture: &Fixture, what: &str) {
     store.pulse().audit().await.unwrap();
     assert!(containers(reader).await.contains(&Ok("sound".to_owned())), "{what}");
     assert!(reader.latest(10).await.unwrap().iter().any(|container| container.name == "sound"), "{what}");
-    assert!(facts.all().await.unwrap().iter().flatten().any(|container| container.id == id(2)), "{what}");
+    assert!(all_rows(&facts).await.unwrap().iter().flatten().any(|container| container.id == id(2)), "{what}");
     assert!(facts.wished().await.unwrap().contains(&id(11)), "{what}");
     facts.due().await.unwrap();
     facts.watched().await.unwrap();
@@ -357,7 +358,7 @@ async fn instance_whose_binding_cannot_be_read_is_not_bound_again() {
 
 async fn look_without_audit(reader: &Reader, facts: &Facts) {
     assert_eq!(containers(reader).await.len(), 2);
-    assert_eq!(facts.all().await.unwrap().len(), 4);
+    assert_eq!(all_rows(&facts).await.unwrap().len(), 4);
 }
 
 /// `[[[…]]]`, this many levels.

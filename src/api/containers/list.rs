@@ -1,19 +1,19 @@
 //! `docker ps`.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use http::StatusCode;
-use serde_json::Value;
 
-use crate::api::call::{Call, Room};
+use super::feed::{Feed, Item, Unsent};
+use crate::api::call::Call;
 use crate::api::error::ApiError;
 use crate::api::query::{Filters, Patterns};
 use crate::api::reply::{self, Reply, Writer};
-use crate::api::{images, limits, wire};
+use crate::api::{images, wire};
 use crate::clock::Timestamp;
 use crate::state::model::Container;
 use crate::state::model::life::{Life, life};
-use crate::state::{Image, Page, Row, StateError, Unreadable};
+use crate::state::{Image, Listed, Row, StateError, Unreadable};
 
 /// The filters of the list. Those about things that a function never has match what they match in Docker there.
 const FILTERS: &[&str] = &[
@@ -42,67 +42,51 @@ pub(in crate::api) async fn list(call: Call) -> Result<Reply, ApiError> {
     let filters = call.query.filters(FILTERS)?;
     let limit = call.query.number("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
     let all = call.query.flag("all") || limit.is_some();
-    let images = api.reader.images().await?;
+    let images = if filters.has("ancestor") { api.reader.images().await? } else { Vec::new() };
     let ends = Ends { before: place(&call, &filters, "before").await?, since: place(&call, &filters, "since").await? };
     let wanted = Wanted::new(filters, &images, all, ends)?;
-    let image_ids = images.into_iter().map(|image| (image.reference, image.id)).collect();
+    let running = !wanted.all;
+    let mut listing = Listing { wanted, now: api.clock.now(), left: limit.unwrap_or(usize::MAX) };
+    let feed = Feed::begin(Arc::clone(&call.room), running, move |row| listing.item(row)).await?;
     let (writer, body) = reply::streamed();
-    let listing = Listing { wanted, image_ids, now: api.clock.now(), left: limit.unwrap_or(usize::MAX) };
-    // What the store refuses is still an answer with a status now; later it could only break off.
-    let first = api.reader.containers(None, limits::CONTAINER_PAGE).await?;
-    let room = call.room.clone();
     tokio::spawn(async move {
-        if let Err(error) = listing.send(&room, first, writer).await {
-            tracing::error!(%error, "a list of containers was cut off");
+        match send(feed, &writer).await {
+            Ok(()) => writer.finish().await,
+            Err(Unsent::Gone) => {}
+            Err(error) => tracing::error!(%error, "a list of containers was cut off"),
         }
     });
     Ok(reply::with_body(StatusCode::OK, "application/json", body))
 }
 
-/// A list on its way to a client: as much of it is held as fits into one piece, however long it is.
+async fn send(feed: Feed<impl FnMut(&Row<Listed>) -> Item + Send>, writer: &Writer) -> Result<(), Unsent> {
+    writer.send("[").await?;
+    feed.send(writer).await?;
+    Ok(writer.send("]\n").await?)
+}
+
+/// What is shown in a list, and how.
 struct Listing {
     wanted: Wanted,
-    /// By reference.
-    image_ids: HashMap<String, String>,
     now: Timestamp,
     /// So many more are shown at most.
     left: usize,
 }
 
 impl Listing {
-    async fn send(self, room: &Room, first: Page<Container>, writer: Writer) -> Result<(), StateError> {
-        let (mut page, mut text, mut comma, mut left) = (first, "[".to_owned(), "", self.left);
-        while let Some(last) = page.next.filter(|_| left > 0) {
-            for item in page.rows.iter().filter_map(|row| self.shown(row)).take(left) {
-                left -= 1;
-                text.push_str(comma);
-                text.push_str(&item.to_string());
-                comma = ",";
-                if text.len() >= limits::STREAM_PIECE_BYTES && writer.send(std::mem::take(&mut text)).await.is_err() {
-                    return Ok(());
-                }
-            }
-            page = room.api.reader.containers(Some(last), limits::CONTAINER_PAGE).await?;
+    fn item(&mut self, row: &Row<Listed>) -> Item {
+        if self.left == 0 {
+            return Item::End;
         }
-        text.push_str("]\n");
-        if writer.send(text).await.is_ok() {
-            writer.finish().await;
-        }
-        Ok(())
-    }
-
-    /// What is shown of a container; `None`: it is not asked for.
-    fn shown(&self, row: &Row<Container>) -> Option<Value> {
-        match row {
-            Ok(container) => self.wanted.has(container).then(|| self.item(container)),
+        let shown = match row {
+            Ok(listed) => self.wanted.has(&listed.container).then(|| {
+                let image_id = listed.image_id.as_deref().unwrap_or(super::NO_IMAGE_ID);
+                wire::list_item(&listed.container, image_id, self.now)
+            }),
             Err(dead) => self.wanted.has_dead(dead).then(|| wire::dead_item(dead, self.now)),
-        }
-    }
-
-    fn item(&self, container: &Container) -> Value {
-        let reference = images::canonical(&container.spec.config.image).unwrap_or_default();
-        let image_id = self.image_ids.get(&reference).map_or(super::NO_IMAGE_ID, String::as_str);
-        wire::list_item(container, image_id, self.now)
+        };
+        self.left -= usize::from(shown.is_some());
+        shown.map_or(Item::Skipped, Item::Shown)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Containers: wishes in, facts out.
 
 mod create;
+mod feed;
 mod lifecycle;
 mod list;
 mod remove;
@@ -8,19 +9,18 @@ mod show;
 mod wait;
 
 pub(super) use create::create;
+pub(super) use feed::{Feed, Item, Unsent};
 pub(super) use lifecycle::{kill, restart, start, stop};
 pub(super) use list::list;
 pub(super) use remove::{prune, remove, rename};
 pub(super) use show::{inspect, stats};
 pub(super) use wait::wait;
 
-use std::ops::ControlFlow;
-
+use super::ApiContext;
 use super::call::Call;
 use super::error::ApiError;
-use super::{ApiContext, limits};
+use crate::state::StateError;
 use crate::state::model::{Container, ContainerId};
-use crate::state::{Row, StateError};
 
 /// The id of an image that is not recorded any more.
 const NO_IMAGE_ID: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
@@ -37,27 +37,6 @@ pub(super) async fn read_named(call: &Call) -> Result<Container, ApiError> {
     match call.api().reader.container(&id).await {
         Err(StateError::Unreadable(row)) if row.removed => Err(gone(call)),
         found => found?.filter(|container| !container.is_removed()).ok_or_else(|| gone(call)),
-    }
-}
-
-/// Looks at every visible container, those that cannot be read included, newest first, a page at a time, until `look`
-/// breaks off.
-pub(super) async fn each(
-    api: &ApiContext,
-    mut look: impl FnMut(Row<Container>) -> ControlFlow<()> + Send,
-) -> Result<(), ApiError> {
-    let mut below = None;
-    loop {
-        let page = api.reader.containers(below, limits::CONTAINER_PAGE).await?;
-        if page.next.is_none() {
-            return Ok(());
-        }
-        below = page.next;
-        for container in page.rows {
-            if look(container).is_break() {
-                return Ok(());
-            }
-        }
     }
 }
 

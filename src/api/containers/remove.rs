@@ -1,17 +1,15 @@
 //! Remove, prune and rename.
 
-use std::ops::ControlFlow;
-
 use http::StatusCode;
-use serde_json::json;
 
 use super::named;
 use crate::api::call::Call;
 use crate::api::error::ApiError;
-use crate::api::names;
 use crate::api::reply::{self, Reply};
+use crate::api::{limits, names};
+use crate::state::model::ContainerId;
 use crate::state::model::life::is_running;
-use crate::state::{Removed, Renamed, StateError};
+use crate::state::{MAX_BATCH, Removed, Renamed, StateError};
 
 /// Wants the container and all that belongs to it gone. It is invisible at once.
 pub(in crate::api) async fn remove(call: Call) -> Result<Reply, ApiError> {
@@ -38,33 +36,36 @@ pub(in crate::api) async fn remove(call: Call) -> Result<Reply, ApiError> {
     }
 }
 
-/// Removes everything that is not running.
+/// Removes everything that is not running, a page at a time.
 pub(in crate::api) async fn prune(call: Call) -> Result<Reply, ApiError> {
     let api = call.api();
     let now = api.clock.now();
     let filters = call.query.filters(&["until", "label", "label!"])?;
     let until = filters.until(now)?;
-    let mut wanted = Vec::new();
-    super::each(api, |row| {
+    let (mut deleted, mut below) = (String::new(), None);
+    loop {
+        let page = api.reader.containers(below, limits::CONTAINER_PAGE).await?;
+        if page.next.is_none() {
+            break;
+        }
+        below = page.next;
         // Whether one that cannot be read is running is not known.
-        let Ok(container) = row else { return ControlFlow::Continue(()) };
-        let is_wanted = filters.labels(&container.spec.config.labels)
-            && until.is_none_or(|until| container.created_at < until)
-            && !is_running(&container.spec, &container.status);
-        wanted.extend(is_wanted.then_some(container.id));
-        ControlFlow::Continue(())
-    })
-    .await?;
-    let mut deleted = Vec::new();
-    for id in wanted {
-        // The store refuses a container that was started meanwhile.
-        match api.wishes.remove(&id, false, now).await {
-            Ok(Removed::Recorded) => deleted.push(id.to_string()),
-            Err(StateError::Unreadable(_)) | Ok(_) => {}
-            Err(error) => return Err(error.into()),
+        let wanted = page.readable().filter(|container| {
+            filters.labels(&container.spec.config.labels)
+                && until.is_none_or(|until| container.created_at < until)
+                && !is_running(&container.spec, &container.status)
+        });
+        let wanted: Vec<ContainerId> = wanted.map(|container| container.id).collect();
+        for batch in wanted.chunks(MAX_BATCH) {
+            // The store refuses a container that was started meanwhile.
+            for id in api.wishes.remove_idle(batch.to_vec(), now).await? {
+                let comma = if deleted.is_empty() { "" } else { "," };
+                deleted.push_str(&format!("{comma}\"{id}\""));
+            }
         }
     }
-    Ok(reply::ok(&json!({ "ContainersDeleted": deleted, "SpaceReclaimed": 0 })))
+    let text = format!("{{\"ContainersDeleted\":[{deleted}],\"SpaceReclaimed\":0}}\n");
+    Ok(reply::text(StatusCode::OK, "application/json", text))
 }
 
 /// Gives a container another name.

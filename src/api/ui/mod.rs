@@ -19,7 +19,7 @@ const PAGE: &str = include_str!("page.html");
 /// Stands in the page where the nonce belongs.
 const NONCE: &str = "NONCE";
 const NONCE_BYTES: usize = 16;
-/// Containers that are read, the newest ones.
+/// Containers that are read, the newest ones; fewer when they are large.
 const CONTAINERS: u32 = 100;
 
 /// The page. Its script and style carry a nonce, so that nothing else runs, whatever a container is called.
@@ -42,8 +42,8 @@ pub(super) fn page() -> Reply {
 
 /// What the page shows.
 pub(super) async fn state(reader: &Reader, metrics: &str, health: &Health, now: Timestamp) -> Reply {
-    let seen = match reader.latest(CONTAINERS).await {
-        Ok(containers) => state::state(&containers, metrics, health::problems(health, now), now),
+    let seen = match reader.containers(None, CONTAINERS).await {
+        Ok(page) => state::state(&page.readable().collect::<Vec<_>>(), metrics, health::problems(health, now), now),
         Err(error) => return ApiError::from(error).reply(),
     };
     private(reply::ok(&seen))

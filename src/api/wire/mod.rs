@@ -14,4 +14,4 @@ pub(super) use event::event;
 pub(super) use image::{image_detail, image_history, image_item};
 pub(super) use state::{DEAD, exit_error, status_word};
 pub(super) use stats::stats;
-pub(super) use system::{Counts, capabilities, go_arch, info, internal_info, network, version};
+pub(super) use system::{capabilities, go_arch, info, internal_info, network, version};

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::api::limits;
 use crate::clock::Timestamp;
 use crate::config::Config;
+use crate::state::Counts;
 use crate::state::model::Architecture;
 
 /// Our own version.
@@ -15,17 +16,6 @@ const NAME: &str = "sockerless-backend-lambda";
 const LARGEST_CPUS: u32 = 6;
 /// The memory of the largest function, bytes.
 const LARGEST_MEMORY: u64 = 10_240 * 1_024 * 1_024;
-
-/// What is counted for `info`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::api) struct Counts {
-    /// All visible containers.
-    pub(in crate::api) containers: usize,
-    /// Those that run or will run again by themselves.
-    pub(in crate::api) running: usize,
-    /// Image references.
-    pub(in crate::api) images: usize,
-}
 
 /// Docker's name of a processor.
 fn architecture(config: &Config) -> &'static str {
@@ -91,7 +81,7 @@ pub(in crate::api) fn internal_info(config: &Config, instance: &str, counts: Cou
         "Containers": counts.containers,
         "ContainersRunning": counts.running,
         "ContainersPaused": 0,
-        "ContainersStopped": counts.containers - counts.running,
+        "ContainersStopped": counts.containers.saturating_sub(counts.running),
         "Images": counts.images,
         "Driver": "lambda",
         "OperatingSystem": "AWS Lambda",

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::absorb::{Outcome, absorb};
+use super::compare::{Comparison, Findings};
 use super::learn::{Evidence, RunAnswer, learn};
 use super::lines::{self, Line};
 use super::names::Identity;
@@ -33,6 +34,30 @@ use crate::state::model::{
     FunctionSettings, FunctionState, InvocationKind, Known, Protocol, RestartPolicy, RunPhase, Spec, Status,
     UnknownOutcome,
 };
+use crate::state::{FunctionOwner, FunctionPresence};
+
+/// What a sweep would find in one page of the list and these rows.
+pub(super) fn judge(
+    identity: &Identity,
+    listed: &[FunctionDescription],
+    rows: &[Container],
+    started: Timestamp,
+) -> Findings {
+    let owner = |row: &Container| {
+        let spec = serde_json::from_value(serde_json::to_value(&row.spec.config).unwrap()).unwrap();
+        FunctionOwner { seq: row.seq, id: row.id, function: Some((row.status.incarnation, spec)) }
+    };
+    let presence = |row: &Container| FunctionPresence {
+        seq: row.seq,
+        id: Some(row.id),
+        is_present: matches!(row.status.function, Known::Is(_)),
+        create_sent_at: row.status.create_sent_at,
+    };
+    let mut comparison = Comparison::begin(started, String::new());
+    comparison.take_list_page(identity, listed, &rows.iter().map(owner).collect::<Vec<_>>());
+    comparison.take_rows(&rows.iter().map(presence).collect::<Vec<_>>());
+    comparison.end()
+}
 
 pub(super) const NAME: &str = "skls-0123456789-aaaaaaaaaaaaaaaaaaaaaaaa";
 pub(super) const STREAM: &str =

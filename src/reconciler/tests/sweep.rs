@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::aws::FunctionDescription;
+use crate::reconciler::compare::{Comparison, Findings, MAX_ORPHANS};
 use crate::reconciler::names::{Identity, TAG_CONTAINER, TAG_CREATED, TAG_INSTANCE};
-use crate::reconciler::sweep::{Findings, belongs_to_one_of, is_ripe, judge, reason_to_keep};
-use crate::state::Sighting;
+use crate::reconciler::sweep::{is_ripe, reason_to_keep};
+use crate::state::{FunctionOwner, FunctionPresence, Sighting};
 
 fn identity() -> Identity {
     Identity { prefix: "skls".into(), instance: "0123456789".into() }
@@ -25,14 +26,15 @@ fn an_orphan_is_ripe_after_two_sightings_and_the_grace_time() {
 #[test]
 fn an_orphan_is_kept_unless_everything_says_that_it_is_ours() {
     let container = Story::created().container;
-    let (ours, nobody, itself) = (described(&identity(), &container), BTreeSet::new(), BTreeSet::from([container.id]));
-    let why = |horizon, function: &FunctionDescription, ids| reason_to_keep(&identity(), horizon, function, ids);
+    let ours = described(&identity(), &container);
+    let why =
+        |horizon, function: &FunctionDescription, has_row| reason_to_keep(&identity(), horizon, function, has_row);
     let tagged = |key: &str, value: &str| {
         let mut tags = ours.tags.clone().unwrap();
         tags.insert(key.to_owned(), value.to_owned());
         FunctionDescription { tags: Some(tags), ..ours.clone() }
     };
-    assert_eq!(why(None, &ours, &nobody), None);
+    assert_eq!(why(None, &ours, false), None);
     let without = |tags| FunctionDescription { tags, ..ours.clone() };
     let other = ContainerId::from_bytes([0xbb; 32]).to_string();
     for (function, reason) in [
@@ -42,14 +44,14 @@ fn an_orphan_is_kept_unless_everything_says_that_it_is_ours() {
         (tagged(TAG_INSTANCE, "9999999999"), "its tags do not say that it is ours"),
         (tagged(TAG_CONTAINER, &other), "its name and its tags do not agree"),
     ] {
-        assert_eq!(why(None, &function, &nobody), Some(reason));
+        assert_eq!(why(None, &function, false), Some(reason));
     }
-    assert_eq!(why(None, &ours, &itself), Some("its container still exists"));
+    assert_eq!(why(None, &ours, true), Some("its container still exists"));
 
     let newer = Some("it is newer than the restored database");
-    assert_eq!(why(Some(t(0)), &ours, &nobody), None, "made before the horizon");
-    assert_eq!(why(Some(t(-1)), &ours, &nobody), newer);
-    assert_eq!(why(Some(t(0)), &tagged(TAG_CREATED, "today"), &nobody), newer, "nobody knows when it was made");
+    assert_eq!(why(Some(t(0)), &ours, false), None, "made before the horizon");
+    assert_eq!(why(Some(t(-1)), &ours, false), newer);
+    assert_eq!(why(Some(t(0)), &tagged(TAG_CREATED, "today"), false), newer, "nobody knows when it was made");
 }
 
 #[test]
@@ -81,9 +83,59 @@ fn a_function_made_since_the_list_is_not_missing() {
 }
 
 #[test]
+fn orphans_beyond_the_limit_are_counted_and_the_first_by_name_are_kept() {
+    let ours = described(&identity(), &Story::created().container);
+    let named = |n: usize| {
+        let id =
+            ContainerId::from_bytes(std::array::from_fn(|place| if place < 8 { n.to_be_bytes()[place] } else { 0 }));
+        FunctionDescription { name: identity().function_name(&id, 0), ..ours.clone() }
+    };
+    let mut comparison = Comparison::begin(t(0), String::new());
+    for page in (0..MAX_ORPHANS + 7).rev().map(named).collect::<Vec<_>>().chunks(50) {
+        comparison.take_list_page(&identity(), page, &[]);
+    }
+    let found = comparison.end();
+    assert_eq!((found.orphans.len(), found.more_orphans), (MAX_ORPHANS, 7));
+    assert_eq!(found.orphans.first(), Some(&named(0).name));
+    assert_eq!(found.orphans.last(), Some(&named(MAX_ORPHANS - 1).name));
+    assert_eq!(found.next_place(MAX_ORPHANS - 1), None, "one of them may still go");
+    let place = found.next_place(MAX_ORPHANS).unwrap();
+
+    let mut comparison = Comparison::begin(t(0), place);
+    comparison.take_list_page(&identity(), &(MAX_ORPHANS - 2..MAX_ORPHANS + 7).map(named).collect::<Vec<_>>(), &[]);
+    let found = comparison.end();
+    assert_eq!((found.orphans.len(), found.more_orphans), (7, 2), "those that are kept hide no others");
+    assert_eq!(found.next_place(7), Some(named(MAX_ORPHANS + 6).name));
+    let mut comparison = Comparison::begin(t(0), named(MAX_ORPHANS + 6).name);
+    comparison.take_list_page(&identity(), &[named(1), named(2)], &[]);
+    assert_eq!(comparison.end().next_place(0), Some(String::new()), "after the last come the first again");
+}
+
+#[test]
 fn function_of_a_container_that_cannot_be_read_is_no_orphan() {
-    let [mine, other] = [0xaa, 0xbb].map(|byte| ContainerId::from_bytes([byte; 32]));
-    let function = identity().function_name(&mine, 3);
-    assert!(belongs_to_one_of(&identity(), &function, &[None, Some(mine)]));
-    assert!(!belongs_to_one_of(&identity(), &function, &[None, Some(other)]));
+    let container = Story::ready().container;
+    let listed = [described(&identity(), &container)];
+    let unreadable = FunctionOwner { seq: 1, id: container.id, function: None };
+    let mut comparison = Comparison::begin(t(100), String::new());
+    comparison.take_list_page(&identity(), &listed, std::slice::from_ref(&unreadable));
+    comparison.take_rows(&[FunctionPresence {
+        seq: 1,
+        id: Some(container.id),
+        is_present: true,
+        create_sent_at: None,
+    }]);
+    assert_eq!(comparison.end(), Findings::default());
+    let other = FunctionOwner { id: ContainerId::from_bytes([0xbb; 32]), ..unreadable };
+    let mut comparison = Comparison::begin(t(100), String::new());
+    comparison.take_list_page(&identity(), &listed, &[other]);
+    comparison.take_rows(&[FunctionPresence { seq: 2, id: None, is_present: true, create_sent_at: None }]);
+    let found = comparison.end();
+    assert_eq!((found.orphans.len(), found.unidentified), (1, true), "it may belong to the row without an id");
+}
+
+#[test]
+fn a_function_that_is_listed_twice_is_no_orphan() {
+    let container = Story::ready().container;
+    let twice = [described(&identity(), &container), described(&identity(), &container)];
+    assert_eq!(judge(&identity(), &twice, std::slice::from_ref(&container), t(100)), Findings::default());
 }

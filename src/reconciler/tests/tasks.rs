@@ -123,7 +123,6 @@ async fn a_sweep_lists_aws_before_it_reads_the_rows() {
     });
     let (cloud, _) = aws(LISTED, INSTANCE, Some(hook)).await;
     let view = shared(&store, cloud).await.survey(6).await.unwrap().expect("the claim is ours");
-    assert_eq!(view.rows.len(), 1);
     assert!(view.findings.orphans.is_empty(), "{:?}", view.findings);
 }
 

@@ -14,7 +14,7 @@ use crate::reconciler::observe::{self, PAUSE};
 use crate::reconciler::queue::Priority;
 use crate::reconciler::scan::{Group, RunKey, Tick, Turned};
 use crate::reconciler::sweep;
-use crate::reconciler::tests::settings;
+use crate::reconciler::tests::{judge, settings};
 use crate::state::Sighting;
 use crate::state::model::{Container, ContainerId};
 use sockerless_sandbox::model::{Request, Response};
@@ -123,7 +123,7 @@ impl Daemon {
     /// Notes what is not as wanted, and deletes ripe orphans.
     pub(super) fn judge(&mut self, listed: &[FunctionDescription], started: Timestamp) {
         let rows: Vec<Container> = self.store.rows.values().cloned().collect();
-        let findings = sweep::judge(&self.identity, listed, &rows, started);
+        let findings = judge(&self.identity, listed, &rows, started);
         for (id, drift) in &findings.changed {
             self.ledger.cover("drift");
             self.fold_in(*id, |_, row| sweep::with_drift(row, drift));
@@ -157,7 +157,9 @@ impl Daemon {
 
     fn delete_orphan(&mut self, name: &str, ids: &BTreeSet<ContainerId>) {
         let Ok(response) = self.ask(&world::get(name)) else { return };
-        if sweep::reason_to_keep(&self.identity, None, &world::described(response), ids).is_some() {
+        let function = world::described(response);
+        let has_row = sweep::tagged_container(&function).is_some_and(|id| ids.contains(&id));
+        if sweep::reason_to_keep(&self.identity, None, &function, has_row).is_some() {
             self.ledger.cover("an orphan that is kept");
             return;
         }
