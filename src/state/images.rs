@@ -9,7 +9,7 @@ use super::quarantine::{Quarantine, Table};
 use super::records::{Image, ImageRemoval};
 use super::rows::{flag, get, time};
 use super::writer::{Command, Tx};
-use super::{MAX_IMAGES, Result};
+use super::{MAX_IMAGES, Result, projections};
 use crate::clock::Timestamp;
 
 pub(super) async fn all(pool: &SqlitePool, quarantine: &Quarantine) -> Result<Vec<Image>> {
@@ -98,7 +98,7 @@ impl Tx<'_> {
     /// Forgets a reference beside the new one if there are more than [`MAX_IMAGES`]. `false`: all others are used, and the
     /// new one is taken back.
     async fn make_room_for(&mut self, new: &str, now: Timestamp) -> Result<bool> {
-        let count: i64 = sqlx::query_scalar("SELECT images FROM object_count").fetch_one(&mut *self.conn).await?;
+        let count: i64 = sqlx::query_scalar(projections::IMAGES).fetch_one(&mut *self.conn).await?;
         if count <= MAX_IMAGES {
             return Ok(true);
         }

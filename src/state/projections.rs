@@ -7,8 +7,8 @@
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Row};
 
 use super::facts::Facts;
 use super::model::{Container, ContainerId, FunctionSettings};
@@ -167,13 +167,41 @@ const IMAGE_GROUPS: &str = "SELECT head.created_at AS head_at, head.seq AS head_
 const IMAGE_USER: &str = "SELECT id FROM container WHERE image_reference = ?1 AND removed IS NOT 1 AND running >= ?2 \
     ORDER BY seq DESC LIMIT 1";
 
+/// The number of all containers, for the writer. What of the counts cannot be read is counted from an index.
+pub(super) const CONTAINERS: &str = "SELECT coalesce((SELECT containers FROM object_count \
+    WHERE typeof(containers) = 'integer' AND containers >= 0), (SELECT count(*) FROM container))";
+
+/// The number of all image references, as [`CONTAINERS`].
+pub(super) const IMAGES: &str = "SELECT coalesce((SELECT images FROM object_count WHERE typeof(images) = 'integer' AND images >= 0), \
+    (SELECT count(*) FROM image))";
+
+const COUNTS: &str = "SELECT coalesce((SELECT visible FROM object_count WHERE typeof(visible) = 'integer' AND visible >= 0), \
+    (SELECT count(*) FROM container WHERE removed IS NOT 1)) AS visible, \
+    coalesce((SELECT running FROM object_count WHERE typeof(running) = 'integer' AND running >= 0), \
+    (SELECT count(*) FROM container WHERE removed IS NOT 1 AND running IS 1)) AS running, \
+    coalesce((SELECT images FROM object_count WHERE typeof(images) = 'integer' AND images >= 0), \
+    (SELECT count(*) FROM image)) AS images";
+
+/// Counted from an index, which is narrow.
+const COUNTED: &str = "SELECT 1, count(*), count(*) FILTER (WHERE removed IS NOT 1), \
+    count(*) FILTER (WHERE removed IS NOT 1 AND running IS 1), (SELECT count(*) FROM image) FROM container";
+
+/// Counts once more, so that a row that was changed by hand does not leave a wrong count behind for good.
+pub(super) async fn recount(connection: &mut SqliteConnection) -> Result<()> {
+    let is_right = sqlx::query(AssertSqlSafe(format!("SELECT * FROM object_count INTERSECT {COUNTED}")));
+    if is_right.fetch_optional(&mut *connection).await?.is_none() {
+        sqlx::query(AssertSqlSafe(format!("REPLACE INTO object_count {COUNTED}"))).execute(connection).await?;
+    }
+    Ok(())
+}
+
 impl Reader {
     /// How many objects there are. Reads one row.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn counts(&self) -> Result<Counts> {
-        let row = sqlx::query("SELECT visible, running, images FROM object_count").fetch_one(&self.pool).await?;
+        let row = sqlx::query(COUNTS).fetch_one(&self.pool).await?;
         let of = |column| rows::count(&row, column).map(|count| usize::try_from(count).unwrap_or(usize::MAX));
         Ok(Counts { containers: of("visible")?, running: of("running")?, images: of("images")? })
     }

@@ -17,7 +17,7 @@ use super::mark::{self, Mark};
 use super::pulse::{Pulse, Work};
 use super::records::{CommitHook, StoreOptions};
 use super::writer::{Commands, Reporting, Writer};
-use super::{Facts, Reader, Result, StateError, Wishes, events, file, instance};
+use super::{Facts, Reader, Result, StateError, Wishes, events, file, instance, projections};
 use crate::health::Health;
 
 /// So many reads go on at once; more wait.
@@ -95,6 +95,7 @@ impl Store {
         file::migrate(&options.path, &mut connection).await?;
         let taken_up = async {
             instance::ensure(&mut connection).await?;
+            projections::recount(&mut connection).await?;
             Mark::take_up(&options.path, &mut connection).await
         };
         let mark = taken_up.await.map_err(|error| file::cannot_open(&options.path, error))?;

@@ -11,7 +11,7 @@ use super::records::{
 use super::rows::{self, containers, id, nanos, number, to_json};
 use super::salvage::RemoveUnidentified;
 use super::writer::{Command, Commands, Tx};
-use super::{MAX_BATCH, MAX_CONTAINERS, Result, StateError};
+use super::{MAX_BATCH, MAX_CONTAINERS, Result, StateError, projections};
 use crate::clock::Timestamp;
 
 /// Writes wishes: for the API only. Each call is one durable commit, with its event.
@@ -244,7 +244,7 @@ impl Command for Rename {
 impl Tx<'_> {
     /// Whether the store holds as many containers as it may.
     async fn holds_all_containers(&mut self) -> Result<bool> {
-        let count: i64 = sqlx::query_scalar("SELECT containers FROM object_count").fetch_one(&mut *self.conn).await?;
+        let count: i64 = sqlx::query_scalar(projections::CONTAINERS).fetch_one(&mut *self.conn).await?;
         Ok(count >= MAX_CONTAINERS)
     }
 

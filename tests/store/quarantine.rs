@@ -123,7 +123,17 @@ async fn look(fixture: &Fixture, what: &str) {
     let Fixture { reader, facts, wishes, store, .. } = fixture;
     store.pulse().audit().await.unwrap();
     assert!(containers(reader).await.contains(&Ok("sound".to_owned())), "{what}");
-    assert!(reader.latest(10).await.unwrap().iter().any(|container| container.name == "sound"), "{what}");
+    for running in [false, true] {
+        let listed = reader.listed(None, 10, running).await.unwrap().readable();
+        assert_eq!(listed.filter(|listed| listed.container.name == "sound").count(), usize::from(!running), "{what}");
+    }
+    let images = reader.image_groups(None, 10).await.unwrap().groups;
+    assert!(images.iter().flat_map(|group| &group.references).any(|image| image.reference == "sound"), "{what}");
+    reader.counts().await.unwrap();
+    let owners = facts.function_owners(&[id(2).to_string()[..24].to_owned()]).await.unwrap();
+    assert!(owners.iter().all(|owner| owner.id == id(2) && owner.function.is_some()), "{what}");
+    let presences = facts.function_presence(i64::MIN, 100).await.unwrap().rows;
+    assert!(presences.iter().any(|row| row.id == Some(id(2))), "{what}");
     assert!(all_rows(&facts).await.unwrap().iter().flatten().any(|container| container.id == id(2)), "{what}");
     assert!(facts.wished().await.unwrap().contains(&id(11)), "{what}");
     facts.due().await.unwrap();
@@ -146,6 +156,8 @@ fn names(health: &Health, table: &str) -> bool {
     health.degraded().get(&Check::Rows).is_some_and(|reason| reason.contains(&format!("{table}: 1")))
 }
 
+/// Says nothing that other tables do not say: what cannot be read of it is counted instead, and written at the next start.
+const DERIVED: &str = "object_count";
 /// Tables that are not this daemon's.
 const NOT_OURS: [&str; 2] = ["_sqlx_migrations", "sqlite_sequence"];
 
@@ -198,7 +210,8 @@ async fn row_of_any_table_that_cannot_be_read_affects_only_itself() {
             }
         }
     }
-    let ours = tables.into_iter().filter(|table| !NOT_OURS.contains(&table.as_str()));
+    let is_ours = |table: &String| !NOT_OURS.contains(&table.as_str()) && table != DERIVED;
+    let ours = tables.into_iter().filter(is_ours);
     assert_eq!(noticed, ours.collect(), "damage is noticed in every table");
 }
 
