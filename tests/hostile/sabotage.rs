@@ -61,7 +61,11 @@ impl Sabotage {
                 let function = honest.iter().map(|honest| honest.function(world));
                 function.for_each(|function| leak(world, &function));
             }
-            Self::EndTheLoop => world.daemon().controller.abort(),
+            Self::EndTheLoop => {
+                // A call that is cut off in the middle would count as under way for ever.
+                world.settle().await;
+                world.daemon().controller.abort();
+            }
             Self::PoisonARow | Self::ForgeAnExit | Self::BloatARow => {}
         }
     }
