@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// Where the Runtime API listens, `host:port`.
 const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
-/// Where this environment's log is: who may write log events could write them beside the program's own.
+/// Where this environment's log is: a program with the right to write log events could add some to it.
 const LOG_STREAM: &str = "AWS_LAMBDA_LOG_STREAM_NAME";
 /// What only this runtime could use; no program needs it.
 const HANDLER: &str = "_HANDLER";

@@ -15,13 +15,13 @@ const CHUNK: usize = 4 * 1024;
 /// How much may wait before no more of a program's output is read, in bytes: then the program has to wait.
 const FULL: usize = 256 * 1024;
 
-/// Lines on their way out, in order. Never blocks longer than it is told to: whoever should read the log may not do so.
+/// Lines on their way out, in order. Never blocks longer than the given time, since the reader of the log may have stalled.
 pub(crate) struct Log {
     out: File,
     waiting: Vec<u8>,
     /// How much of `waiting` is written.
     written: usize,
-    /// It cannot be written any more. That stops no run: the answer still tells its end.
+    /// It cannot be written any more. That stops no run: the answer still reports its end.
     broken: bool,
 }
 

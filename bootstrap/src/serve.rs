@@ -211,7 +211,7 @@ impl Server {
 /// How long a run has.
 #[derive(Clone, Copy)]
 struct Time {
-    /// `None`: Lambda has told no deadline.
+    /// `None`: Lambda gave no deadline.
     schedule: Option<Schedule>,
     /// When it is answered in any case.
     answer_by: Option<Instant>,

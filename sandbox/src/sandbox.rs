@@ -31,7 +31,7 @@ pub struct Options {
     pub programs: Programs,
     /// Told to whoever asks `GET /_sandbox/identity`; means nothing to the sandbox.
     pub identity: String,
-    /// Who may call; `None`: anybody, and unsigned requests too.
+    /// Credentials that callers must have; `None`: none, and unsigned requests are taken too.
     pub credentials: Option<Credentials>,
     /// How long it stays when nobody attends it and no request comes; `None`: for ever.
     pub alone_limit: Option<Duration>,

@@ -19,7 +19,7 @@ pub(super) const KEEP_ALIVE_PROBES: u32 = 3;
 /// From the moment a connection is made until its handshake is done and its first byte is there. Until then a connection
 /// holds none of the places of those that are served.
 pub(super) const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// The part of a listener's connections that may be arriving: one in so many.
+/// The part of a listener's connections that may be arriving: one in this many.
 pub(super) const ARRIVING_SHARE: usize = 4;
 /// Connections that are arriving at once on the listener of the metrics.
 pub(super) const MAX_METRICS_ARRIVALS: usize = 64;

@@ -105,7 +105,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// So many of each kind.
+    /// This many of each kind.
     pub(super) fn new(arriving: usize, served: usize) -> Self {
         Self {
             arriving: Arc::new(Semaphore::new(arriving)),

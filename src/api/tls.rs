@@ -172,7 +172,7 @@ impl Contents {
     }
 }
 
-/// Tells whether a look found something else than the one before.
+/// Whether a look found something else than the one before.
 fn fingerprint(read: &Result<Contents, TlsError>) -> u64 {
     let mut hasher = DefaultHasher::new();
     match read {

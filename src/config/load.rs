@@ -375,7 +375,7 @@ fn check_together(from: &mut Reading<'_>, config: &Config) {
     }
     let claims = &config.claims_log_group;
     if *claims == config.log_group || claims.starts_with(DEFAULT_FUNCTION_GROUPS) {
-        let wrong = format!("functions write to {claims}, and whoever can write there can take the database away");
+        let wrong = format!("functions write to {claims}: they could take the database away");
         from.wrong(&keys::CLAIMS_LOG_GROUP, wrong, keys::CLAIMS_LOG_GROUP.allowed());
     }
     if config.sandbox && config.endpoint_url.is_some() {

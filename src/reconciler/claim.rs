@@ -9,7 +9,7 @@
 //! weighs as much as a lost epoch.
 //!
 //! # Assumptions
-//! - Only daemons write to the claims group: no function's role may. Who can write there can take the database away, by
+//! - Only daemons write to the claims group: no function's role may. A principal that can write there can take the database away, by
 //!   a claim that looks like any other.
 //!
 //! # Guarantees

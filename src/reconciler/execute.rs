@@ -242,7 +242,7 @@ pub(super) fn function(description: &FunctionDescription, container: &Container,
     }
 }
 
-/// The request id of an answer, if it is one: lines of the log are told by it.
+/// The request id of an answer, if it is one: lines of the log are attributed by it.
 fn credible_id(request_id: Option<String>) -> Option<String> {
     request_id.filter(|id| is_request_id(id))
 }

@@ -285,7 +285,7 @@ impl Reconciler {
                 (parts.facts.log_progress().await?, parts.facts.roles_without_logs().await?);
             let mut knowledge = shared.knowledge();
             knowledge.read_through = read_through;
-            // Found out by a daemon before: whoever starts it anew may have mended the role, so it is tried again.
+            // Found out by a daemon before: the role may have been mended before this start, so it is tried again.
             let found_out = Timestamp::default();
             knowledge.roles_without_logs = roles_without_logs.into_iter().map(|role| (role, found_out)).collect();
         }

@@ -5,7 +5,7 @@
 //! - `read_through` of a group, and of a run, moves only over what was read, late lines included: a run is called
 //!   unknown by it, never by the clock alone.
 //! - What was read is in the facts before `read_through` moves.
-//! - A line that could not be told to a run yet is learned again by a later pass: nothing is remembered as done, because
+//! - A line that could not be attributed to a run yet is read again by a later pass: nothing is remembered as done, because
 //!   learning twice changes nothing.
 //! - `/readyz` fails while a run under way was not looked at for [`UNREAD_LIMIT`].
 //!
@@ -255,7 +255,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// A START binds its request id to a native run. Whoever knows the function's name can write one, so while the call
+    /// A START binds its request id to a native run. Anyone who knows the function's name can write one, so while the call
     /// that invokes the run is open, the request id comes from its answer alone.
     fn may_learn(&self, says: &Says) -> bool {
         !(self.awaits_its_name && matches!(says, Says::Start { .. }))

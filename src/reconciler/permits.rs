@@ -73,7 +73,7 @@ impl Permits {
         self.take(cloud, waiting, Duration::ZERO).ok()
     }
 
-    /// So many stand in this line now.
+    /// Records how many stand in this line now.
     pub(super) fn note_line(&self, line: Line, len: usize) {
         if let Some(in_line) = self.in_line.get(index(line)) {
             in_line.store(len, Ordering::Relaxed);

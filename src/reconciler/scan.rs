@@ -185,7 +185,7 @@ impl Pass {
     }
 }
 
-/// Where a line may still turn up, far behind what was read since, that tells the end of a run.
+/// Where a line may still turn up, far behind what was read since, that shows the end of a run.
 fn read_again_from(container: &Container) -> Option<Timestamp> {
     let run = container.status.run.as_ref()?;
     beside_report(run).into_iter().chain(unbound(container, run)).min()
@@ -219,7 +219,7 @@ fn question(group: &str, from: Timestamp, begun: Timestamp) -> LogQuery {
     }
 }
 
-/// The scans of one tick. Whoever stops in the middle of it, for a failure of AWS, has lost nothing: the next tick goes on.
+/// The scans of one tick. A tick that stops in the middle, for a failure of AWS, has lost nothing: the next tick goes on.
 pub(super) struct Tick<'a> {
     group: &'a mut Group,
     containers: &'a [Container],

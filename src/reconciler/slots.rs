@@ -18,7 +18,7 @@ struct Inner {
     waiting: Line,
 }
 
-/// The line, oldest first. Whoever stands in it is found, and leaves it, without a look at the others.
+/// The line, oldest first. An entry is found and removed without a look at the others.
 #[derive(Debug, Default)]
 struct Line {
     by_number: BTreeMap<u64, ContainerId>,

@@ -112,7 +112,7 @@ fn credentials() -> Result<Credentials, SandboxError> {
     Ok(Credentials { access_key_id, secret_access_key: random::<32>()? })
 }
 
-/// So many random bytes in hexadecimal digits.
+/// This many random bytes in hexadecimal digits.
 fn random<const LENGTH: usize>() -> Result<String, SandboxError> {
     let mut bytes = [0; LENGTH];
     getrandom::fill(&mut bytes).map_err(|error| SandboxError::Spawn(io::Error::other(error.to_string())))?;

@@ -69,7 +69,7 @@ pub struct ImagePage {
 /// The settings of a container's function, without what only its invocations need.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct FunctionSpec {
-    /// The image as Lambda is told.
+    /// The image's URI as CreateFunction gets it.
     pub image_uri: String,
     /// As [`super::model::ContainerConfig::entrypoint`]; with the bootstrap: `None`.
     pub entrypoint: Option<Vec<String>>,

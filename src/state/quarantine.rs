@@ -49,7 +49,7 @@ pub enum Table {
     Sighting,
     /// Roles without logs.
     RoleWithoutLogs,
-    /// Who this database is.
+    /// The identity of this database.
     Instance,
 }
 

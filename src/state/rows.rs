@@ -77,7 +77,7 @@ fn revision(row: &SqliteRow) -> Result<i64> {
     get(row, "revision")
 }
 
-/// A column that is not NULL. sqlx reads NULL as 0 or nothing where it is not told to expect it.
+/// A column that is not NULL. sqlx reads NULL as 0 or nothing where it does not expect it.
 pub(super) fn get<'r, T>(row: &'r SqliteRow, column: &'static str) -> Result<T>
 where
     T: Decode<'r, Sqlite> + Type<Sqlite>,

@@ -79,7 +79,7 @@ impl Tx<'_> {
     pub(super) async fn bury(&mut self, container: &Container, at: Timestamp) -> Result<()> {
         self.insert_tombstone(of(container, at)).await?;
         if is_running(&container.spec, &container.status) {
-            // What Docker tells of a forced removal. The invocation runs on, and nothing more is told of it.
+            // What Docker reports of a forced removal. The invocation runs on, and nothing more is reported of it.
             let killed = vec![("signal", "9".to_owned())];
             self.container_event(container, ContainerEvent { at, action: "kill", attributes: killed }).await?;
             let died = vec![("exitCode", KILLED.to_string())];

@@ -134,7 +134,7 @@ async fn claims_forged_by_a_function_are_not_seen() {
     account.stop();
 }
 
-/// Whoever could write to the claims group has forged more claims than a page holds.
+/// A principal with rights on the claims group has forged more claims than a page holds.
 #[tokio::test]
 async fn claims_that_no_daemon_can_have_made_are_an_alarm_and_work_goes_on() {
     let home = Home::new();

@@ -128,7 +128,7 @@ fn shown_to(address: &str, roots: &Authority, client: &Authority) -> Option<Vec<
     let request = format!("GET /_ping HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = Vec::new();
-    // Whoever is not let in is told so only now.
+    // A client that is not let in learns it only now.
     let _ = stream.read_to_end(&mut answer);
     answer.starts_with(b"HTTP/1.1 200 ").then(|| stream.conn.peer_certificates().unwrap()[0].to_vec())
 }

@@ -115,7 +115,7 @@ fn a_program_may_write_its_output_and_nothing_else() {
     assert!(!allow(&role, &Need::new("lambda:InvokeFunction", FUNCTION)));
 }
 
-/// Whoever writes to the claims group can take a database away from its daemon, and a container can run anything.
+/// A principal that writes to the claims group can take a database away from its daemon, and a container can run anything.
 #[test]
 fn execution_role_does_not_reach_the_claims() {
     let roles: Vec<Policy> = of("execution-role").into_iter().filter(|p| p.name != "execution-role-trust").collect();

@@ -202,7 +202,7 @@ async fn image_reference_beyond_the_limit_evicts_the_oldest_unused() {
 async fn the_first_reference_of_an_image_outlives_its_tags() {
     let fixture = Fixture::new().await;
     fill_with_images(&fixture).await;
-    // `r2` and the newest are tags of `r0`, which Lambda is told for them.
+    // `r2` and the newest are tags of `r0`, which Lambda is given for them.
     let tags = "UPDATE image SET id = 'sha256:0' WHERE reference = 'r2'";
     sqlx::query(tags).execute(&mut sql(&fixture).await).await.unwrap();
     assert!(fixture.wishes.put_image(image("tag", "sha256:0", 20_000), "tag", at(9)).await.unwrap());

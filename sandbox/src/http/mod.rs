@@ -1,6 +1,6 @@
 //! Connections: reads requests, asks the driver, sends answers or breaks connections as the faults want it.
 //!
-//! Whoever can send a request can run programs, so neither another user of the machine nor a web page in a local browser
+//! A caller that can send a request can run programs, so neither another user of the machine nor a web page in a local browser
 //! may be able to. Every request is authenticated, but for a sandbox inside a test; and browsers give an `Origin` with
 //! what a page posts, and no client of AWS does.
 
@@ -48,7 +48,7 @@ pub(crate) struct Shared {
     pub(crate) shelf: Shelf,
     /// Told to whoever asks who this is.
     pub(crate) identity: String,
-    /// Who may call; `None`: anybody.
+    /// Credentials that callers must have; `None`: none are demanded.
     pub(crate) credentials: Option<Credentials>,
     /// Set when the sandbox should end.
     pub(crate) stop: watch::Sender<bool>,

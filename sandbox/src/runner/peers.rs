@@ -1,5 +1,5 @@
-//! Who calls a Runtime API. In AWS each environment has a loopback device of its own; here all share the machine's, so
-//! whoever finds the port could take another function's invocations, or answer them. A call counts only if its socket is
+//! Identifies the caller of a Runtime API. In AWS each environment has a loopback device of its own; here all share the machine's, so
+//! a program that finds the port could take another function's invocations, or answer them. A call counts only if its socket is
 //! held by a process of the environment.
 
 use std::fs;

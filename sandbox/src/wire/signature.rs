@@ -1,4 +1,4 @@
-//! Who has sent a request: AWS's Signature Version 4. Pure.
+//! Authenticates requests: AWS's Signature Version 4. Pure.
 //!
 //! Source: IAM User Guide, "Create a signed AWS API request". Not checked: the age of a signature, as the sandbox's clock
 //! may be a virtual one; it is on this machine only, where nobody can listen.
@@ -51,7 +51,7 @@ pub(crate) fn verify(incoming: &Incoming<'_>, credentials: &Credentials) -> Resu
 pub(crate) fn has_token(incoming: &Incoming<'_>, credentials: &Credentials) -> bool {
     let token = incoming.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
     token.is_some_and(|token| {
-        // Digests are compared, so that the time tells nothing.
+        // Digests are compared, so that the time of the comparison reveals nothing.
         Sha256::digest(token.as_bytes()) == Sha256::digest(credentials.secret_access_key.as_bytes())
     })
 }

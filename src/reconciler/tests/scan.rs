@@ -270,7 +270,7 @@ fn a_scan_that_a_failure_has_cut_goes_on_where_it_stopped() {
     assert!(places.len() >= 15, "it comes on: {starts:?}");
 }
 
-/// Whoever knows a function's name can write streams that look like its own. Lines in them match no question for the run's
+/// Anyone who knows a function's name can write streams that look like its own. Lines in them match no question for the run's
 /// secrets, so that even an overdue run whose stream nobody has seen is settled.
 #[test]
 fn a_flood_in_streams_with_a_runs_own_name_delays_neither_its_end_nor_its_deadline() {
