@@ -20,7 +20,7 @@ use super::summary::{SETTLE, Step, Summary};
 use super::sweep::{self, Fate, MAX_DELETIONS, View, is_ripe};
 use super::worker::MAX_STEPS;
 use super::{ROW_PAGE, claim};
-use crate::aws::{AwsError, Lane, LogGroupNeeds};
+use crate::aws::{AwsError, AwsErrorKind, Lane, LogGroupNeeds};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::state::model::life::unsettled_run;
@@ -44,12 +44,26 @@ pub(super) enum RehearsalError {
     NoRandomness,
 }
 
+/// How often one call may be throttled: its quota is the account's, and other programs in it take their share.
+const MAX_THROTTLED: u32 = 4;
+
+/// What is missing of a log group. Throttled calls are made again: the quota's gate holds the next one back by itself.
+async fn needs_of(shared: &Shared, group: &str, retention_days: Option<u32>) -> Result<LogGroupNeeds, AwsError> {
+    let mut throttled = 0;
+    loop {
+        match shared.cloud.log_group_needs(group, retention_days).await {
+            Err(error) if error.kind == AwsErrorKind::Throttled && throttled < MAX_THROTTLED => throttled += 1,
+            answered => return answered,
+        }
+    }
+}
+
 /// Finds out what there is to do, and tells it in the summary's plan.
 pub(super) async fn rehearse(shared: &Shared, epoch: u64, summary: &mut Summary) -> Result<(), RehearsalError> {
     let Config { log_group, claims_log_group, log_retention_days, .. } = &*shared.config;
-    let claims = shared.cloud.log_group_needs(claims_log_group, None).await?;
+    let claims = needs_of(shared, claims_log_group, None).await?;
     claim::check_account(&shared.config, claims.arn.as_deref())?;
-    let output = shared.cloud.log_group_needs(log_group, *log_retention_days).await?;
+    let output = needs_of(shared, log_group, *log_retention_days).await?;
     let (found, watched) = (Findings::default(), BTreeMap::new());
     let mut rehearsal = Rehearsal { shared, found, watched, steps: Vec::new() };
     rehearsal.log_group(log_group, &output);

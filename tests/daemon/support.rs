@@ -14,7 +14,7 @@ use std::time::Duration;
 use bollard::Docker;
 use serde_json::Value;
 
-use until::until_within;
+pub(crate) use until::until_within;
 
 /// How long a state is waited for that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

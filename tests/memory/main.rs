@@ -4,14 +4,17 @@
 //! `cargo test` takes a tenth of the rows, and of the memory that depends on their number; `just memory` takes all of them.
 //! The last line has the figures.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "helpers of tests fail by panicking, and wait on this machine's clock"
+)]
 
 mod aws;
 #[expect(dead_code, reason = "other tests need more of it")]
 #[path = "../daemon/support.rs"]
 mod support;
-#[path = "../daemon/until.rs"]
-mod until;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -179,7 +182,7 @@ fn dechunk(mut body: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
-    until::until_within(PATIENCE, what, look).await
+    support::until_within(PATIENCE, what, look).await
 }
 
 /// The most memory of another process over the same database, from its start to its end.
