@@ -117,7 +117,7 @@ async fn the_migration_counts_what_is_running_as_the_model_does() {
             let config = serde_json::from_value(config).unwrap();
             let new = NewContainer { id: numbered(n), config, ..new(1, &n.to_string()) };
             fixture.wishes.create(new).await.unwrap().unwrap();
-            if n % 7 > 0 {
+            if !n.is_multiple_of(7) {
                 fixture.wishes.start(&numbered(n), at(10)).await.unwrap();
             }
             if cancelled {

@@ -134,7 +134,7 @@ async fn look(fixture: &Fixture, what: &str) {
     assert!(owners.iter().all(|owner| owner.id == id(2) && owner.function.is_some()), "{what}");
     let presences = facts.function_presence(i64::MIN, 100).await.unwrap().rows;
     assert!(presences.iter().any(|row| row.id == Some(id(2))), "{what}");
-    assert!(all_rows(&facts).await.unwrap().iter().flatten().any(|container| container.id == id(2)), "{what}");
+    assert!(all_rows(facts).await.unwrap().iter().flatten().any(|container| container.id == id(2)), "{what}");
     assert!(facts.wished().await.unwrap().contains(&id(11)), "{what}");
     facts.due().await.unwrap();
     facts.watched().await.unwrap();
@@ -371,7 +371,7 @@ async fn instance_whose_binding_cannot_be_read_is_not_bound_again() {
 
 async fn look_without_audit(reader: &Reader, facts: &Facts) {
     assert_eq!(containers(reader).await.len(), 2);
-    assert_eq!(all_rows(&facts).await.unwrap().len(), 4);
+    assert_eq!(all_rows(facts).await.unwrap().len(), 4);
 }
 
 /// `[[[…]]]`, this many levels.
