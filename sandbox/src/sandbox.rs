@@ -43,8 +43,8 @@ pub struct Options {
     pub images: Option<ImageOptions>,
 }
 
-/// What a caller must know: calls of AWS are signed with it, and `/_sandbox/…` takes the secret as a bearer token. Whoever
-/// knows it can run programs as the sandbox's user.
+/// What a caller must know: calls of AWS are signed with it, and `/_sandbox/…` takes the secret as a bearer token. A
+/// caller that knows it can run programs as the sandbox's user.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// In every signature, and in the records of calls; no secret.
