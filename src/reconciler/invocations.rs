@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinError;
 use tracing::Instrument as _;
 
 use super::execute::News;
@@ -9,7 +10,7 @@ use super::plan::Action;
 use super::queue::Priority;
 use super::record::fact_write;
 use super::shared::Shared;
-use crate::state::model::{Container, ContainerId, life};
+use crate::state::model::{Container, ContainerId, Status, life};
 use crate::state::{InvokePermit, StateError, Written};
 use crate::{telemetry, traces};
 
@@ -60,7 +61,7 @@ impl Shared {
     pub(super) async fn fold_in(
         &self,
         id: &ContainerId,
-        fold: impl Fn(&Container) -> crate::state::model::Status,
+        fold: impl Fn(&Container) -> Status,
     ) -> Result<bool, StateError> {
         match self.try_fold_in(id, fold).await {
             Err(error) if error.concerns_one_row() => {
@@ -75,7 +76,7 @@ impl Shared {
     async fn try_fold_in(
         &self,
         id: &ContainerId,
-        fold: impl Fn(&Container) -> crate::state::model::Status,
+        fold: impl Fn(&Container) -> Status,
     ) -> Result<bool, StateError> {
         loop {
             let Some(container) = self.reader.container(id).await? else { return Ok(false) };
@@ -83,21 +84,35 @@ impl Shared {
             if status == container.status {
                 return Ok(false);
             }
-            let now = self.clock.now();
-            match self.facts.write(fact_write(&container, &status, Some(now), now)).await? {
+            // In a task of its own: a commit whose caller is cut off must still be counted, and must still free its slot.
+            let recorded = self.commits.spawn(self.clone().record(container, status)).await;
+            match recorded.unwrap_or_else(|error| Err(cut_off(error)))? {
                 Written::Stale => {}
                 Written::Gone => return Ok(false),
-                Written::At(_) => {
-                    self.observe_change(id, &container.status, &status);
-                    let settled =
-                        life::unsettled_run(&container.status).is_some() && life::unsettled_run(&status).is_none();
-                    if settled {
-                        self.give_slot_back(id).await;
-                    }
-                    return Ok(true);
-                }
+                Written::At(_) => return Ok(true),
             }
         }
+    }
+
+    /// Commits the new status of a container and all that follows from the commit.
+    async fn record(self, container: Container, status: Status) -> Result<Written, StateError> {
+        let now = self.clock.now();
+        let written = self.facts.write(fact_write(&container, &status, Some(now), now)).await?;
+        if let Written::At(_) = written {
+            self.observe_change(&container.id, &container.status, &status);
+            if life::unsettled_run(&container.status).is_some() && life::unsettled_run(&status).is_none() {
+                self.give_slot_back(&container.id).await;
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// Goes on with a panic of the task. A task that is cancelled belongs to a runtime that ends.
+fn cut_off(error: JoinError) -> StateError {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => StateError::Closed,
     }
 }
 

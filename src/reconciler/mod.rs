@@ -276,6 +276,7 @@ impl Reconciler {
             kicks,
             watch_logs: Arc::default(),
             runs: TaskTracker::new(),
+            commits: TaskTracker::new(),
             withholds_runs: false,
             tally: Arc::default(),
             life: CancellationToken::new(),

@@ -116,9 +116,11 @@ impl Reconciler {
         control.drain(shared.config.drain_timeout).await;
         for helper in [looking, alarm] {
             helper.abort();
-            // Aborted or not: it uses the store no more.
+            // Aborted or not: it begins no more commits.
             let _ = helper.await;
         }
+        shared.commits.close();
+        shared.commits.wait().await;
         summary.count(shared.tally.done());
         summary.running = shared.slots.held();
         noted?;

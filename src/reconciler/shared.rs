@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub(super) watch_logs: Arc<Notify>,
     /// Invocations under way.
     pub(super) runs: TaskTracker,
+    /// Commits of what was observed, with what follows from each.
+    pub(super) commits: TaskTracker,
     /// Nothing is invoked, whatever is wanted.
     pub(super) withholds_runs: bool,
     /// What was done since the start.

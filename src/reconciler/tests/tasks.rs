@@ -18,6 +18,7 @@ use crate::reconciler::plan::DELIVERY_SLACK;
 use crate::reconciler::record::fact_write;
 use crate::reconciler::shared::{ROLE_RETEST, Shared};
 use crate::reconciler::worker::due_at;
+use crate::state::model::{Cause, Exit};
 use crate::state::{Issue, NewContainer, StateError, Store};
 
 const NOTHING: Answers = &[];
@@ -152,6 +153,34 @@ async fn news_are_folded_again_when_somebody_else_wrote_first() {
     assert!(shared.fold_in(&id(), fold).await.unwrap(), "something was new");
     let status = store.reader().container(&id()).await.unwrap().unwrap().status;
     assert_eq!((status.restarts, status.function), (7, Known::Maybe), "neither has lost");
+}
+
+/// As the informer of a pass at whose end it is cut off: the commit has happened, and the summary must know.
+#[tokio::test]
+async fn commit_whose_caller_is_cut_off_is_counted_and_frees_its_slot() {
+    let (_directory, store) = store().await;
+    with_an_event(&store).await;
+    let shared = shared(&store, aws(NOTHING, INSTANCE, None).await.0).await;
+    let counted = || (shared.slots.held(), shared.tally.done().settled);
+    assert_eq!(counted(), (1, 0));
+    let end = |container: &Container| {
+        let mut status = container.status.clone();
+        let (cause, message) = (Cause::Exited, String::new());
+        status.run.as_mut().unwrap().phase =
+            RunPhase::Exited(Exit { code: 7, cause, message, started_at: None, finished_at: t(3) });
+        status
+    };
+    let informer = shared.clone();
+    let folding = tokio::spawn(async move { informer.fold_in(&id(), end).await });
+    while shared.commits.is_empty() {
+        assert!(!folding.is_finished(), "it was not cut off in the middle");
+        tokio::task::yield_now().await;
+    }
+    folding.abort();
+    assert!(folding.await.unwrap_err().is_cancelled());
+    shared.commits.close();
+    shared.commits.wait().await;
+    assert_eq!(counted(), (0, 1));
 }
 
 /// As content that the store refuses: it is tried again with growing pauses, and the daemon is well.
