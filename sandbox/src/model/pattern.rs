@@ -13,13 +13,18 @@
 //! (regex) syntax"): no parentheses, no spaces, no multibyte characters. Expressions inside of other patterns and the
 //! patterns for space-delimited fields are refused.
 
-use regex::{Regex, RegexBuilder};
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use regex::bytes::{Regex, RegexBuilder};
 use serde_json::Value;
 
 /// Characters of a pattern, at most (`FilterPattern` in AWS's model).
 const MAX_PATTERN: usize = 1_024;
 /// Bytes of a compiled expression, at most.
 const MAX_COMPILED_BYTES: usize = 1_024 * 1_024;
+/// Compiled expressions that are kept.
+const MAX_RECENT: usize = 8;
 /// Characters beside letters and digits that may stand in an expression as themselves.
 const SYMBOLS: &str = ":_#=@/;,-";
 /// The operators.
@@ -81,7 +86,7 @@ impl Pattern {
     pub(super) fn matches(&self, message: &str) -> bool {
         match self {
             Self::Terms(terms) => terms.match_text(message),
-            Self::Regex(regex) => regex.is_match(message),
+            Self::Regex(regex) => regex.is_match(message.as_bytes()),
             Self::Json(alternatives) => serde_json::from_str::<Value>(message).is_ok_and(|message| {
                 alternatives.iter().any(|all| all.iter().all(|comparison| comparison.holds(&message)))
             }),
@@ -109,8 +114,21 @@ fn expression(text: &str) -> Result<Regex, String> {
     if text.is_empty() {
         return Err(refused("the expression is empty"));
     }
-    let built = RegexBuilder::new(text).size_limit(MAX_COMPILED_BYTES).build();
-    built.map_err(|_| refused("the expression cannot be understood"))
+    compiled(text).map_err(|_| refused("the expression cannot be understood"))
+}
+
+/// Compiles an expression, or finds it among the last ones: the same few come with every poll.
+fn compiled(text: &str) -> Result<Regex, regex::Error> {
+    static RECENT: Mutex<VecDeque<(String, Regex)>> = Mutex::new(VecDeque::new());
+    let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, regex)) = recent.iter().find(|(known, _)| known == text) {
+        return Ok(regex.clone());
+    }
+    // `\d`, `\s` and `\w` are ASCII as AWS documents them.
+    let regex = RegexBuilder::new(text).unicode(false).size_limit(MAX_COMPILED_BYTES).build()?;
+    recent.truncate(MAX_RECENT - 1);
+    recent.push_front((text.to_owned(), regex.clone()));
+    Ok(regex)
 }
 
 impl Terms {

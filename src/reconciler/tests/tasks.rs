@@ -239,7 +239,7 @@ async fn a_log_that_may_not_be_read_fails_its_check_after_a_minute_and_recovers_
     let health = shared.health.clone();
     let informer = tokio::spawn(shared.follow_logs(Groups::new(), CancellationToken::new()));
     let mut seen = Vec::new();
-    while clock.now() < t(200) {
+    while clock.now() < t(115) {
         let before = clock.now();
         to_the_next_alarm(&clock).await;
         seen.push((before.since(t(10)).as_secs(), health.problems().remove(&Check::Logs)));
