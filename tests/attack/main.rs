@@ -20,7 +20,7 @@ use support::{Client, Daemon, PATIENCE, Usage, until};
 const CROWD: usize = 2_000;
 /// Attachments and followers of the log, of each: they share the quota of five questions a second to the log, so this many
 /// come and go in seconds.
-const FEW: usize = 8;
+const FEW: usize = 2;
 /// As many take minutes (`just attack`).
 const MANY: usize = 50;
 /// The memory after the second is compared with that after the last: until then the allocator still takes what it keeps.
