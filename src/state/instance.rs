@@ -12,7 +12,7 @@ use super::binding::binding;
 use super::mark::Count;
 use super::quarantine::{Quarantine, Table};
 use super::records::Instance;
-use super::rows::{count, flag, get, maybe_time, number};
+use super::rows::{count, flag, get, json_integer, maybe_time, number};
 use super::writer::{Command, Tx};
 use super::{Result, StateError};
 use crate::clock::Timestamp;
@@ -182,16 +182,19 @@ pub(super) struct Adopt {
 /// The horizon is the last time of which it is known that this database had the claim then: a function was about to be
 /// made, or the log was read. What users wish says nothing of it, as wishes are taken without the claim, too. The first
 /// horizon stays: what the other line of this database made after it is unknown for ever. A database that knew nothing has
-/// the horizon 0, before everything, and so has one whose horizon cannot be read: then no function is ever an orphan.
-const ADOPT: &str = "UPDATE instance SET \
+/// the horizon 0, before everything, and so has one whose horizon cannot be read: then no function is ever an orphan. A time after the adoption was not known: it is
+/// damage, or comes from a clock that was ahead.
+const ADOPT: &str = concat!(
+    "UPDATE instance SET \
     epoch = max(CASE WHEN typeof(epoch) = 'integer' THEN epoch ELSE 0 END, ?1) + 1, adopted_at = ?2, doubt = NULL, \
     horizon = CASE typeof(horizon) WHEN 'integer' THEN horizon WHEN 'null' THEN \
-    coalesce((SELECT max(at) FROM (SELECT max(CASE WHEN json_valid(status) THEN \
-    CASE json_type(status, '$.create_sent_at') WHEN 'integer' THEN json_extract(status, '$.create_sent_at') END END) AS at \
-    FROM container UNION ALL \
-    SELECT max(read_through) FROM log_progress WHERE typeof(read_through) = 'integer')), 0) ELSE 0 END \
+    coalesce((SELECT max(at) FROM (SELECT ",
+    json_integer!("status", "$.create_sent_at"),
+    " AS at FROM container UNION ALL SELECT read_through FROM log_progress WHERE typeof(read_through) = 'integer') \
+    WHERE at <= ?2), 0) ELSE 0 END \
     WHERE max(CASE WHEN typeof(epoch) = 'integer' THEN epoch ELSE 0 END, ?1) < ?3 \
-    RETURNING id, epoch, adopted_at, horizon, doubt";
+    RETURNING id, epoch, adopted_at, horizon, doubt"
+);
 
 /// A start of before the adoption is known by its time, and the clock of the machine that took it may be ahead of this
 /// one's: then the time is put right.

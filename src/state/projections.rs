@@ -15,7 +15,7 @@ use super::model::{Container, ContainerId, FunctionSettings};
 use super::quarantine::Table;
 use super::reader::Reader;
 use super::records::Image;
-use super::rows::{self, Page, containers, maybe_time};
+use super::rows::{self, Page, containers, json_integer, maybe_time};
 use super::{Result, StateError, images};
 use crate::clock::Timestamp;
 
@@ -125,8 +125,10 @@ pub struct Presences {
 
 /// One row a container whose id begins like one of the given texts. Only what a function of a native image has is bounded
 /// when the container is admitted; with the bootstrap the same fields are left out.
-const OWNERS: &str = "SELECT c.seq, c.id, \
-    CASE WHEN json_valid(c.status) THEN c.status ->> '$.incarnation' END AS incarnation, \
+const OWNERS: &str = concat!(
+    "SELECT c.seq, c.id, ",
+    json_integer!("c.status", "$.incarnation"),
+    " AS incarnation, \
     CASE WHEN json_valid(c.config) THEN json_object( \
         'image_uri', c.config -> '$.image_uri', 'working_dir', c.config -> '$.working_dir', \
         'function', json_remove(c.config -> '$.function', '$.payload'), \
@@ -134,14 +136,15 @@ const OWNERS: &str = "SELECT c.seq, c.id, \
         'cmd', json(CASE c.config ->> '$.function.protocol' WHEN 'native' THEN c.config -> '$.cmd' END), \
         'env', json(CASE c.config ->> '$.function.protocol' WHEN 'native' THEN c.config -> '$.env' END)) END AS function \
     FROM json_each(?1) AS wanted CROSS JOIN container AS c \
-    ON c.id BETWEEN unhex(wanted.value ->> '$[0]') AND unhex(wanted.value ->> '$[1]')";
+    ON c.id BETWEEN unhex(wanted.value ->> '$[0]') AND unhex(wanted.value ->> '$[1]')"
+);
 
-const PRESENCE: &str = "SELECT seq, id, \
-    CASE WHEN json_valid(status) THEN json_type(status, '$.function.is') IS NOT NULL ELSE 0 END AS is_present, \
-    CASE WHEN json_valid(status) THEN \
-        CASE json_type(status, '$.create_sent_at') WHEN 'integer' THEN status ->> '$.create_sent_at' END \
-    END AS create_sent_at \
-    FROM container WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const PRESENCE: &str = concat!(
+    "SELECT seq, id, \
+    CASE WHEN json_valid(status) THEN json_type(status, '$.function.is') IS NOT NULL ELSE 0 END AS is_present, ",
+    json_integer!("status", "$.create_sent_at"),
+    " AS create_sent_at FROM container WHERE seq > ?1 ORDER BY seq LIMIT ?2"
+);
 
 const LISTED: &str = containers!(
     "(SELECT id FROM image WHERE reference = image_reference) AS image_id",

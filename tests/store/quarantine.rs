@@ -14,12 +14,12 @@ use crate::all_rows::all_rows;
 use crate::support::{Fixture, at, config, ended, id, new, options, path, status, write};
 
 /// What a column of each declared type can be damaged to.
-const INTEGERS: [&str; 6] = ["NULL", "-1", "'x'", "x'00'", "1.5", "9223372036854775807"];
+pub(crate) const INTEGERS: [&str; 6] = ["NULL", "-1", "'x'", "x'00'", "1.5", "9223372036854775807"];
 const TEXTS: [&str; 6] = ["NULL", "''", "'{'", "'[7]'", "x'00ff'", "CAST(x'22ff22' AS TEXT)"];
 const BLOBS: [&str; 4] = ["NULL", "x''", "x'0102'", "'text'"];
 
 /// Damage that makes a container unreadable, in the words of an `UPDATE`. The container's function is its fourth.
-const UNREADABLE: [&str; 24] = [
+pub(crate) const UNREADABLE: [&str; 24] = [
     "config = '{'",
     "config = 7",
     "config = NULL",
@@ -46,25 +46,25 @@ const UNREADABLE: [&str; 24] = [
     "due_at = 'x'",
 ];
 
-fn incarnated() -> Status {
+pub(crate) fn incarnated() -> Status {
     Status { incarnation: 3, ..status(1, Some(ended(1, 3))) }
 }
 
-async fn by_hand(fixture: &Fixture) -> SqliteConnection {
+pub(crate) async fn by_hand(fixture: &Fixture) -> SqliteConnection {
     SqliteConnectOptions::new().filename(path(&fixture.directory)).connect().await.unwrap()
 }
 
-async fn run(connection: &mut SqliteConnection, sql: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn run(connection: &mut SqliteConnection, sql: &str) -> Result<(), sqlx::Error> {
     sqlx::query(AssertSqlSafe(sql.to_owned())).execute(connection).await.map(drop)
 }
 
-async fn text(connection: &mut SqliteConnection, sql: &str) -> String {
+pub(crate) async fn text(connection: &mut SqliteConnection, sql: &str) -> String {
     sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(connection).await.unwrap()
 }
 
 /// A store whose schema refuses nothing any more, with a row to be damaged in each table, number 1 or `broken`, and a sound
 /// one beside it.
-async fn fixture() -> (Fixture, Health) {
+pub(crate) async fn fixture() -> (Fixture, Health) {
     let fixture = Fixture::new().await;
     for (n, name) in [(1, "broken"), (2, "sound")] {
         fixture.create(n, name).await;
@@ -119,7 +119,7 @@ async fn events(reader: &Reader) -> usize {
 }
 
 /// Everything that reads several rows works, and has the sound ones; the sound container can be written.
-async fn look(fixture: &Fixture, what: &str) {
+pub(crate) async fn look(fixture: &Fixture, what: &str) {
     let Fixture { reader, facts, wishes, store, .. } = fixture;
     store.pulse().audit().await.unwrap();
     assert!(containers(reader).await.contains(&Ok("sound".to_owned())), "{what}");
