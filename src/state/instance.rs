@@ -1,6 +1,6 @@
 //! Who this database is in AWS: drawn once, counted up by each start.
 //!
-//! An epoch, an adoption or a horizon that cannot be read is a doubt, as lost commits are: the database serves reads and
+//! An epoch, an adoption, a horizon or a binding that cannot be read is a doubt, as lost commits are: the database serves reads and
 //! changes nothing in AWS until it is adopted. Without an id there is nothing to adopt: no name of a function can be made.
 
 use std::time::Duration;
@@ -108,8 +108,14 @@ pub(super) async fn close(connection: &mut SqliteConnection) -> Result<u64> {
     row.map_or(Ok(0), |row| count(&row, "commits"))
 }
 
-const ROW: &str = "SELECT only_row, id, epoch, adopted_at, horizon, doubt, function_prefix, region, account, \
-    claims_log_group FROM instance";
+/// What [`instance`] reads.
+macro_rules! columns {
+    () => {
+        "id, epoch, adopted_at, horizon, doubt, function_prefix, region, account, claims_log_group"
+    };
+}
+
+const ROW: &str = concat!("SELECT only_row, ", columns!(), " FROM instance");
 
 pub(super) async fn read(pool: &SqlitePool, quarantine: &Quarantine) -> Result<Instance> {
     let row = sqlx::query(ROW);
@@ -154,8 +160,7 @@ impl Command for NextEpoch {
     type Output = Instance;
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<Instance> {
-        let next =
-            "UPDATE instance SET epoch = epoch + 1 WHERE epoch < ?1 RETURNING id, epoch, adopted_at, horizon, doubt";
+        let next = concat!("UPDATE instance SET epoch = epoch + 1 WHERE epoch < ?1 RETURNING ", columns!());
         let row = sqlx::query(next).bind(number("epoch", MAX_EPOCH)?).fetch_optional(&mut *tx.conn).await?;
         instance(&row.ok_or_else(no_epoch_left)?)
     }
@@ -193,7 +198,8 @@ const ADOPT: &str = concat!(
     " AS at FROM container UNION ALL SELECT read_through FROM log_progress WHERE typeof(read_through) = 'integer') \
     WHERE at <= ?2), 0) ELSE 0 END \
     WHERE max(CASE WHEN typeof(epoch) = 'integer' THEN epoch ELSE 0 END, ?1) < ?3 \
-    RETURNING id, epoch, adopted_at, horizon, doubt"
+    RETURNING ",
+    columns!()
 );
 
 /// A start of before the adoption is known by its time, and the clock of the machine that took it may be ahead of this
@@ -229,6 +235,7 @@ fn instance(row: &SqliteRow) -> Result<Instance> {
         adopted_at.is_err().then_some("adoption"),
         horizon.is_err().then_some("horizon"),
         doubt.is_err().then_some("doubt"),
+        binding(row).is_err().then_some("binding"),
     ];
     let damage = damage.into_iter().flatten().next().and_then(unreadable);
     Ok(Instance {

@@ -356,16 +356,28 @@ async fn instance_whose_binding_cannot_be_read_is_not_bound_again() {
         claims_log_group: "/claims".to_owned(),
     };
     let other = Binding { function_prefix: "mine".to_owned(), ..binding.clone() };
-    for damage in ["region = NULL", "function_prefix = x'00'", "account = CAST(x'ff' AS TEXT)"] {
+    for damage in ["region = NULL", "function_prefix = x'00'", "account = CAST(x'ff' AS TEXT)", "claims_log_group = ''"] {
         let (fixture, health) = fixture().await;
         let Fixture { facts, wishes, store, .. } = &fixture;
         assert_eq!(facts.bind(binding.clone()).await.unwrap(), binding);
         run(&mut by_hand(&fixture).await, &format!("UPDATE instance SET {damage}, adopted_at = 'x'")).await.unwrap();
         assert!(facts.binding().await.is_err(), "{damage}");
         assert!(facts.bind(other.clone()).await.is_err(), "{damage}");
+        let instance = facts.instance().await.unwrap();
+        assert!(instance.doubt.is_some(), "{damage}");
+        assert_eq!(facts.readable_binding(&binding).await.unwrap(), binding, "{damage}");
+        let known = facts.readable_binding(&other).await.unwrap();
+        let prefix = if damage.starts_with("function_prefix") { "mine" } else { "skls" };
+        assert_eq!(known, Binding { function_prefix: prefix.to_owned(), ..binding.clone() }, "{damage}");
         store.pulse().audit().await.unwrap();
         assert!(names(&health, "instance"), "{damage}");
         assert_eq!(wishes.start(&id(2), at(50)).await.unwrap(), Started::Recorded, "{damage}");
+
+        assert_eq!(facts.mend_binding(binding.clone()).await.unwrap(), binding, "{damage}");
+        assert_eq!(facts.adopt(0, at(60)).await.unwrap().doubt, None, "{damage}");
+        assert_eq!(facts.binding().await.unwrap(), Some(binding.clone()), "{damage}");
+        store.pulse().audit().await.unwrap();
+        assert!(health.degraded().is_empty(), "{damage}");
     }
 }
 
