@@ -10,7 +10,7 @@
 //! | `quota_line`, `permits` | containers that wait for a quota (PURE), and what they get there |
 //! | `worker`, `execute`, `invocations` | read, plan, commit, act, fold; runs in flight |
 //! | `observe`, `scan` | the log informer: the evidence for runs whose answer was lost |
-//! | `sweep`, `compare`, `claim` | drift and orphans; whose database is this? |
+//! | `sweep`, `compare`, `orphans`, `claim` | drift and orphans; whose database is this? |
 //! | `once`, `rehearse` | one pass to convergence, and what it would do |
 //! | this file, `dispatch` | the loop, and what it hands out to workers |
 
@@ -29,6 +29,7 @@ mod lines;
 mod names;
 mod observe;
 mod once;
+mod orphans;
 mod permits;
 mod plan;
 mod queue;

@@ -200,17 +200,16 @@ impl Shared {
             let now = self.clock.now();
             if self.fold_in(&id, |container| news.fold(now, container)).await? {
                 self.kick(id, now, Priority::Retry).await;
-                self.role_has_logs(&id, owners).await?;
+                self.role_has_logs(&news.role_arn).await?;
             }
         }
         Ok(())
     }
 
-    /// A line of a container's run was seen: its role can write logs, whatever was thought before.
-    async fn role_has_logs(&self, id: &ContainerId, owners: &HashMap<String, Owner>) -> Result<(), StateError> {
-        let Some(owner) = owners.values().find(|owner| owner.id == *id) else { return Ok(()) };
-        if self.knowledge().roles_without_logs.contains_key(&owner.role_arn) {
-            self.set_role_logs(&owner.role_arn, true).await?;
+    /// A line of a run with this role was seen: the role can write logs, whatever was thought before.
+    async fn role_has_logs(&self, role_arn: &str) -> Result<(), StateError> {
+        if self.knowledge().roles_without_logs.contains_key(role_arn) {
+            self.set_role_logs(role_arn, true).await?;
         }
         Ok(())
     }
@@ -250,9 +249,11 @@ pub(super) fn by_group(containers: Vec<Container>) -> BTreeMap<String, Vec<Conta
 }
 
 /// What a page says about one container.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PageNews {
     evidence: Vec<Evidence>,
+    /// The role of its function.
+    role_arn: String,
 }
 
 impl PageNews {
@@ -270,7 +271,8 @@ pub(super) fn page_news(owners: &HashMap<String, Owner>, mut events: Vec<LogEven
         let Some(owner) = function_of_stream(&event.stream).and_then(|name| owners.get(name)) else { continue };
         if let Some(says) = lines::parse(&event.message).filter(|says| owner.may_learn(says)) {
             let at = Timestamp::from_millis(event.timestamp_ms);
-            let entry = news.entry(owner.id).or_default();
+            let fresh = || PageNews { evidence: Vec::new(), role_arn: owner.role_arn.clone() };
+            let entry = news.entry(owner.id).or_insert_with(fresh);
             entry.evidence.push(Evidence::Line(Line { stream: event.stream, at, says }));
         }
     }

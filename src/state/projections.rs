@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::facts::Facts;
 use super::model::{Container, ContainerId, FunctionSettings};
-use super::quarantine::Table;
+use super::quarantine::{Table, shown_id};
 use super::reader::Reader;
 use super::records::Image;
 use super::rows::{self, Page, containers, json_integer, maybe_time};
@@ -167,8 +167,9 @@ const IMAGE_GROUPS: &str = "SELECT head.created_at AS head_at, head.seq AS head_
     CROSS JOIN image AS i ON i.id = head.id \
     ORDER BY head.created_at DESC, head.seq DESC, i.created_at DESC, i.seq DESC";
 
-const IMAGE_USER: &str = "SELECT id FROM container WHERE image_reference = ?1 AND removed IS NOT 1 AND running >= ?2 \
-    ORDER BY seq DESC LIMIT 1";
+/// One of which it is not known whether it is running counts as running.
+const IMAGE_USER: &str = "SELECT id, seq FROM container WHERE image_reference = ?1 AND removed IS NOT 1 \
+    AND (?2 = 0 OR running IS NOT 0) ORDER BY seq DESC LIMIT 1";
 
 /// The number of all containers, for the writer. What of the counts cannot be read is counted from an index.
 pub(super) const CONTAINERS: &str = "SELECT coalesce((SELECT containers FROM object_count \
@@ -244,14 +245,15 @@ impl Reader {
         Ok(ImagePage { groups, next })
     }
 
-    /// The newest visible container that was created with this image reference; `running`: only one that counts as
-    /// running.
+    /// The id, as clients see it, of the newest visible container that was created with this image reference, be it one that
+    /// cannot be read; `running`: only one that counts as running.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn image_user(&self, reference: &str, running: bool) -> Result<Option<ContainerId>> {
+    pub async fn image_user(&self, reference: &str, running: bool) -> Result<Option<String>> {
         let row = sqlx::query(IMAGE_USER).bind(reference).bind(running).fetch_optional(&self.pool).await?;
-        Ok(row.and_then(|row| rows::id(&row).ok()))
+        let shown = |row: &SqliteRow| Ok(shown_id(rows::id(row).ok(), rows::get(row, "seq")?));
+        row.as_ref().map(shown).transpose()
     }
 }
 

@@ -118,6 +118,14 @@ impl Reader {
         images::one(&self.pool, &self.hub.quarantine, reference).await
     }
 
+    /// Whether there is an image reference of this name that cannot be read.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn has_unreadable_image(&self, reference: &str) -> Result<bool> {
+        images::is_unreadable(&self.pool, &self.hub.quarantine, reference).await
+    }
+
     /// A page of the events with a sequence number above `after`, oldest first. At most `limit`, fewer when they are large.
     ///
     /// # Errors

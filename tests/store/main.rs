@@ -12,5 +12,6 @@ mod facts;
 mod files;
 mod handles;
 mod in_place;
+mod mended;
 mod quarantine;
 mod support;

@@ -152,12 +152,14 @@ pub(crate) async fn look(fixture: &Fixture, what: &str) {
     facts.set_log_progress("sound", at(3)).await.unwrap();
 }
 
-fn names(health: &Health, table: &str) -> bool {
+pub(crate) fn names(health: &Health, table: &str) -> bool {
     health.degraded().get(&Check::Rows).is_some_and(|reason| reason.contains(&format!("{table}: 1")))
 }
 
 /// Says nothing that other tables do not say: what cannot be read of it is counted instead, and written at the next start.
 const DERIVED: &str = "object_count";
+/// Rows of these that cannot be read are found by the audit, dropped and made anew.
+const MADE_ANEW: [&str; 2] = ["log_progress", "role_without_logs"];
 /// Tables that are not this daemon's.
 const NOT_OURS: [&str; 2] = ["_sqlx_migrations", "sqlite_sequence"];
 
@@ -182,6 +184,10 @@ async fn row_of_any_table_that_cannot_be_read_affects_only_itself() {
             "1",
             "no row in {table}"
         );
+        let names_of: Vec<&str> = columns.iter().map(|column| column.0.as_str()).collect();
+        let quoted = names_of.iter().map(|name| format!("quote({name})")).collect::<Vec<_>>().join(" || ',' || ");
+        let values = text(&mut connection, &format!("SELECT {quoted} FROM {row}")).await;
+        let again = format!("INSERT OR IGNORE INTO {table} ({}) VALUES ({values})", names_of.join(", "));
         for (column, kind, _) in columns.iter().filter(|column| column.0 != key || column.1 == "TEXT") {
             let before = text(&mut connection, &format!("SELECT quote({column}) FROM {row}")).await;
             let damages: &[&str] = match kind.as_str() {
@@ -205,12 +211,14 @@ async fn row_of_any_table_that_cannot_be_read_affects_only_itself() {
                 let place = if column == &key { format!("{key} IS {damage}") } else { format!("{key} = {broken}") };
                 let heal = format!("UPDATE {table} SET {column} = {before} WHERE {place}");
                 run(&mut connection, &heal).await.unwrap();
+                run(&mut connection, &again).await.unwrap();
                 fixture.store.pulse().audit().await.unwrap();
                 assert!(health.degraded().is_empty(), "{what}: {:?}", health.degraded());
             }
         }
     }
-    let is_ours = |table: &String| !NOT_OURS.contains(&table.as_str()) && table != DERIVED;
+    let left_out = [&NOT_OURS[..], &MADE_ANEW, &[DERIVED]].concat();
+    let is_ours = |table: &String| !left_out.contains(&table.as_str());
     let ours = tables.into_iter().filter(is_ours);
     assert_eq!(noticed, ours.collect(), "damage is noticed in every table");
 }
@@ -448,7 +456,7 @@ async fn start_after_damage_serves_the_rest() {
     fixture.store.report_to(&health);
     look(&fixture, "after a start").await;
     let reason = health.degraded()[&Check::Rows].clone();
-    assert!(reason.starts_with("7 rows of the database cannot be read (container: 1, "), "{reason}");
+    assert!(reason.starts_with("5 rows of the database cannot be read (container: 1, "), "{reason}");
 
     // What is recorded anew is mended by that.
     let image = Image { reference: "broken".to_owned(), id: "sha256:0".to_owned(), created_at: at(9), digest: None };
@@ -460,5 +468,5 @@ async fn start_after_damage_serves_the_rest() {
     assert_eq!((seen[0].times, seen[0].first_seen), (1, at(9)), "it is deleted later, not earlier");
     look(&fixture, "after mending").await;
     let reason = health.degraded()[&Check::Rows].clone();
-    assert!(reason.starts_with("4 rows"), "{reason}");
+    assert!(reason.starts_with("3 rows"), "{reason}");
 }
