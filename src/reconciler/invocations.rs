@@ -9,7 +9,7 @@ use super::plan::Action;
 use super::queue::Priority;
 use super::record::fact_write;
 use super::shared::Shared;
-use crate::state::model::{Container, ContainerId, life};
+use crate::state::model::{Container, ContainerId};
 use crate::state::{InvokePermit, StateError, Written};
 use crate::{telemetry, traces};
 
@@ -89,11 +89,7 @@ impl Shared {
                 Written::Gone => return Ok(false),
                 Written::At(_) => {
                     self.observe_change(id, &container.status, &status);
-                    let settled =
-                        life::unsettled_run(&container.status).is_some() && life::unsettled_run(&status).is_none();
-                    if settled {
-                        self.give_slot_back(id).await;
-                    }
+                    self.settle_slot(&container, &status).await;
                     return Ok(true);
                 }
             }

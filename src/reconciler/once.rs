@@ -214,6 +214,9 @@ impl Loop {
         stop: &CancellationToken,
     ) -> Ended {
         let mut look = None;
+        if let Err(error) = self.count_all().await {
+            self.store_failed(&error);
+        }
         loop {
             if self.round().await.is_break() {
                 return Ended::Closed;
