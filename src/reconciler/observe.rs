@@ -135,7 +135,10 @@ impl Shared {
         self.health.pass(Check::Logs);
         let Some(unread) = unread else { return self.health.recover(Check::Logs) };
         let behind = "there are more lines than can be read";
-        self.health.degrade(Check::Logs, format!("the log of a run under way was last read {} s ago: {behind}", unread.as_secs()));
+        self.health.degrade(
+            Check::Logs,
+            format!("the log of a run under way was last read {} s ago: {behind}", unread.as_secs()),
+        );
     }
 
     /// The logs cannot be read. `unread`: for so long already.

@@ -4,15 +4,16 @@
 //! of the doubt.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Connection as _, Row as _};
 
-use super::Result;
 use super::quarantine::{Quarantine, Table};
 use super::records::Sighting;
 use super::rows::{get, time, to_json};
 use super::writer::{Command, Tx};
+use super::{Result, file};
 use crate::clock::Timestamp;
 
 pub(super) async fn log_progress(pool: &SqlitePool, quarantine: &Quarantine) -> Result<BTreeMap<String, Timestamp>> {
@@ -30,6 +31,21 @@ pub(super) async fn sightings(pool: &SqlitePool, quarantine: &Quarantine) -> Res
 pub(super) async fn roles_without_logs(pool: &SqlitePool, quarantine: &Quarantine) -> Result<BTreeSet<String>> {
     let rows = sqlx::query("SELECT role_arn FROM role_without_logs").fetch_all(pool).await?;
     Ok(quarantine.readable(Table::RoleWithoutLogs, &rows, role).into_iter().collect())
+}
+
+/// The roles whose functions do not write logs, by the database in this file, without opening a store: a daemon may be using
+/// it.
+///
+/// # Errors
+/// As opening the store to read.
+pub async fn recorded_roles_without_logs(path: &Path) -> Result<BTreeSet<String>> {
+    if !file::check(path).await? {
+        return Ok(BTreeSet::new());
+    }
+    let mut connection = file::connect_to_look(path).await?;
+    let rows = sqlx::query("SELECT role_arn FROM role_without_logs").fetch_all(&mut connection).await?;
+    connection.close().await?;
+    Ok(rows.iter().filter_map(|row| role(row).ok()).collect())
 }
 
 /// The log group was read to here.
@@ -110,7 +126,8 @@ impl Command for SetRoleLogs {
 pub(super) struct DropUnreadable;
 
 /// With the bytes and the type of the key, which may be anything.
-const PROGRESS: &str = "SELECT log_group, read_through, CAST(log_group AS BLOB) AS key, typeof(log_group) AS type FROM log_progress";
+const PROGRESS: &str =
+    "SELECT log_group, read_through, CAST(log_group AS BLOB) AS key, typeof(log_group) AS type FROM log_progress";
 const ROLES: &str = "SELECT role_arn, CAST(role_arn AS BLOB) AS key, typeof(role_arn) AS type FROM role_without_logs";
 
 impl Command for DropUnreadable {

@@ -30,7 +30,8 @@ const RESOLVE: &str = "SELECT 0 AS rank, id, seq, removed IS NOT 0 AS is_damaged
     WHERE id = ?1 AND removed IS NOT 1 \
     UNION ALL SELECT 1, id, seq, removed IS NOT 0 FROM container WHERE name = ?2 AND removed IS NOT 1 \
     UNION ALL SELECT 2, id, seq, 0 FROM \
-    (SELECT id, seq FROM container WHERE id BETWEEN ?3 AND ?4 AND removed IS NOT 1 LIMIT 2) \
+    (SELECT id, seq FROM container WHERE id BETWEEN ?3 AND ?4 AND length(id) = 32 \
+    AND removed IS NOT 1 LIMIT 2) \
     UNION ALL SELECT 3, id, seq, 0 FROM container WHERE seq = ?5 AND removed IS NOT 1 \
     AND (typeof(id) <> 'blob' OR length(id) <> 32) \
     ORDER BY rank, is_damaged";

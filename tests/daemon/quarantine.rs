@@ -142,7 +142,9 @@ async fn database_without_a_readable_binding_serves_and_changes_nothing_until_it
         let calls = aws.calls();
         calls.into_iter().filter(|(name, _)| !name.starts_with("Describe")).collect::<Vec<_>>()
     };
-    for (n, damage) in ["region = NULL", "function_prefix = CAST(x'ff' AS TEXT)", "claims_log_group = ''"].iter().enumerate() {
+    for (n, damage) in
+        ["region = NULL", "function_prefix = CAST(x'ff' AS TEXT)", "claims_log_group = ''"].iter().enumerate()
+    {
         damage_binding(&home, damage).await;
         let before = changes();
         let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);

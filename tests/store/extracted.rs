@@ -42,7 +42,8 @@ async fn value_of_any_type_at_an_extracted_path_affects_only_its_row() {
         let before = text(&mut connection, &format!("SELECT quote({column}) FROM container WHERE seq = 1")).await;
         for (path, value) in paths.iter().flat_map(|path| VALUES.map(|value| (path, value))) {
             let what = format!("{column} {path} = {value}");
-            let damage = format!("UPDATE container SET {column} = json_set({column}, '{path}', json('{value}')) WHERE seq = 1");
+            let damage =
+                format!("UPDATE container SET {column} = json_set({column}, '{path}', json('{value}')) WHERE seq = 1");
             run(&mut connection, &damage).await.unwrap();
             look(&fixture, &what).await;
             let presences = fixture.facts.function_presence(i64::MIN, 100).await.unwrap().rows;

@@ -38,3 +38,21 @@ async fn container_that_cannot_be_read_is_found_and_removed_by_each_of_its_handl
         assert_eq!(fixture.reader.resolve(&name).await.unwrap(), id(n + 100), "{what}");
     }
 }
+
+#[tokio::test]
+async fn id_that_cannot_be_read_makes_no_beginning_of_another_one_ambiguous() {
+    let (fixture, _) = fixture().await;
+    let mut connection = by_hand(&fixture).await;
+    for n in [30, 31] {
+        fixture.create(n, &format!("c{n}")).await;
+    }
+    let beginning = &id(30).to_string()[..4];
+    run(&mut connection, "UPDATE container SET id = x'1e1e1e' WHERE name = 'c31'").await.unwrap();
+    assert_eq!(fixture.reader.resolve(beginning).await.unwrap(), id(30));
+    fixture.wishes.remove(&id(30), true, at(50)).await.unwrap();
+    run(&mut connection, "INSERT INTO tombstone (id, name, exit_code, at) VALUES (x'1e1e1e', 'x', 0, 51000000000)")
+        .await
+        .unwrap();
+    let found = fixture.reader.tombstone(beginning, at(51)).await.unwrap().unwrap();
+    assert_eq!(found.id, id(30));
+}

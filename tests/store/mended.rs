@@ -26,10 +26,18 @@ async fn rows_that_are_found_out_anew_are_dropped_by_the_audit() {
         assert!(health.degraded().contains_key(&Check::Rows), "{damage}");
         store.pulse().audit().await.unwrap();
         assert!(health.degraded().is_empty(), "{damage}: {:?}", health.degraded());
-        assert_eq!(facts.log_progress().await.unwrap().len() + facts.roles_without_logs().await.unwrap().len(), 3, "{damage}");
+        assert_eq!(
+            facts.log_progress().await.unwrap().len() + facts.roles_without_logs().await.unwrap().len(),
+            3,
+            "{damage}"
+        );
         facts.set_log_progress("broken", at(1)).await.unwrap();
         facts.set_role_logs("broken", false).await.unwrap();
-        assert_eq!(facts.log_progress().await.unwrap().len() + facts.roles_without_logs().await.unwrap().len(), 4, "{damage}");
+        assert_eq!(
+            facts.log_progress().await.unwrap().len() + facts.roles_without_logs().await.unwrap().len(),
+            4,
+            "{damage}"
+        );
     }
 }
 
@@ -50,7 +58,9 @@ async fn image_reference_that_cannot_be_read_is_forgotten_by_name_or_by_the_audi
         assert!(wishes.put_image(broken.clone(), "pull", at(1)).await.unwrap(), "{damage}");
     }
     for damage in ["NULL", "x'00ff'", "CAST(x'22ff22' AS TEXT)"] {
-        run(&mut connection, &format!("UPDATE image SET reference = {damage} WHERE reference = 'broken'")).await.unwrap();
+        run(&mut connection, &format!("UPDATE image SET reference = {damage} WHERE reference = 'broken'"))
+            .await
+            .unwrap();
         reader.images().await.unwrap();
         assert!(names(&health, "image"), "{damage}");
         store.pulse().audit().await.unwrap();
@@ -70,7 +80,11 @@ async fn container_that_cannot_be_read_uses_its_image() {
     let reference = config().image_reference;
     for damage in UNREADABLE.into_iter().chain(["id = x'01'", "id = NULL", "running = NULL", "running = 'x'"]) {
         let (fixture_row, shown) = ("container WHERE seq = 1", id(1).to_string());
-        let before = text(&mut connection, &format!("SELECT 'config = ' || quote(config) || ', status = ' || quote(status) FROM {fixture_row}")).await;
+        let before = text(
+            &mut connection,
+            &format!("SELECT 'config = ' || quote(config) || ', status = ' || quote(status) FROM {fixture_row}"),
+        )
+        .await;
         run(&mut connection, &format!("UPDATE container SET {damage} WHERE seq = 1")).await.unwrap();
         let shown = if damage.starts_with("id") { "~1".to_owned() } else { shown };
         assert_eq!(reader.image_user(&reference, false).await.unwrap(), Some(shown.clone()), "{damage}");

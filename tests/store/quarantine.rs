@@ -364,7 +364,8 @@ async fn instance_whose_binding_cannot_be_read_is_not_bound_again() {
         claims_log_group: "/claims".to_owned(),
     };
     let other = Binding { function_prefix: "mine".to_owned(), ..binding.clone() };
-    for damage in ["region = NULL", "function_prefix = x'00'", "account = CAST(x'ff' AS TEXT)", "claims_log_group = ''"] {
+    for damage in ["region = NULL", "function_prefix = x'00'", "account = CAST(x'ff' AS TEXT)", "claims_log_group = ''"]
+    {
         let (fixture, health) = fixture().await;
         let Fixture { facts, wishes, store, .. } = &fixture;
         assert_eq!(facts.bind(binding.clone()).await.unwrap(), binding);

@@ -156,7 +156,8 @@ fn a_sweep_looks_at_a_bounded_number_of_orphans_and_at_each_in_its_turn() {
             let chosen = choose(&ripe, &knowledge.orphans, now, epoch);
             assert_eq!(chosen.len(), MAX_LOOKS);
             for name in chosen {
-                let came_to = if sweep % 2 == 0 { CameTo::Kept("why") } else { CameTo::Failed(AwsErrorKind::AccessDenied) };
+                let came_to =
+                    if sweep % 2 == 0 { CameTo::Kept("why") } else { CameTo::Failed(AwsErrorKind::AccessDenied) };
                 assert!(knowledge.note_orphan(name, OrphanLook { at: now, came_to }));
                 assert!(seen.insert(name), "nobody has a second turn before all have had one");
             }

@@ -166,7 +166,8 @@ async fn a_native_event_that_ends_its_own_run_keeps_its_slot() {
     status.run.as_mut().unwrap().request_id = Some(REQUEST.into());
     start_as(&store, &status).await;
     let (clock, other) = (Clock::fixed(t(10)), ContainerId::from_bytes([0xbb; 32]));
-    let restarted = async || Shared { clock: clock.clone(), ..shared(&store, aws(NOTHING, INSTANCE, None).await.0).await };
+    let restarted =
+        async || Shared { clock: clock.clone(), ..shared(&store, aws(NOTHING, INSTANCE, None).await.0).await };
     let first = restarted().await;
     let says = lines::parse(&report_line("Status: success")).unwrap();
     let line = Evidence::Line(Line { stream: STREAM.into(), at: t(10), says });
