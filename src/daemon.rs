@@ -285,19 +285,21 @@ impl Daemon {
     }
 }
 
-/// Opens the database, and refuses one that belongs to other settings: nothing was changed in AWS then.
+/// Opens the database, and refuses one that belongs to other settings: nothing was changed in AWS then. One of which nobody
+/// can tell where it belongs is opened, and left to the reconciler, which changes nothing until it is adopted.
 pub(crate) async fn open_store(config: &Config, read_only: bool) -> Result<Store, StartError> {
     let store = Store::open(&StoreOptions { path: config.database.clone(), read_only }).await?;
-    let bound = store.facts().binding().await;
-    match bound.map(|bound| bound.and_then(|bound| bound.conflict(&config.binding()))) {
-        Ok(None) => Ok(store),
-        refused => {
-            if let Err(error) = store.close().await {
-                tracing::error!(%error, "the store could not be closed; nothing was changed in it");
-            }
-            Err(refused.map_or_else(StartError::Store, |conflict| StartError::Bound(conflict.unwrap_or_default())))
-        }
+    let configured = config.binding();
+    let bound = store.facts().readable_binding(&configured).await;
+    let refused = match bound.map(|bound| bound.conflict(&configured)) {
+        Ok(None) => return Ok(store),
+        Ok(Some(conflict)) => StartError::Bound(conflict),
+        Err(error) => StartError::Store(error),
+    };
+    if let Err(error) = store.close().await {
+        tracing::error!(%error, "the store could not be closed; nothing was changed in it");
     }
+    Err(refused)
 }
 
 /// How AWS, or the sandbox in its place, is reached.

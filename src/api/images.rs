@@ -18,7 +18,6 @@ use super::reply::{self, Reply, Writer};
 use super::stream::json_line;
 use super::{ApiContext, limits, names, unsupported, wire};
 use crate::clock::Timestamp;
-use crate::state::model::ContainerId;
 use crate::state::{Image, ImageRemoval, MAX_BATCH, MAX_IMAGES};
 
 /// The filters of the list.
@@ -271,13 +270,33 @@ pub(super) async fn tag(call: Call) -> Result<Reply, ApiError> {
 pub(super) async fn remove(call: Call) -> Result<Reply, ApiError> {
     let api = call.api();
     let images = api.reader.images().await?;
-    let text = name(&call)?;
-    let tags = find(&images, text)?;
+    let (text, force) = (name(&call)?, call.query.flag("force"));
+    let tags = match find(&images, text) {
+        Err(ApiError::NoSuchImage(_)) if is_unreadable(api, text).await? => {
+            return forget_unreadable(api, text, force).await;
+        }
+        found => found?,
+    };
     let named = canonical(text).ok().and_then(|canonical| tags.iter().find(|image| image.reference == canonical));
     let to_remove: Vec<&Image> = named.map_or_else(|| tags.clone(), |image| vec![*image]);
-    refuse_while_used(api, text, &to_remove, call.query.flag("force")).await?;
+    refuse_while_used(api, text, &to_remove, force).await?;
     let answer = forget(api, removals(&tags, &to_remove)).await?;
     Ok(reply::ok(&Value::Array(answer)))
+}
+
+/// Whether a client names a reference whose record cannot be read.
+async fn is_unreadable(api: &ApiContext, text: &str) -> Result<bool, ApiError> {
+    let Ok(canonical) = canonical(text) else { return Ok(false) };
+    Ok(api.reader.has_unreadable_image(&canonical).await?)
+}
+
+/// Forgets a reference whose record cannot be read. Which other references its image has is not known.
+async fn forget_unreadable(api: &ApiContext, text: &str, force: bool) -> Result<Reply, ApiError> {
+    let (reference, id) = (canonical(text)?, names::image_id(&canonical(text)?));
+    let image = Image { reference, id, created_at: api.clock.now(), digest: None };
+    refuse_while_used(api, text, &[&image], force).await?;
+    let removal = ImageRemoval { reference: image.reference.clone(), is_last: true };
+    Ok(reply::ok(&Value::Array(forget(api, vec![(removal, &image.id)]).await?)))
 }
 
 async fn refuse_while_used(api: &ApiContext, text: &str, to_remove: &[&Image], force: bool) -> Result<(), ApiError> {
@@ -289,8 +308,8 @@ async fn refuse_while_used(api: &ApiContext, text: &str, to_remove: &[&Image], f
     Ok(())
 }
 
-fn in_use(text: &str, to_remove: &[&Image], user: &ContainerId, force: bool) -> ApiError {
-    let container = short(&user.to_string());
+fn in_use(text: &str, to_remove: &[&Image], user: &str, force: bool) -> ApiError {
+    let container = short(user);
     let image = to_remove.first().map(|image| short(image.id.trim_start_matches("sha256:"))).unwrap_or_default();
     ApiError::Conflict(if force {
         format!(

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::fmt::rfc2822::DateTimeParser;
 
-use super::Report;
 use super::rights::{RIGHTS, Right, Trial};
+use super::{Report, role_logs};
 use crate::aws::{AwsError, AwsErrorKind, Cloud, FirstAnswer, LogQuery};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
@@ -36,6 +36,10 @@ pub(super) async fn examine(config: &Config, cloud: &Cloud, clock: &Clock, repor
         false => None,
     };
     role(config, account.as_deref(), report);
+    match known {
+        true => role_logs::examine(config, cloud, now, report).await,
+        false => role_logs::not_asked(report),
+    }
     registry(config, report);
     let subject = match known {
         true => Subject::find(config, cloud).await,

@@ -64,6 +64,10 @@ async fn binding(config: &Config, report: &mut Report) {
         Ok(Some(Some(conflict))) => {
             report.wrong(check, conflict, "without the old value, its functions are out of reach");
         }
+        Err(error @ StateError::Corrupt(_)) => {
+            let todo = "start the daemon with --adopt if these are the settings that it was used with: they are written into it";
+            report.wrong(check, error.to_string(), todo);
+        }
         Err(error) => report.wrong(check, error.to_string(), "see database"),
     }
 }

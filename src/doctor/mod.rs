@@ -1,12 +1,13 @@
 //! `doctor`: would a daemon with this configuration work? Looked at before serving, without changing anything.
 //!
 //! `machine` looks at this machine with the rooms' own eyes, `account` asks AWS through the same calls as the daemon,
-//! `rights` has every right that the daemon needs, `report` the findings and how they are told.
+//! `role_logs` looks for what functions have written, `rights` has every right that the daemon needs, `report` the findings and how they are told.
 
 mod account;
 mod machine;
 mod report;
 mod rights;
+mod role_logs;
 
 use crate::aws::{Cloud, CloudSettings};
 use crate::clock::Clock;

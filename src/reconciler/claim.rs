@@ -6,7 +6,7 @@
 //! serves reads and changes nothing until it is started with `--adopt`.
 //!
 //! The epoch cannot show what was lost since it was taken. The store counts its own commits for that; a doubt of it
-//! weighs as much as a lost epoch.
+//! weighs as much as a lost epoch, and so does a row of the instance that cannot be read, its binding included.
 //!
 //! # Assumptions
 //! - Only daemons write to the claims group: no function's role may. A principal that can write there can take the database away, by
@@ -88,10 +88,11 @@ impl Claimant<'_> {
     ///
     /// Nothing is changed in AWS before it is known that the claim was not lost before, and a claim that is lost leaves the
     /// database's epoch below the winner's: however often the daemon is started again, it stays lost until `--adopt`. The
-    /// database is bound to prefix, region, account and claims group before its first claim; adoption does not change that.
+    /// database is bound to prefix, region, account and claims group before its first claim; adoption changes only what cannot
+    /// be read of that.
     pub(crate) async fn claim(&self, now: Timestamp) -> Result<Claim, ClaimError> {
         let binding = self.config.binding();
-        if let Some(conflict) = self.facts.binding().await?.and_then(|bound| bound.conflict(&binding)) {
+        if let Some(conflict) = self.facts.readable_binding(&binding).await?.conflict(&binding) {
             return Err(ClaimError::Bound(conflict));
         }
         let known = self.facts.instance().await?;
@@ -104,7 +105,11 @@ impl Claimant<'_> {
             None => {}
         }
         self.make_groups().await?;
-        if let Some(conflict) = self.facts.bind(binding.clone()).await?.conflict(&binding) {
+        let bound = match reason {
+            Some(_) => self.facts.mend_binding(binding.clone()).await?,
+            None => self.facts.bind(binding.clone()).await?,
+        };
+        if let Some(conflict) = bound.conflict(&binding) {
             return Err(ClaimError::Bound(conflict));
         }
         let instance = match reason {

@@ -9,6 +9,9 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::state::model::{Known, Run, Status};
 
+/// A run has ended this long after it was issued: six hours in Lambda's queue, a quarter of an hour at work, and the slack.
+const LONGEST_RUN: Duration = Duration::from_secs(6 * 3_600 + 900 + 600);
+
 /// `due`, or `now` if it lies further in the future than anything of its kind is ever put off.
 #[must_use]
 pub(crate) fn clamp_due(now: Timestamp, due: Timestamp, longest: Duration) -> Timestamp {
@@ -28,6 +31,7 @@ pub(super) fn correct(now: Timestamp, longest_pause: Duration, status: &mut Stat
     not_after(now, &mut status.create_sent_at);
     not_after(now, &mut status.function_failures.counted_for);
     not_after(now, &mut status.missing_since);
+    status.busy_until = status.busy_until.map(|until| clamp_due(now, until, LONGEST_RUN));
     if let Known::Is(function) = &mut status.function {
         function.seen_at = function.seen_at.min(now);
     }

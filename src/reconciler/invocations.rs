@@ -10,7 +10,7 @@ use super::plan::Action;
 use super::queue::Priority;
 use super::record::fact_write;
 use super::shared::Shared;
-use crate::state::model::{Container, ContainerId, Status, life};
+use crate::state::model::{Container, ContainerId, Status};
 use crate::state::{InvokePermit, StateError, Written};
 use crate::{telemetry, traces};
 
@@ -73,11 +73,7 @@ impl Shared {
         }
     }
 
-    async fn try_fold_in(
-        &self,
-        id: &ContainerId,
-        fold: impl Fn(&Container) -> Status,
-    ) -> Result<bool, StateError> {
+    async fn try_fold_in(&self, id: &ContainerId, fold: impl Fn(&Container) -> Status) -> Result<bool, StateError> {
         loop {
             let Some(container) = self.reader.container(id).await? else { return Ok(false) };
             let status = fold(&container);
@@ -100,9 +96,7 @@ impl Shared {
         let written = self.facts.write(fact_write(&container, &status, Some(now), now)).await?;
         if let Written::At(_) = written {
             self.observe_change(&container.id, &container.status, &status);
-            if life::unsettled_run(&container.status).is_some() && life::unsettled_run(&status).is_none() {
-                self.give_slot_back(&container.id).await;
-            }
+            self.settle_slot(&container, &status).await;
         }
         Ok(written)
     }

@@ -6,11 +6,11 @@
 //! | file | what it is |
 //! |---|---|
 //! | `plan`, `learn`, `absorb` | PURE: (now, wish, facts) → one step; facts + what was seen → facts |
-//! | `queue`, `schedule`, `backoff`, `names`, `lines`, `verdict`, `function_failure`, `clock_steps` | PURE: the parts that these need |
+//! | `queue`, `schedule`, `backoff`, `names`, `lines`, `verdict`, `surely_over`, `function_failure`, `clock_steps` | PURE: the parts that these need |
 //! | `quota_line`, `permits` | containers that wait for a quota (PURE), and what they get there |
 //! | `worker`, `execute`, `invocations` | read, plan, commit, act, fold; runs in flight |
 //! | `observe`, `scan` | the log informer: the evidence for runs whose answer was lost |
-//! | `sweep`, `compare`, `claim` | drift and orphans; whose database is this? |
+//! | `sweep`, `compare`, `orphans`, `claim` | drift and orphans; whose database is this? |
 //! | `once`, `rehearse` | one pass to convergence, and what it would do |
 //! | this file, `dispatch` | the loop, and what it hands out to workers |
 
@@ -29,6 +29,7 @@ mod lines;
 mod names;
 mod observe;
 mod once;
+mod orphans;
 mod permits;
 mod plan;
 mod queue;
@@ -40,6 +41,7 @@ mod schedule;
 mod shared;
 mod slots;
 mod summary;
+mod surely_over;
 mod sweep;
 mod tally;
 #[cfg(test)]
@@ -74,6 +76,7 @@ use self::quota_line::{Place, QuotaLines};
 use self::schedule::{LONGEST_PAUSE, Schedule};
 use self::shared::{KICKS, Kick, Shared};
 use self::slots::Slots;
+use self::surely_over::may_go_on_until;
 use self::worker::{LeftWork, Turn};
 use crate::aws::Cloud;
 use crate::clock::{Clock, Timestamp};
@@ -386,6 +389,9 @@ impl Loop {
                 Err(_) => self.resync_at = now.after(STORE_PAUSE),
             }
         }
+        for next in self.shared.slots.expire(now) {
+            self.push(next, now, Priority::User);
+        }
         let token_at = self.serve_lines(now);
         self.give_out(now);
         let resync_at = self.resync_at;
@@ -416,6 +422,7 @@ impl Loop {
         }
         tracing::debug!(seconds = step.as_secs_f64(), "the clock was set back");
         self.queue.bring_forward(step);
+        self.shared.slots.bring_forward(step);
         self.resync_at = self.resync_at.before(step);
         self.progress_at = self.progress_at.before(step);
         for work in self.keys.values_mut() {
@@ -423,7 +430,8 @@ impl Loop {
         }
     }
 
-    /// Every container is counted once; from then on, those that are worked on.
+    /// Every container is counted once; from then on, those that are worked on. Runs that may go on although they count as ended
+    /// hold their slots.
     async fn count_all(&mut self) -> Result<(), StateError> {
         let mut after = i64::MIN;
         loop {
@@ -432,7 +440,12 @@ impl Loop {
             after = next;
             for row in &page.rows {
                 match row {
-                    Ok(row) => self.census.count(row.id, Some(record::counted(row))),
+                    Ok(row) => {
+                        self.census.count(row.id, Some(record::counted(row)));
+                        if let Some(until) = may_go_on_until(self.now(), &row.spec, &row.status) {
+                            self.shared.slots.keep(row.id, until);
+                        }
+                    }
                     Err(dead) => dead.id.into_iter().for_each(|id| self.census.count(id, Some(record::counted_dead()))),
                 }
             }

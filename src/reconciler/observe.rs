@@ -7,7 +7,8 @@
 //! - What was read is in the facts before `read_through` moves.
 //! - A line that could not be attributed to a run yet is read again by a later pass: nothing is remembered as done, because
 //!   learning twice changes nothing.
-//! - `/readyz` fails while a run under way was not looked at for [`UNREAD_LIMIT`].
+//! - `/readyz` fails while passes have failed for [`UNREAD_LIMIT`], and is degraded while a run under way was not looked at for
+//!   that long because there is too much to read: what a program prints never makes the daemon not ready.
 //!
 //! # Caveats
 //! - Lines may be [`super::plan::DELIVERY_SLACK`] late and clocks [`super::learn::CLOCK_SKEW`] apart, so every deep pass reads
@@ -37,9 +38,9 @@ use crate::telemetry;
 pub(super) const TICK: Duration = Duration::from_secs(1);
 /// When CloudWatch fails.
 pub(super) const PAUSE: Schedule = Schedule { first: Duration::from_secs(1), most: Duration::from_secs(30) };
-/// A run under way that was not looked at for so long makes the daemon not ready: twice the longest pause after failures, so
-/// that one failure more or less changes nothing.
-const UNREAD_LIMIT: Duration = Duration::from_secs(60);
+/// How long passes may fail, and runs under way wait for a look: twice the longest pause after failures, so that one failure
+/// more or less changes nothing.
+pub(super) const UNREAD_LIMIT: Duration = Duration::from_secs(60);
 
 /// What the informer remembers, by log group.
 pub(super) type Groups = HashMap<String, Group>;
@@ -55,6 +56,34 @@ pub(super) struct Watched {
     pub(super) backlog: bool,
 }
 
+/// How well the logs of runs under way are read. PURE.
+#[derive(Debug, Default)]
+pub(super) struct Attention {
+    /// When a pass last went through; the time of the first one if none has.
+    went_through: Option<Timestamp>,
+    /// When the run that has waited longest was last looked at; the time of the first pass if it was not yet.
+    read_at: Option<Timestamp>,
+}
+
+impl Attention {
+    /// A pass went through, after which the run that has waited longest was looked at then. Returns how long that is ago if
+    /// it is too long.
+    pub(super) fn went_through(&mut self, now: Timestamp, read_at: Option<Timestamp>) -> Option<Duration> {
+        self.went_through = Some(now);
+        self.read_at = read_at.max(self.read_at);
+        too_long(now, *self.read_at.get_or_insert(now))
+    }
+
+    /// A pass has failed. Returns how long ago one went through if it is too long.
+    pub(super) fn failed(&mut self, now: Timestamp) -> Option<Duration> {
+        too_long(now, *self.went_through.get_or_insert(now))
+    }
+}
+
+fn too_long(now: Timestamp, since: Timestamp) -> Option<Duration> {
+    Some(now.since(since)).filter(|unread| *unread > UNREAD_LIMIT)
+}
+
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InformerError {
     #[error(transparent)]
@@ -67,38 +96,33 @@ impl Shared {
     /// Follows the logs until `stop`. `groups`: what is remembered of passes before.
     pub(super) async fn follow_logs(self, mut groups: Groups, stop: CancellationToken) {
         let mut failures = 0;
-        // When a run under way was last looked at, or the first of them began to be.
-        let mut read_at = None;
+        let mut attention = Attention::default();
         loop {
-            let pause = match self.read_logs(&mut groups).await {
+            let result = self.read_logs(&mut groups).await;
+            let now = self.clock.now();
+            let pause = match result {
+                Ok(watched) if watched.count == 0 => {
+                    (failures, attention) = (0, Attention::default());
+                    self.note_attention(None);
+                    metrics::gauge!(telemetry::INFORMER_LAG).set(0.0);
+                    // Both are cancel-safe.
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = self.watch_logs.notified() => continue,
+                    }
+                }
                 Ok(watched) => {
                     failures = 0;
-                    if watched.count == 0 {
-                        read_at = None;
-                        self.health.pass(Check::Logs);
-                        metrics::gauge!(telemetry::INFORMER_LAG).set(0.0);
-                        // Both are cancel-safe.
-                        tokio::select! {
-                            () = stop.cancelled() => return,
-                            () = self.watch_logs.notified() => continue,
-                        }
-                    }
-                    read_at = watched.read_at.max(read_at);
+                    self.note_attention(attention.went_through(now, watched.read_at));
                     TICK
                 }
                 Err(error) => {
                     failures += 1;
                     tracing::warn!(%error, failures, "the logs could not be read");
-                    if let InformerError::Aws(error) = &error {
-                        self.note_failure(error);
-                    }
-                    self.note_unread(*read_at.get_or_insert(self.clock.now()), &error.to_string());
+                    self.note_failing(attention.failed(now), &error);
                     PAUSE.ceiling(failures)
                 }
             };
-            if failures == 0 {
-                self.note_unread(*read_at.get_or_insert(self.clock.now()), "there are more lines than can be read");
-            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.clock.sleep(pause) => {}
@@ -106,13 +130,24 @@ impl Shared {
         }
     }
 
-    /// Reports whether runs under way are looked at.
-    fn note_unread(&self, read_at: Timestamp, why: &str) {
-        let unread = self.clock.now().since(read_at);
-        if unread <= UNREAD_LIMIT {
-            return self.health.pass(Check::Logs);
+    /// The logs can be read. `unread`: so long some run was not looked at, which is the fault of whoever prints so much.
+    fn note_attention(&self, unread: Option<Duration>) {
+        self.health.pass(Check::Logs);
+        let Some(unread) = unread else { return self.health.recover(Check::Logs) };
+        let behind = "there are more lines than can be read";
+        self.health.degrade(
+            Check::Logs,
+            format!("the log of a run under way was last read {} s ago: {behind}", unread.as_secs()),
+        );
+    }
+
+    /// The logs cannot be read. `unread`: for so long already.
+    fn note_failing(&self, unread: Option<Duration>, error: &InformerError) {
+        if let InformerError::Aws(error) = error {
+            self.note_failure(error);
         }
-        let reason = format!("the log of runs under way was last read {} s ago: {why}", unread.as_secs());
+        let Some(unread) = unread else { return self.health.pass(Check::Logs) };
+        let reason = format!("the log of runs under way was last read {} s ago: {error}", unread.as_secs());
         self.health.fail(Check::Logs, reason);
     }
 
@@ -168,17 +203,16 @@ impl Shared {
             let now = self.clock.now();
             if self.fold_in(&id, |container| news.fold(now, container)).await? {
                 self.kick(id, now, Priority::Retry).await;
-                self.role_has_logs(&id, owners).await?;
+                self.role_has_logs(&news.role_arn).await?;
             }
         }
         Ok(())
     }
 
-    /// A line of a container's run was seen: its role can write logs, whatever was thought before.
-    async fn role_has_logs(&self, id: &ContainerId, owners: &HashMap<String, Owner>) -> Result<(), StateError> {
-        let Some(owner) = owners.values().find(|owner| owner.id == *id) else { return Ok(()) };
-        if self.knowledge().roles_without_logs.contains_key(&owner.role_arn) {
-            self.set_role_logs(&owner.role_arn, true).await?;
+    /// A line of a run with this role was seen: the role can write logs, whatever was thought before.
+    async fn role_has_logs(&self, role_arn: &str) -> Result<(), StateError> {
+        if self.knowledge().roles_without_logs.contains_key(role_arn) {
+            self.set_role_logs(role_arn, true).await?;
         }
         Ok(())
     }
@@ -218,9 +252,11 @@ pub(super) fn by_group(containers: Vec<Container>) -> BTreeMap<String, Vec<Conta
 }
 
 /// What a page says about one container.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PageNews {
     evidence: Vec<Evidence>,
+    /// The role of its function.
+    role_arn: String,
 }
 
 impl PageNews {
@@ -238,7 +274,8 @@ pub(super) fn page_news(owners: &HashMap<String, Owner>, mut events: Vec<LogEven
         let Some(owner) = function_of_stream(&event.stream).and_then(|name| owners.get(name)) else { continue };
         if let Some(says) = lines::parse(&event.message).filter(|says| owner.may_learn(says)) {
             let at = Timestamp::from_millis(event.timestamp_ms);
-            let entry = news.entry(owner.id).or_default();
+            let fresh = || PageNews { evidence: Vec::new(), role_arn: owner.role_arn.clone() };
+            let entry = news.entry(owner.id).or_insert_with(fresh);
             entry.evidence.push(Evidence::Line(Line { stream: event.stream, at, says }));
         }
     }

@@ -198,7 +198,10 @@ impl Look {
         summary.orphans_waiting = self.orphans.waiting;
         summary.orphans_kept = self.orphans.kept;
         if self.orphans.left > 0 {
-            summary.leave(None, format!("{} more orphaned functions than one pass deletes", self.orphans.left));
+            summary.leave(
+                None,
+                format!("{} more orphaned functions than one pass looks at and deletes", self.orphans.left),
+            );
         }
         match self.claim_lost {
             true => Err(PassError::ClaimLost(claim::lost("another daemon has claimed it since"))),
@@ -216,6 +219,9 @@ impl Loop {
         stop: &CancellationToken,
     ) -> Ended {
         let mut look = None;
+        if let Err(error) = self.count_all().await {
+            self.store_failed(&error);
+        }
         loop {
             if self.round().await.is_break() {
                 return Ended::Closed;

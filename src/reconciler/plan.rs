@@ -3,6 +3,7 @@
 //! # Guarantees
 //! - An invocation is planned only for a wish that is still wanted, on a function that was seen active, and together with
 //!   the facts (`Issued`) that must be committed before it.
+//! - No run is issued while an earlier one of the container may go on, whatever its log says ([`super::surely_over`]).
 //! - A run that was issued is never issued again, whatever is or is not known of it, unless Lambda surely refused it.
 //! - "Don't know" ([`Known::Maybe`]) leads to a look, never to a deletion or an invocation.
 //! - The status of the decision is committed before its action: the intent is durable.
@@ -12,6 +13,7 @@ use std::time::Duration;
 use super::clock_steps::{self, clamp_due};
 use super::learn::{CLOCK_SKEW, CREATE_SETTLE, settle, settled_by, was_answered};
 use super::schedule::{LONGEST_PAUSE, RERUNS, RESTARTS};
+use super::surely_over::may_go_on_until;
 use super::verdict::{self, End};
 use crate::clock::Timestamp;
 use crate::state::model::life::{self, Again, Life};
@@ -359,6 +361,7 @@ impl Planner<'_> {
     fn record_end(&self, mut status: Status, exit: Exit) -> Decision {
         let no = next_run_no(&status);
         remember_request_id(&mut status);
+        status.busy_until = may_go_on_until(self.moment.now, self.spec, &status);
         status.run = Some(Run::new(no, self.spec.starts, None, RunPhase::Exited(exit)));
         record("the start ends without a run", status, self.moment.now)
     }
@@ -510,6 +513,10 @@ impl Planner<'_> {
             let until = self.moment.now.after(EVIDENCE_POLL);
             return wait("the call that invoked the run before has not come back yet", status, Some(until));
         }
+        if let Some(until) = may_go_on_until(self.moment.now, self.spec, &status) {
+            let because = "the run before may still go on: all that says it has ended can be its program's own words";
+            return wait(because, status, Some(until));
+        }
         if !self.observed.slot_free {
             return act("as many runs as allowed are under way", status, Action::AwaitSlot);
         }
@@ -521,6 +528,7 @@ impl Planner<'_> {
         let run_no = next_run_no(&status);
         remember_request_id(&mut status);
         let issued = self.issue(kind, &function.name);
+        status.busy_until = None;
         status.run = Some(Run::new(run_no, self.spec.starts, Some(issued), RunPhase::Issued));
         act("a run is wanted and its function is ready", status, Action::Invoke { run_no })
     }

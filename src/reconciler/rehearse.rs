@@ -17,7 +17,7 @@ use super::plan::{Action, Decision, Left, Moment, plan};
 use super::scan::{Group, Tick};
 use super::shared::Shared;
 use super::summary::{SETTLE, Step, Summary};
-use super::sweep::{self, Fate, MAX_DELETIONS, View, is_ripe};
+use super::sweep::{self, Fate, MAX_DELETIONS, MAX_LOOKS, View, is_ripe};
 use super::worker::MAX_STEPS;
 use super::{ROW_PAGE, claim};
 use crate::aws::{AwsError, AwsErrorKind, Lane, LogGroupNeeds};
@@ -106,13 +106,13 @@ impl Rehearsal<'_> {
         }
     }
 
-    /// What the sweep would note, and the orphans that it would delete.
+    /// What the sweep would note, and the orphans that it would delete. Those beyond [`MAX_LOOKS`] wait for a later one.
     async fn take_in(&mut self, view: View, summary: &mut Summary) -> Result<(), RehearsalError> {
         self.found = view.findings;
         summary.orphans_waiting += self.found.more_orphans;
         let known = self.shared.facts.sightings().await?;
         let now = self.shared.clock.now();
-        let mut deletions = 0;
+        let (mut deletions, mut looks) = (0, 0);
         for sighting in sightings_after(known, &self.found.orphans, view.started) {
             if !is_ripe(&sighting, now, self.shared.config.gc_grace) {
                 summary.orphans_waiting += 1;
@@ -120,6 +120,11 @@ impl Rehearsal<'_> {
             }
             if self.found.unidentified {
                 summary.orphans_kept += 1;
+                continue;
+            }
+            looks += 1;
+            if looks > MAX_LOOKS {
+                summary.orphans_waiting += 1;
                 continue;
             }
             let fate = self.shared.judge_orphan(&sighting.function_name).await?;

@@ -15,7 +15,7 @@
 //! - A run that is overdue is read by the names that its streams can have, and by its secrets: lines of others, in whatever
 //!   stream, do not delay its end.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::learn::{CLOCK_SKEW, settled_by};
@@ -255,7 +255,10 @@ impl<'a> Tick<'a> {
             let pass = Pass::choose(now, containers, group, read_through);
             group.wide = Some((pass, Scan::new(Vec::new(), vec![question(name, pass.from, now)], now, pass.deep)));
         }
-        group.focus.retain(|key, _| containers.iter().filter_map(run_key).any(|watched| watched == *key));
+        if !group.focus.is_empty() {
+            let watched: HashSet<RunKey> = containers.iter().filter_map(run_key).collect();
+            group.focus.retain(|key, _| watched.contains(key));
+        }
         Self {
             group,
             containers,

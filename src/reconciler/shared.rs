@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::names::Identity;
+use super::orphans::OrphanLook;
 use super::permits::Permits;
 use super::plan::Observed;
 use super::queue::Priority;
@@ -79,19 +80,10 @@ pub(super) struct Knowledge {
     pub(super) roles_without_logs: BTreeMap<String, Timestamp>,
     /// Runs whose invocation has not come back yet.
     under_way: BTreeSet<RunKey>,
-    /// Functions without a container that were looked at and kept.
-    pub(super) kept: BTreeMap<String, Kept>,
+    /// Functions without a container that were looked at.
+    pub(super) orphans: BTreeMap<String, OrphanLook>,
     /// The sweep notes orphans whose names come after this one.
     pub(super) orphans_after: String,
-    /// Functions without a container that could not be deleted, and the kind of failure that was logged.
-    pub(super) undeletable: BTreeMap<String, AwsErrorKind>,
-}
-
-/// When a function without a container was looked at, and why it was kept, as it was logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kept {
-    pub(super) looked_at: Timestamp,
-    pub(super) reason: &'static str,
 }
 
 impl Knowledge {

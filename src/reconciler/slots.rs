@@ -1,11 +1,14 @@
 //! How many runs may be under way at once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use crate::clock::Timestamp;
 use crate::state::model::ContainerId;
 
-/// The slots. A container with a run that has no end holds one; those that wait for one are served in order.
+/// The slots. A container with a run that has no end holds one; those that wait for one are served in order. A slot that is
+/// kept is held until its time is up, even if its container is gone.
 #[derive(Debug)]
 pub(crate) struct Slots {
     most: usize,
@@ -15,7 +18,35 @@ pub(crate) struct Slots {
 #[derive(Debug, Default)]
 struct Inner {
     holders: HashSet<ContainerId>,
+    kept: Kept,
     waiting: Line,
+}
+
+/// Slots that are held until a time.
+#[derive(Debug, Default)]
+struct Kept {
+    by_time: BTreeSet<(Timestamp, ContainerId)>,
+    times: HashMap<ContainerId, Timestamp>,
+}
+
+impl Kept {
+    fn put(&mut self, id: ContainerId, until: Timestamp) {
+        self.remove(&id);
+        self.times.insert(id, until);
+        self.by_time.insert((until, id));
+    }
+
+    fn remove(&mut self, id: &ContainerId) {
+        if let Some(until) = self.times.remove(id) {
+            self.by_time.remove(&(until, *id));
+        }
+    }
+
+    fn pop_expired(&mut self, now: Timestamp) -> Option<ContainerId> {
+        let (_, id) = *self.by_time.first().filter(|(until, _)| *until <= now)?;
+        self.remove(&id);
+        Some(id)
+    }
 }
 
 /// The line, oldest first. An entry is found and removed without a look at the others.
@@ -65,6 +96,7 @@ impl Slots {
         let mut inner = self.lock();
         let free = inner.holders.contains(&id) || inner.holders.len() < self.most;
         if free {
+            inner.kept.remove(&id);
             inner.waiting.leave(&id);
             inner.holders.insert(id);
         }
@@ -76,6 +108,38 @@ impl Slots {
         self.lock().holders.insert(id);
     }
 
+    /// Keeps a slot until a time, even above the limit.
+    pub(crate) fn keep(&self, id: ContainerId, until: Timestamp) {
+        let mut inner = self.lock();
+        inner.holders.insert(id);
+        inner.kept.put(id, until);
+    }
+
+    /// The slot can be given back as any other.
+    pub(crate) fn unkeep(&self, id: &ContainerId) {
+        self.lock().kept.remove(id);
+    }
+
+    /// Gives back the slots that were kept until now. Returns the containers that may go on.
+    pub(crate) fn expire(&self, now: Timestamp) -> Vec<ContainerId> {
+        let mut inner = self.lock();
+        let mut next = Vec::new();
+        while let Some(id) = inner.kept.pop_expired(now) {
+            inner.holders.remove(&id);
+            if inner.holders.len() + next.len() < self.most {
+                next.extend(inner.waiting.pop_first());
+            }
+        }
+        next
+    }
+
+    /// The clock was set back by this much.
+    pub(crate) fn bring_forward(&self, step: Duration) {
+        let kept = &mut self.lock().kept;
+        let moved: Vec<_> = kept.times.iter().map(|(id, until)| (*id, until.before(step))).collect();
+        moved.into_iter().for_each(|(id, until)| kept.put(id, until));
+    }
+
     /// Waits in the line; returns a container that may go on now, if a slot has become free meanwhile.
     pub(crate) fn wait(&self, id: ContainerId) -> Option<ContainerId> {
         let mut inner = self.lock();
@@ -83,10 +147,13 @@ impl Slots {
         if inner.holders.len() < self.most { inner.waiting.pop_first() } else { None }
     }
 
-    /// Gives a slot back, or a place in the line. Returns the next container that may go on.
+    /// Gives a slot back that is not kept, or a place in the line. Returns the next container that may go on.
     pub(crate) fn free(&self, id: &ContainerId) -> Option<ContainerId> {
         let mut inner = self.lock();
         inner.waiting.leave(id);
+        if inner.kept.times.contains_key(id) {
+            return None;
+        }
         if inner.holders.remove(id) && inner.holders.len() < self.most { inner.waiting.pop_first() } else { None }
     }
 
@@ -166,6 +233,27 @@ mod tests {
         }
         assert_eq!(slots.free(&id(255)), Some(of(0)), "it is the only one left");
         assert_eq!(slots.next(), None);
+    }
+
+    #[test]
+    fn a_slot_that_is_kept_is_free_when_its_time_is_up() {
+        let (slots, at) = (Slots::new(1), Timestamp::from_secs);
+        assert!(slots.take(id(1)));
+        slots.keep(id(1), at(100));
+        assert_eq!(slots.wait(id(2)), None);
+        assert_eq!((slots.free(&id(1)), slots.held()), (None, 1), "its container is gone");
+        assert_eq!(slots.expire(at(99)), []);
+        slots.bring_forward(Duration::from_secs(50));
+        assert_eq!(slots.expire(at(49)), []);
+        assert_eq!(slots.expire(at(50)), [id(2)]);
+        assert!(slots.take(id(2)));
+        slots.keep(id(2), at(100));
+        assert!(slots.take(id(2)), "its next run has it");
+        assert_eq!(slots.expire(at(100)), []);
+        slots.keep(id(2), at(200));
+        slots.unkeep(&id(2));
+        slots.free(&id(2));
+        assert_eq!(slots.held(), 0);
     }
 
     #[test]

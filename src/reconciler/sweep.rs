@@ -10,7 +10,7 @@
 //!
 //! A list can be old, so what it shows of a known function is only a reason to look at that function.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -19,8 +19,9 @@ use super::ROW_PAGE;
 use super::claim::Claims;
 use super::compare::{Comparison, Findings};
 use super::names::{self, Identity, Owner};
+use super::orphans::{CameTo, OrphanLook};
 use super::queue::Priority;
-use super::shared::{Kept, Shared};
+use super::shared::Shared;
 use crate::aws::{AwsError, AwsErrorKind, Cloud, FunctionDescription, Lane};
 use crate::clock::Timestamp;
 use crate::state::model::{Container, ContainerId, Known, Status};
@@ -29,8 +30,9 @@ use crate::telemetry;
 
 /// Orphans that one sweep deletes, at most.
 pub(super) const MAX_DELETIONS: usize = 50;
-/// A function that is kept is looked at again after this time: somebody may have put its tags back.
-const KEPT_LOOK: Duration = Duration::from_secs(3_600);
+/// Orphans that one sweep looks at, at most: each costs a call, and anyone can make functions with names like ours. With a
+/// sweep every five minutes, 10,000 of them have their turn within nine hours.
+pub(super) const MAX_LOOKS: usize = 100;
 /// Sweeps that must have seen an orphan.
 const MIN_SIGHTINGS: u32 = 2;
 
@@ -50,7 +52,7 @@ pub(super) struct Orphans {
     pub(super) waiting: usize,
     /// They are kept: not surely ours.
     pub(super) kept: usize,
-    /// They are deleted by a later sweep: one deletes only so many.
+    /// They are looked at or deleted by a later sweep: one looks at only so many, and deletes fewer.
     pub(super) left: usize,
 }
 
@@ -99,7 +101,7 @@ impl Shared {
             let kept = orphans.len().saturating_add(*more_orphans);
             return Ok(Swept::Done(Orphans { kept, ..Orphans::default() }));
         }
-        let settled = self.delete_orphans().await?;
+        let settled = self.delete_orphans(epoch).await?;
         if let Some(place) = view.findings.next_place(settled.kept) {
             self.knowledge().orphans_after = place;
         }
@@ -173,31 +175,29 @@ impl Shared {
         Ok(())
     }
 
-    async fn delete_orphans(&self) -> Result<Orphans, SweepError> {
+    /// Looks at ripe orphans in turn, and deletes those that are ours.
+    async fn delete_orphans(&self, epoch: u64) -> Result<Orphans, SweepError> {
         let sightings = self.facts.sightings().await?;
         let (now, grace) = (self.clock.now(), self.config.gc_grace);
         let (ripe, waiting): (Vec<_>, Vec<_>) = sightings.iter().partition(|sighting| is_ripe(sighting, now, grace));
-        let mut orphans = Orphans { waiting: waiting.len(), ..Orphans::default() };
         let names: BTreeSet<&str> = sightings.iter().map(|sighting| sighting.function_name.as_str()).collect();
-        self.knowledge().kept.retain(|name, _| names.contains(name.as_str()));
-        self.knowledge().undeletable.retain(|name, _| names.contains(name.as_str()));
+        let ripe: Vec<&str> = ripe.iter().map(|sighting| sighting.function_name.as_str()).collect();
+        let chosen = {
+            let mut knowledge = self.knowledge();
+            knowledge.forget_orphans_but(&names);
+            choose(&ripe, &knowledge.orphans, now, epoch)
+        };
         let (mut deletions, mut failure) = (0, None);
-        for sighting in ripe {
-            let name = &sighting.function_name;
-            if self.knowledge().kept.get(name).is_some_and(|kept| is_recent(now, kept.looked_at)) {
-                orphans.kept += 1;
-                continue;
-            }
+        for name in chosen {
             if deletions >= MAX_DELETIONS {
-                orphans.left += 1;
-                continue;
+                break;
             }
             match self.settle_orphan(name).await {
-                Ok(Fate::Gone) => {}
-                Ok(Fate::Keep(_)) => orphans.kept += 1,
+                Ok(Fate::Gone | Fate::Keep(_)) => {}
                 Ok(Fate::Delete) => deletions += 1,
                 Err(SweepError::Aws(error)) if concerns_one(&error) => {
-                    if self.knowledge().undeletable.insert(name.clone(), error.kind) != Some(error.kind) {
+                    let look = OrphanLook { at: self.clock.now(), came_to: CameTo::Failed(error.kind) };
+                    if self.knowledge().note_orphan(name, look) {
                         tracing::warn!(function = name, %error, "a function without a container cannot be deleted");
                     }
                     failure.get_or_insert(error);
@@ -205,24 +205,29 @@ impl Shared {
                 Err(error) => return Err(error),
             }
         }
+        let (kept, settled) = self.knowledge().count_orphans(&ripe);
+        let orphans = Orphans { waiting: waiting.len(), kept, left: ripe.len() - settled };
         failure.map_or(Ok(orphans), |error| Err(error.into()))
     }
 
     /// Looks at a function that was seen as an orphan often and long enough, and deletes it or notes that it is kept.
     async fn settle_orphan(&self, name: &str) -> Result<Fate, SweepError> {
         let fate = self.judge_orphan(name).await?;
-        match fate {
-            Fate::Gone => {}
+        let came_to = match fate {
+            Fate::Gone => CameTo::Gone,
             Fate::Keep(reason) => {
                 metrics::counter!(telemetry::ORPHANS_SKIPPED, "reason" => reason).increment(1);
-                let kept = Kept { looked_at: self.clock.now(), reason };
-                let before = self.knowledge().kept.insert(name.to_owned(), kept);
-                // Logged when the reason is new, not at every look: a retained function stays for good.
-                if before.is_none_or(|before| before.reason != reason) {
-                    tracing::warn!(function = name, reason, "a function without a container is not deleted");
-                }
+                CameTo::Kept(reason)
             }
-            Fate::Delete => self.delete_orphan(name).await?,
+            Fate::Delete => {
+                self.delete_orphan(name).await?;
+                CameTo::Gone
+            }
+        };
+        // Logged when the reason is new, not at every look: a retained function stays for good.
+        let is_news = self.knowledge().note_orphan(name, OrphanLook { at: self.clock.now(), came_to });
+        if let (Fate::Keep(reason), true) = (fate, is_news) {
+            tracing::warn!(function = name, reason, "a function without a container is not deleted");
         }
         Ok(fate)
     }
@@ -280,13 +285,27 @@ pub(super) enum Fate {
     Delete,
 }
 
-/// Whether a kept function was looked at a short while ago. A time of the future was noted before the clock was set back.
-/// PURE.
-fn is_recent(now: Timestamp, looked_at: Timestamp) -> bool {
-    looked_at <= now && now.since(looked_at) < KEPT_LOOK
+/// The orphans to look at in this sweep, at most [`MAX_LOOKS`]: first those that were not looked at yet, beginning at a place
+/// that moves with each start, then those whose look is longest ago. PURE, as all below.
+pub(super) fn choose<'a>(
+    ripe: &[&'a str],
+    looks: &BTreeMap<String, OrphanLook>,
+    now: Timestamp,
+    epoch: u64,
+) -> Vec<&'a str> {
+    let (old, mut new): (Vec<&str>, Vec<&str>) = ripe.iter().partition(|name| looks.contains_key(**name));
+    if let Some(last) = new.len().checked_sub(1) {
+        let place = usize::try_from(epoch).unwrap_or_default().saturating_mul(MAX_LOOKS);
+        new.rotate_left(place % (last + 1));
+    }
+    let looked_at = |name: &str| looks.get(name).map(|look| look.at.min(now));
+    let mut due: Vec<&str> =
+        old.into_iter().filter(|name| looks.get(*name).is_none_or(|look| look.is_due(now))).collect();
+    due.sort_by_key(|name| looked_at(name));
+    new.into_iter().chain(due).take(MAX_LOOKS).collect()
 }
 
-/// Whether the failure is that one function's, so that the others are still to be looked at. PURE, as all below.
+/// Whether the failure is that one function's, so that the others are still to be looked at.
 fn concerns_one(error: &AwsError) -> bool {
     !matches!(
         error.kind,

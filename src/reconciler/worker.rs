@@ -20,6 +20,7 @@ use super::queue::Priority;
 use super::quota_line::{Rank, Waiting, need_of};
 use super::record::{self, fact_write};
 use super::shared::Shared;
+use super::surely_over::may_go_on_until;
 use crate::clock::Timestamp;
 use crate::state::model::{Container, ContainerId, InvocationKind, Known, Status, life};
 use crate::state::{InvokePermit, Issue, StateError, Written};
@@ -283,10 +284,7 @@ impl Shared {
 
     /// What else follows from new facts.
     async fn after_commit(&self, stored: &Container, status: &Status) -> Result<(), StateError> {
-        let had_run = life::unsettled_run(&stored.status).is_some();
-        if had_run && life::unsettled_run(status).is_none() {
-            self.give_slot_back(&stored.id).await;
-        }
+        self.settle_slot(stored, status).await;
         if let Some(digest) = new_digest(&stored.status, status) {
             self.facts.set_image_digest(&stored.spec.config.image_reference, digest).await?;
         }
@@ -318,6 +316,24 @@ impl Shared {
             && let Some(since) = self.knowledge().roles_without_logs.get_mut(&settings.role_arn)
         {
             *since = now;
+        }
+    }
+
+    /// Gives the slot back of a run that has ended with new facts, or keeps it while the run may go on all the same.
+    pub(super) async fn settle_slot(&self, before: &Container, after: &Status) {
+        if life::unsettled_run(after).is_some() {
+            return;
+        }
+        let now = self.clock.now();
+        let [was, is] = [&before.status, after].map(|status| may_go_on_until(now, &before.spec, status));
+        let has_ended = life::unsettled_run(&before.status).is_some() || was != is;
+        match is.filter(|_| has_ended) {
+            Some(until) => self.slots.keep(before.id, until),
+            None if has_ended => {
+                self.slots.unkeep(&before.id);
+                self.give_slot_back(&before.id).await;
+            }
+            None => {}
         }
     }
 

@@ -2,6 +2,9 @@
 //!
 //! Under another prefix, region or account the functions of every container would look absent: they would be made again,
 //! and removed containers would leave theirs behind. In another claims group no claim of another daemon would be seen.
+//!
+//! A binding of which a part cannot be read is a doubt about the instance, see [`super::instance`]: adoption replaces that
+//! part. What can be read of it holds as ever.
 
 use std::path::Path;
 
@@ -52,8 +55,15 @@ impl Binding {
     }
 }
 
-/// The columns are NULL together, until the instance is bound.
+/// The columns, NULL together until the instance is bound, in the order of the fields.
+const COLUMNS: [&str; 4] = ["function_prefix", "region", "account", "claims_log_group"];
+
 const READ: &str = "SELECT function_prefix, region, account, claims_log_group FROM instance";
+
+pub(super) async fn as_far_as_readable(pool: &SqlitePool, other: Binding) -> Result<Binding> {
+    let row = sqlx::query(READ).fetch_optional(pool).await?;
+    Ok(row.map_or(other.clone(), |row| completed(&row, other)))
+}
 
 pub(super) async fn read(pool: &SqlitePool) -> Result<Option<Binding>> {
     bound(sqlx::query(READ).fetch_optional(pool).await?)
@@ -97,8 +107,50 @@ impl Command for Bind {
         .execute(&mut *connection)
         .await?;
         let bound = bound(sqlx::query(READ).fetch_optional(connection).await?)?;
-        bound.ok_or_else(|| StateError::Corrupt("the row of the instance is missing".to_owned()))
+        bound.ok_or_else(missing)
     }
+}
+
+/// Replaces what cannot be read of the binding by parts of this one. Returns what the instance is bound to.
+pub(super) struct Mend(pub(super) Binding);
+
+impl Command for Mend {
+    type Output = Binding;
+
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<Binding> {
+        let row = sqlx::query(READ).fetch_optional(&mut *tx.conn).await?.ok_or_else(missing)?;
+        let mended = completed(&row, self.0);
+        sqlx::query("UPDATE instance SET function_prefix = ?1, region = ?2, account = ?3, claims_log_group = ?4")
+            .bind(&mended.function_prefix)
+            .bind(&mended.region)
+            .bind(&mended.account)
+            .bind(&mended.claims_log_group)
+            .execute(&mut *tx.conn)
+            .await?;
+        Ok(mended)
+    }
+}
+
+fn missing() -> StateError {
+    StateError::Corrupt("the row of the instance is missing".to_owned())
+}
+
+/// What can be read of a row's binding, and the rest of another one.
+fn completed(row: &SqliteRow, other: Binding) -> Binding {
+    let part = |column, other| part(row, column).unwrap_or(other);
+    let [function_prefix, region, account, claims_log_group] = COLUMNS;
+    Binding {
+        function_prefix: part(function_prefix, other.function_prefix),
+        region: part(region, other.region),
+        account: part(account, other.account),
+        claims_log_group: part(claims_log_group, other.claims_log_group),
+    }
+}
+
+/// A part of a binding, none of which is ever empty.
+fn part(row: &SqliteRow, column: &'static str) -> Result<String> {
+    let part: String = get(row, column)?;
+    if part.is_empty() { Err(StateError::Corrupt(format!("{column} is empty"))) } else { Ok(part) }
 }
 
 /// What a row of the instance is bound to; `None`: nothing yet.
@@ -106,15 +158,15 @@ impl Command for Bind {
 /// # Errors
 /// When only a part can be read: it is bound, and nobody can tell to what.
 pub(super) fn binding(row: &SqliteRow) -> Result<Option<Binding>> {
-    let columns = ["function_prefix", "region", "account", "claims_log_group"];
-    if columns.iter().all(|column| row.try_get_raw(*column).is_ok_and(|value| value.is_null())) {
+    if COLUMNS.iter().all(|column| row.try_get_raw(*column).is_ok_and(|value| value.is_null())) {
         return Ok(None);
     }
+    let [function_prefix, region, account, claims_log_group] = COLUMNS;
     Ok(Some(Binding {
-        function_prefix: get(row, "function_prefix")?,
-        region: get(row, "region")?,
-        account: get(row, "account")?,
-        claims_log_group: get(row, "claims_log_group")?,
+        function_prefix: part(row, function_prefix)?,
+        region: part(row, region)?,
+        account: part(row, account)?,
+        claims_log_group: part(row, claims_log_group)?,
     }))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sqlx::sqlite::SqlitePool;
 
 use super::admit;
-use super::binding::{self, Bind, Binding};
+use super::binding::{self, Bind, Binding, Mend};
 use super::changes::{Hub, WishFeed};
 use super::images::SetImageDigest;
 use super::instance::{self, Adopt, GiveEpochBack, NextEpoch};
@@ -219,9 +219,25 @@ impl Facts {
     /// Where in AWS the functions and claims of this database are; `None`: not bound yet.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When a part of it cannot be read, or the store fails.
     pub async fn binding(&self) -> Result<Option<Binding>> {
         binding::read(&self.pool).await
+    }
+
+    /// What the database is bound to; what cannot be read of that, or all if it is not bound yet, is as in `other`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn readable_binding(&self, other: &Binding) -> Result<Binding> {
+        binding::as_far_as_readable(&self.pool, other.clone()).await
+    }
+
+    /// Writes parts of this binding in the place of those that cannot be read. Returns what the database is bound to.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn mend_binding(&self, binding: Binding) -> Result<Binding> {
+        self.commands.run(Mend(binding)).await
     }
 
     /// Binds the database if it is not bound yet. Returns what it is bound to, which is never changed.

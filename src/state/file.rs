@@ -20,11 +20,12 @@ const CANNOT_OPEN: &str = "unable to open database file";
 
 /// The migrations: number and description as in the name of the file. Listed here and not by sqlx's macro, which compiles a
 /// second SQLite to read them.
-const MIGRATION_FILES: [(i64, &str, &str); 4] = [
+const MIGRATION_FILES: [(i64, &str, &str); 5] = [
     (1, "init", include_str!("migrations/0001_init.sql")),
     (2, "continuity", include_str!("migrations/0002_continuity.sql")),
     (4, "binding", include_str!("migrations/0004_binding.sql")),
     (5, "counts", include_str!("migrations/0005_counts.sql")),
+    (6, "names", include_str!("migrations/0006_names.sql")),
 ];
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
@@ -212,7 +213,8 @@ mod tests {
     #[test]
     fn every_file_of_the_migrations_is_listed() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/state/migrations");
-        let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        let mut files: Vec<_> =
+            fs::read_dir(directory).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
         let listed = MIGRATION_FILES.map(|(number, description, _)| format!("{number:04}_{description}.sql"));
         assert_eq!(files, listed);

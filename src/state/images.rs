@@ -1,11 +1,11 @@
 //! Image references that clients have named.
 
-use sqlx::Row;
+use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::model::bounds::MAX_LONG_NAME_BYTES;
 use super::model::text::bounded;
-use super::quarantine::{Quarantine, Table};
+use super::quarantine::{Quarantine, Row, Table};
 use super::records::{Image, ImageRemoval};
 use super::rows::{flag, get, time};
 use super::writer::{Command, Tx};
@@ -20,12 +20,21 @@ pub(super) async fn all(pool: &SqlitePool, quarantine: &Quarantine) -> Result<Ve
     Ok(quarantine.readable(Table::Image, &rows, image))
 }
 
+/// Whether there is a reference that cannot be read.
+pub(super) async fn is_unreadable(pool: &SqlitePool, quarantine: &Quarantine, reference: &str) -> Result<bool> {
+    Ok(row(pool, quarantine, reference).await?.is_some_and(|row| row.is_err()))
+}
+
 pub(super) async fn one(pool: &SqlitePool, quarantine: &Quarantine, reference: &str) -> Result<Option<Image>> {
+    Ok(row(pool, quarantine, reference).await?.and_then(Result::ok))
+}
+
+async fn row(pool: &SqlitePool, quarantine: &Quarantine, reference: &str) -> Result<Option<Row<Image>>> {
     let row = sqlx::query("SELECT seq, reference, id, created_at, digest FROM image WHERE reference = ?1")
         .bind(reference)
         .fetch_optional(pool)
         .await?;
-    Ok(row.and_then(|row| quarantine.read(Table::Image, &row, image).ok()))
+    Ok(row.map(|row| quarantine.read(Table::Image, &row, image)))
 }
 
 /// Records an image reference.
@@ -74,6 +83,24 @@ impl Command for PutImage {
     }
 }
 
+/// Drops the references that cannot be read themselves: no client can name them, and no container is found by them.
+pub(super) struct DropUnnamed;
+
+impl Command for DropUnnamed {
+    type Output = ();
+
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<()> {
+        let rows = sqlx::query("SELECT seq, reference FROM image").fetch_all(&mut *tx.conn).await?;
+        for row in rows.iter().filter(|row| get::<String>(row, "reference").is_err()) {
+            let seq: i64 = get(row, "seq")?;
+            sqlx::query("DELETE FROM image WHERE seq = ?1").bind(seq).execute(&mut *tx.conn).await?;
+            tracing::warn!(row = seq, "an image reference that cannot be read is dropped");
+            tx.changes.unreadable_gone(Table::Image, seq.to_string());
+        }
+        Ok(())
+    }
+}
+
 /// Forgets image references.
 pub(super) struct DeleteImages {
     pub(super) removals: Vec<ImageRemoval>,
@@ -106,7 +133,7 @@ impl Tx<'_> {
             sqlx::query("DELETE FROM image WHERE reference = ?1").bind(new).execute(&mut *self.conn).await?;
             return Ok(false);
         };
-        let deleted = sqlx::query("DELETE FROM image WHERE seq = ?1 RETURNING reference, id")
+        let deleted = sqlx::query("DELETE FROM image WHERE seq = ?1 RETURNING seq, reference, id")
             .bind(get::<i64>(&oldest, "seq")?)
             .fetch_one(&mut *self.conn)
             .await?;
@@ -116,7 +143,7 @@ impl Tx<'_> {
 
     /// Forgets a reference; `false`: there was none.
     async fn forget_image(&mut self, removal: &ImageRemoval, now: Timestamp) -> Result<bool> {
-        let deleted = sqlx::query("DELETE FROM image WHERE reference = ?1 RETURNING reference, id")
+        let deleted = sqlx::query("DELETE FROM image WHERE reference = ?1 RETURNING seq, reference, id")
             .bind(&removal.reference)
             .fetch_optional(&mut *self.conn)
             .await?;
@@ -127,6 +154,7 @@ impl Tx<'_> {
 
     /// The events that Docker has for a reference that was deleted. One that cannot be read can be forgotten all the same.
     async fn forgotten(&mut self, deleted: &SqliteRow, is_last: bool, now: Timestamp) -> Result<()> {
+        self.changes.unreadable_gone(Table::Image, get::<i64>(deleted, "seq")?.to_string());
         let reference: String = get(deleted, "reference").unwrap_or_default();
         let id: String = get(deleted, "id").unwrap_or_default();
         let actions: &[&'static str] = if is_last { &["untag", "delete"] } else { &["untag"] };

@@ -1,6 +1,6 @@
 //! Who this database is in AWS: drawn once, counted up by each start.
 //!
-//! An epoch, an adoption or a horizon that cannot be read is a doubt, as lost commits are: the database serves reads and
+//! An epoch, an adoption, a horizon or a binding that cannot be read is a doubt, as lost commits are: the database serves reads and
 //! changes nothing in AWS until it is adopted. Without an id there is nothing to adopt: no name of a function can be made.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::binding::binding;
 use super::mark::Count;
 use super::quarantine::{Quarantine, Table};
 use super::records::Instance;
-use super::rows::{count, flag, get, maybe_time, number};
+use super::rows::{count, flag, get, json_integer, maybe_time, number};
 use super::writer::{Command, Tx};
 use super::{Result, StateError};
 use crate::clock::Timestamp;
@@ -108,8 +108,14 @@ pub(super) async fn close(connection: &mut SqliteConnection) -> Result<u64> {
     row.map_or(Ok(0), |row| count(&row, "commits"))
 }
 
-const ROW: &str = "SELECT only_row, id, epoch, adopted_at, horizon, doubt, function_prefix, region, account, \
-    claims_log_group FROM instance";
+/// What [`instance`] reads.
+macro_rules! columns {
+    () => {
+        "id, epoch, adopted_at, horizon, doubt, function_prefix, region, account, claims_log_group"
+    };
+}
+
+const ROW: &str = concat!("SELECT only_row, ", columns!(), " FROM instance");
 
 pub(super) async fn read(pool: &SqlitePool, quarantine: &Quarantine) -> Result<Instance> {
     let row = sqlx::query(ROW);
@@ -154,8 +160,7 @@ impl Command for NextEpoch {
     type Output = Instance;
 
     async fn apply(self, tx: &mut Tx<'_>) -> Result<Instance> {
-        let next =
-            "UPDATE instance SET epoch = epoch + 1 WHERE epoch < ?1 RETURNING id, epoch, adopted_at, horizon, doubt";
+        let next = concat!("UPDATE instance SET epoch = epoch + 1 WHERE epoch < ?1 RETURNING ", columns!());
         let row = sqlx::query(next).bind(number("epoch", MAX_EPOCH)?).fetch_optional(&mut *tx.conn).await?;
         instance(&row.ok_or_else(no_epoch_left)?)
     }
@@ -182,16 +187,20 @@ pub(super) struct Adopt {
 /// The horizon is the last time of which it is known that this database had the claim then: a function was about to be
 /// made, or the log was read. What users wish says nothing of it, as wishes are taken without the claim, too. The first
 /// horizon stays: what the other line of this database made after it is unknown for ever. A database that knew nothing has
-/// the horizon 0, before everything, and so has one whose horizon cannot be read: then no function is ever an orphan.
-const ADOPT: &str = "UPDATE instance SET \
+/// the horizon 0, before everything, and so has one whose horizon cannot be read: then no function is ever an orphan. A time after the adoption was not known: it is
+/// damage, or comes from a clock that was ahead.
+const ADOPT: &str = concat!(
+    "UPDATE instance SET \
     epoch = max(CASE WHEN typeof(epoch) = 'integer' THEN epoch ELSE 0 END, ?1) + 1, adopted_at = ?2, doubt = NULL, \
     horizon = CASE typeof(horizon) WHEN 'integer' THEN horizon WHEN 'null' THEN \
-    coalesce((SELECT max(at) FROM (SELECT max(CASE WHEN json_valid(status) THEN \
-    CASE json_type(status, '$.create_sent_at') WHEN 'integer' THEN json_extract(status, '$.create_sent_at') END END) AS at \
-    FROM container UNION ALL \
-    SELECT max(read_through) FROM log_progress WHERE typeof(read_through) = 'integer')), 0) ELSE 0 END \
+    coalesce((SELECT max(at) FROM (SELECT ",
+    json_integer!("status", "$.create_sent_at"),
+    " AS at FROM container UNION ALL SELECT read_through FROM log_progress WHERE typeof(read_through) = 'integer') \
+    WHERE at <= ?2), 0) ELSE 0 END \
     WHERE max(CASE WHEN typeof(epoch) = 'integer' THEN epoch ELSE 0 END, ?1) < ?3 \
-    RETURNING id, epoch, adopted_at, horizon, doubt";
+    RETURNING ",
+    columns!()
+);
 
 /// A start of before the adoption is known by its time, and the clock of the machine that took it may be ahead of this
 /// one's: then the time is put right.
@@ -226,6 +235,7 @@ fn instance(row: &SqliteRow) -> Result<Instance> {
         adopted_at.is_err().then_some("adoption"),
         horizon.is_err().then_some("horizon"),
         doubt.is_err().then_some("doubt"),
+        binding(row).is_err().then_some("binding"),
     ];
     let damage = damage.into_iter().flatten().next().and_then(unreadable);
     Ok(Instance {

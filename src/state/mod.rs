@@ -37,6 +37,7 @@ pub use changes::{Watch, WishFeed};
 pub use facts::Facts;
 pub use file::{DatabaseSeen, inspect};
 pub(crate) use instance::MAX_EPOCH;
+pub use observed::recorded_roles_without_logs;
 pub use projections::{
     Counts, FunctionOwner, FunctionPresence, FunctionSpec, ImageGroup, ImagePage, ImagePlace, Listed, Presences,
 };

@@ -1,19 +1,23 @@
 //! Facts about AWS that belong to no single container: how far logs are read, orphans seen, roles without logs.
+//!
+//! What is found out anew by itself is dropped when it cannot be read: a log is read again then, and a role is given the benefit
+//! of the doubt.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Connection as _, Row as _};
 
-use super::Result;
 use super::quarantine::{Quarantine, Table};
 use super::records::Sighting;
 use super::rows::{get, time, to_json};
 use super::writer::{Command, Tx};
+use super::{Result, file};
 use crate::clock::Timestamp;
 
 pub(super) async fn log_progress(pool: &SqlitePool, quarantine: &Quarantine) -> Result<BTreeMap<String, Timestamp>> {
     let rows = sqlx::query("SELECT log_group, read_through FROM log_progress").fetch_all(pool).await?;
-    let progress = |row: &SqliteRow| Ok((get(row, "log_group")?, time(row, "read_through")?));
     Ok(quarantine.readable(Table::LogProgress, &rows, progress).into_iter().collect())
 }
 
@@ -26,8 +30,22 @@ pub(super) async fn sightings(pool: &SqlitePool, quarantine: &Quarantine) -> Res
 
 pub(super) async fn roles_without_logs(pool: &SqlitePool, quarantine: &Quarantine) -> Result<BTreeSet<String>> {
     let rows = sqlx::query("SELECT role_arn FROM role_without_logs").fetch_all(pool).await?;
-    let role = |row: &SqliteRow| get(row, "role_arn");
     Ok(quarantine.readable(Table::RoleWithoutLogs, &rows, role).into_iter().collect())
+}
+
+/// The roles whose functions do not write logs, by the database in this file, without opening a store: a daemon may be using
+/// it.
+///
+/// # Errors
+/// As opening the store to read.
+pub async fn recorded_roles_without_logs(path: &Path) -> Result<BTreeSet<String>> {
+    if !file::check(path).await? {
+        return Ok(BTreeSet::new());
+    }
+    let mut connection = file::connect_to_look(path).await?;
+    let rows = sqlx::query("SELECT role_arn FROM role_without_logs").fetch_all(&mut connection).await?;
+    connection.close().await?;
+    Ok(rows.iter().filter_map(|row| role(row).ok()).collect())
 }
 
 /// The log group was read to here.
@@ -102,6 +120,54 @@ impl Command for SetRoleLogs {
         sqlx::query(statement).bind(self.role_arn).execute(&mut *tx.conn).await?;
         Ok(())
     }
+}
+
+/// Drops the rows that cannot be read of what is found out anew by itself.
+pub(super) struct DropUnreadable;
+
+/// With the bytes and the type of the key, which may be anything.
+const PROGRESS: &str =
+    "SELECT log_group, read_through, CAST(log_group AS BLOB) AS key, typeof(log_group) AS type FROM log_progress";
+const ROLES: &str = "SELECT role_arn, CAST(role_arn AS BLOB) AS key, typeof(role_arn) AS type FROM role_without_logs";
+
+impl Command for DropUnreadable {
+    type Output = ();
+
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<()> {
+        let of_progress = "DELETE FROM log_progress WHERE CAST(log_group AS BLOB) IS ?1 AND typeof(log_group) = ?2";
+        let rows = sqlx::query(PROGRESS).fetch_all(&mut *tx.conn).await?;
+        tx.drop_unreadable(Table::LogProgress, &rows, |row| progress(row).map(drop), of_progress).await?;
+        let of_role = "DELETE FROM role_without_logs WHERE CAST(role_arn AS BLOB) IS ?1 AND typeof(role_arn) = ?2";
+        let rows = sqlx::query(ROLES).fetch_all(&mut *tx.conn).await?;
+        tx.drop_unreadable(Table::RoleWithoutLogs, &rows, |row| role(row).map(drop), of_role).await
+    }
+}
+
+impl Tx<'_> {
+    async fn drop_unreadable(
+        &mut self,
+        table: Table,
+        rows: &[SqliteRow],
+        read: impl Fn(&SqliteRow) -> Result<()>,
+        delete: &'static str,
+    ) -> Result<()> {
+        for row in rows {
+            let Err(unreadable) = self.quarantine.read(table, row, &read) else { continue };
+            let key: Option<&[u8]> = row.try_get("key")?;
+            sqlx::query(delete).bind(key).bind(row.try_get::<&str, _>("type")?).execute(&mut *self.conn).await?;
+            tracing::warn!(table = table.name(), row = unreadable.key, "a row that cannot be read is dropped");
+            self.changes.unreadable_gone(table, unreadable.key);
+        }
+        Ok(())
+    }
+}
+
+fn progress(row: &SqliteRow) -> Result<(String, Timestamp)> {
+    Ok((get(row, "log_group")?, time(row, "read_through")?))
+}
+
+fn role(row: &SqliteRow) -> Result<String> {
+    get(row, "role_arn")
 }
 
 fn sighting(row: &SqliteRow) -> Result<Sighting> {

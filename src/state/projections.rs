@@ -12,10 +12,10 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::facts::Facts;
 use super::model::{Container, ContainerId, FunctionSettings};
-use super::quarantine::Table;
+use super::quarantine::{Table, shown_id};
 use super::reader::Reader;
 use super::records::Image;
-use super::rows::{self, Page, containers, maybe_time};
+use super::rows::{self, Page, containers, json_integer, maybe_time};
 use super::{Result, StateError, images};
 use crate::clock::Timestamp;
 
@@ -125,8 +125,10 @@ pub struct Presences {
 
 /// One row a container whose id begins like one of the given texts. Only what a function of a native image has is bounded
 /// when the container is admitted; with the bootstrap the same fields are left out.
-const OWNERS: &str = "SELECT c.seq, c.id, \
-    CASE WHEN json_valid(c.status) THEN c.status ->> '$.incarnation' END AS incarnation, \
+const OWNERS: &str = concat!(
+    "SELECT c.seq, c.id, ",
+    json_integer!("c.status", "$.incarnation"),
+    " AS incarnation, \
     CASE WHEN json_valid(c.config) THEN json_object( \
         'image_uri', c.config -> '$.image_uri', 'working_dir', c.config -> '$.working_dir', \
         'function', json_remove(c.config -> '$.function', '$.payload'), \
@@ -134,14 +136,15 @@ const OWNERS: &str = "SELECT c.seq, c.id, \
         'cmd', json(CASE c.config ->> '$.function.protocol' WHEN 'native' THEN c.config -> '$.cmd' END), \
         'env', json(CASE c.config ->> '$.function.protocol' WHEN 'native' THEN c.config -> '$.env' END)) END AS function \
     FROM json_each(?1) AS wanted CROSS JOIN container AS c \
-    ON c.id BETWEEN unhex(wanted.value ->> '$[0]') AND unhex(wanted.value ->> '$[1]')";
+    ON c.id BETWEEN unhex(wanted.value ->> '$[0]') AND unhex(wanted.value ->> '$[1]')"
+);
 
-const PRESENCE: &str = "SELECT seq, id, \
-    CASE WHEN json_valid(status) THEN json_type(status, '$.function.is') IS NOT NULL ELSE 0 END AS is_present, \
-    CASE WHEN json_valid(status) THEN \
-        CASE json_type(status, '$.create_sent_at') WHEN 'integer' THEN status ->> '$.create_sent_at' END \
-    END AS create_sent_at \
-    FROM container WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const PRESENCE: &str = concat!(
+    "SELECT seq, id, \
+    CASE WHEN json_valid(status) THEN json_type(status, '$.function.is') IS NOT NULL ELSE 0 END AS is_present, ",
+    json_integer!("status", "$.create_sent_at"),
+    " AS create_sent_at FROM container WHERE seq > ?1 ORDER BY seq LIMIT ?2"
+);
 
 const LISTED: &str = containers!(
     "(SELECT id FROM image WHERE reference = image_reference) AS image_id",
@@ -164,8 +167,9 @@ const IMAGE_GROUPS: &str = "SELECT head.created_at AS head_at, head.seq AS head_
     CROSS JOIN image AS i ON i.id = head.id \
     ORDER BY head.created_at DESC, head.seq DESC, i.created_at DESC, i.seq DESC";
 
-const IMAGE_USER: &str = "SELECT id FROM container WHERE image_reference = ?1 AND removed IS NOT 1 AND running >= ?2 \
-    ORDER BY seq DESC LIMIT 1";
+/// One of which it is not known whether it is running counts as running.
+const IMAGE_USER: &str = "SELECT id, seq FROM container WHERE image_reference = ?1 AND removed IS NOT 1 \
+    AND (?2 = 0 OR running IS NOT 0) ORDER BY seq DESC LIMIT 1";
 
 /// The number of all containers, for the writer. What of the counts cannot be read is counted from an index.
 pub(super) const CONTAINERS: &str = "SELECT coalesce((SELECT containers FROM object_count \
@@ -241,14 +245,15 @@ impl Reader {
         Ok(ImagePage { groups, next })
     }
 
-    /// The newest visible container that was created with this image reference; `running`: only one that counts as
-    /// running.
+    /// The id, as clients see it, of the newest visible container that was created with this image reference, be it one that
+    /// cannot be read; `running`: only one that counts as running.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn image_user(&self, reference: &str, running: bool) -> Result<Option<ContainerId>> {
+    pub async fn image_user(&self, reference: &str, running: bool) -> Result<Option<String>> {
         let row = sqlx::query(IMAGE_USER).bind(reference).bind(running).fetch_optional(&self.pool).await?;
-        Ok(row.and_then(|row| rows::id(&row).ok()))
+        let shown = |row: &SqliteRow| Ok(shown_id(rows::id(row).ok(), rows::get(row, "seq")?));
+        row.as_ref().map(shown).transpose()
     }
 }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 use sqlx::sqlite::SqlitePool;
 
 use super::changes::Hub;
+use super::images::DropUnnamed;
+use super::observed::DropUnreadable;
 use super::quarantine::Table;
 use super::writer::{Command, Commands, Tx};
-use super::{Facts, Reader, Result, instance, tombstones};
+use super::{Facts, Reader, Result, StateError, instance, tombstones};
 use crate::clock::Stopwatch;
 
 /// Rows that an audit reads at once.
@@ -51,6 +53,9 @@ impl Pulse {
     /// Reads every row of every table, so that rows that cannot be read are found although nobody asks for them, and those
     /// that are gone are forgotten. Holds no more than a page at a time.
     ///
+    /// Of the rows that cannot be read, those are dropped that are found out anew by themselves, and image references without a
+    /// readable name, which nobody could ask for.
+    ///
     /// # Errors
     /// When the store fails.
     pub async fn audit(&self) -> Result<()> {
@@ -74,15 +79,35 @@ impl Pulse {
                     }
                 }
                 Table::Tombstone => tombstones::audit(pool, quarantine).await?,
-                Table::Image => drop(reader.images().await?),
-                Table::LogProgress => drop(facts.log_progress().await?),
+                Table::Image => {
+                    reader.images().await?;
+                    self.mend(table, DropUnnamed).await?;
+                }
+                Table::LogProgress => {
+                    facts.log_progress().await?;
+                    self.mend(table, DropUnreadable).await?;
+                }
                 Table::Sighting => drop(facts.sightings().await?),
-                Table::RoleWithoutLogs => drop(facts.roles_without_logs().await?),
+                Table::RoleWithoutLogs => {
+                    facts.roles_without_logs().await?;
+                    self.mend(table, DropUnreadable).await?;
+                }
                 Table::Instance => instance::audit(pool, quarantine).await?,
             }
             quarantine.audited(table);
         }
         Ok(())
+    }
+
+    /// Drops rows of a table, if some of it cannot be read and the store may be written.
+    async fn mend(&self, table: Table, command: impl Command<Output = ()>) -> Result<()> {
+        if !self.hub.quarantine.has(table) {
+            return Ok(());
+        }
+        match self.commands.run(command).await {
+            Err(StateError::ReadOnly) => Ok(()),
+            mended => mended,
+        }
     }
 
     /// How long the commit that is going on has taken; zero: none is going on.

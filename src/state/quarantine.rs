@@ -154,7 +154,7 @@ impl Unreadable {
     /// The id that clients see: the container's, or `~` and its number, which no name can be.
     #[must_use]
     pub fn shown_id(&self) -> String {
-        self.id.map_or_else(|| format!("~{}", self.seq), |id| id.to_string())
+        shown_id(self.id, self.seq)
     }
 
     /// A container with what can be read of this one, and nothing else.
@@ -188,6 +188,11 @@ impl fmt::Display for Unreadable {
             _ => write!(f, "row {key} of the table {} cannot be read: {reason}", table.name()),
         }
     }
+}
+
+/// The id of a container that clients see.
+pub(super) fn shown_id(id: Option<ContainerId>, seq: i64) -> String {
+    id.map_or_else(|| format!("~{seq}"), |id| id.to_string())
 }
 
 /// The primary key as text.
@@ -249,6 +254,11 @@ impl Quarantine {
         read: impl Fn(&SqliteRow) -> Result<T>,
     ) -> Vec<T> {
         rows.iter().filter_map(|row| self.read(table, row, &read).ok()).collect()
+    }
+
+    /// Whether rows of this table are known that cannot be read.
+    pub(super) fn has(&self, table: Table) -> bool {
+        self.any.load(Ordering::Relaxed) && count(&self.lock(), table) > 0
     }
 
     /// The row is gone, or was replaced by one that can be read.

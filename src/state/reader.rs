@@ -24,14 +24,17 @@ pub struct Reader {
 }
 
 /// Every way in which a text can mean a visible container, best first; two beginnings are enough to be ambiguous.
-/// Those that cannot be read are named in the same ways, and by their numbers if they have no id.
-const RESOLVE: &str = "SELECT 0 AS rank, id, seq FROM container WHERE id = ?1 AND removed IS NOT 1 \
-    UNION ALL SELECT 1, id, seq FROM container WHERE name = ?2 AND removed = 0 \
-    UNION ALL SELECT 2, id, seq FROM \
-    (SELECT id, seq FROM container WHERE id BETWEEN ?3 AND ?4 AND removed IS NOT 1 LIMIT 2) \
-    UNION ALL SELECT 3, id, seq FROM container WHERE seq = ?5 AND removed IS NOT 1 \
+/// Those that cannot be read are named in the same ways, and by their numbers if they have no id. Of two with one name, which
+/// only damage can make, the one whose removal can be read is meant.
+const RESOLVE: &str = "SELECT 0 AS rank, id, seq, removed IS NOT 0 AS is_damaged FROM container \
+    WHERE id = ?1 AND removed IS NOT 1 \
+    UNION ALL SELECT 1, id, seq, removed IS NOT 0 FROM container WHERE name = ?2 AND removed IS NOT 1 \
+    UNION ALL SELECT 2, id, seq, 0 FROM \
+    (SELECT id, seq FROM container WHERE id BETWEEN ?3 AND ?4 AND length(id) = 32 \
+    AND removed IS NOT 1 LIMIT 2) \
+    UNION ALL SELECT 3, id, seq, 0 FROM container WHERE seq = ?5 AND removed IS NOT 1 \
     AND (typeof(id) <> 'blob' OR length(id) <> 32) \
-    ORDER BY rank";
+    ORDER BY rank, is_damaged";
 
 impl Reader {
     pub(super) fn new(pool: SqlitePool, hub: Arc<Hub>, doubt: Option<String>) -> Self {
@@ -114,6 +117,14 @@ impl Reader {
     /// When the store fails.
     pub async fn image(&self, reference: &str) -> Result<Option<Image>> {
         images::one(&self.pool, &self.hub.quarantine, reference).await
+    }
+
+    /// Whether there is an image reference of this name that cannot be read.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn has_unreadable_image(&self, reference: &str) -> Result<bool> {
+        images::is_unreadable(&self.pool, &self.hub.quarantine, reference).await
     }
 
     /// A page of the events with a sequence number above `after`, oldest first. At most `limit`, fewer when they are large.

@@ -46,6 +46,31 @@ macro_rules! containers {
 }
 pub(super) use containers;
 
+/// The integer at a path of a JSON column, in SQL; NULL: the column holds no JSON, or there is something else. A number that
+/// does not fit in 64 bits is a REAL for SQLite, and `true` is the integer 1.
+macro_rules! json_integer {
+    ($column:literal, $path:literal) => {
+        concat!(
+            "CASE WHEN json_valid(",
+            $column,
+            ") THEN CASE WHEN json_type(",
+            $column,
+            ", '",
+            $path,
+            "') = 'integer' AND typeof(json_extract(",
+            $column,
+            ", '",
+            $path,
+            "')) = 'integer' THEN json_extract(",
+            $column,
+            ", '",
+            $path,
+            "') END END"
+        )
+    };
+}
+pub(super) use json_integer;
+
 /// The container of a row of [`containers`].
 pub(super) fn container(row: &SqliteRow) -> Result<Container> {
     // Statements select by these columns, so they must make sense, though the container does not have them.

@@ -47,7 +47,7 @@ pub(super) async fn find(
     let rows = sqlx::query(
         "SELECT seq, id, name, exit_code, error, at, \
          CASE WHEN id = ?1 THEN 0 WHEN name = ?2 THEN 1 ELSE 2 END AS rank FROM tombstone \
-         WHERE (id = ?1 OR name = ?2 OR id BETWEEN ?3 AND ?4) AND at > ?5 ORDER BY rank, seq DESC LIMIT 2",
+         WHERE (id = ?1 OR name = ?2 OR (id BETWEEN ?3 AND ?4 AND length(id) = 32)) AND at > ?5 ORDER BY rank, seq DESC LIMIT 2",
     )
     .bind(id)
     .bind(meaning.name)

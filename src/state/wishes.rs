@@ -266,9 +266,9 @@ impl Tx<'_> {
         Ok(removed)
     }
 
-    /// The visible container of this name.
+    /// The visible container of this name. One that may have been removed, which cannot be read any more, has it still.
     async fn owner_of(&mut self, name: &str) -> Result<Option<ContainerId>> {
-        let row = sqlx::query(containers!("WHERE name = ?1 AND removed = 0"))
+        let row = sqlx::query(containers!("WHERE name = ?1 AND removed IS NOT 1 LIMIT 1"))
             .bind(name)
             .fetch_optional(&mut *self.conn)
             .await?;

@@ -17,6 +17,12 @@ async fn damage(api: &Api, set: &str, name: &str) {
     }
 }
 
+async fn damage_image(api: &Api, set: &str, reference: &str) {
+    let mut connection = SqliteConnectOptions::new().filename(api.database()).connect().await.unwrap();
+    let sql = format!("UPDATE image SET {set} WHERE reference = '{reference}'");
+    sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+}
+
 fn body(label: &str) -> Value {
     json!({ "Image": "alpine", "Cmd": ["true"], "Labels": { "job": label } })
 }
@@ -129,4 +135,23 @@ async fn event_that_cannot_be_read_is_left_out() {
     let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0]["Actor"]["Attributes"]["name"], "three");
+}
+
+#[tokio::test]
+async fn image_reference_that_cannot_be_read_is_removed_by_its_name_unless_a_container_uses_it() {
+    let api = Api::new().await;
+    api.create("web", &body("a")).await;
+    assert_eq!(api.post("/images/create?fromImage=debian&tag=12").await.status, 200);
+    for reference in ["docker.io/library/debian:12", "docker.io/library/alpine:latest"] {
+        damage_image(&api, "id = CAST(x'ff' AS TEXT)", reference).await;
+    }
+    let answer = api.ask("DELETE", "/images/debian:12", "").await;
+    assert_eq!((answer.status, &answer.json()[0]), (200, &json!({ "Untagged": "debian:12" })));
+    assert_eq!(api.ask("DELETE", "/images/debian:12", "").await.status, 404);
+
+    damage(&api, "status = '{'", "web").await;
+    let used = api.ask("DELETE", "/images/alpine", "").await;
+    assert_eq!(used.status, 409, "a dead container uses it, too: {}", used.json());
+    assert_eq!(api.ask("DELETE", "/images/alpine?force=1", "").await.status, 200);
+    assert_eq!(api.ask("DELETE", "/images/alpine", "").await.status, 404);
 }

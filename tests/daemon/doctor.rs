@@ -8,7 +8,8 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
-use crate::support::{Account, Aws, Home, free_address, keys, remember_keys};
+use crate::docker::{create, start, wait};
+use crate::support::{Account, Aws, Home, ROLE, free_address, keys, remember_keys, until};
 
 /// What doctor found, and its exit code.
 struct Found {
@@ -89,7 +90,7 @@ fn an_account_that_is_well_and_nothing_is_changed() {
         home.account_command(&aws.endpoint, "sandbox").args(["doctor", "--listen", "tcp://127.0.0.1:0"]).output();
     let text = String::from_utf8(text.unwrap().stdout).unwrap();
     assert!(text.starts_with("ok         database: "), "{text}");
-    assert!(text.trim_end().ends_with(" ok, 0 wrong, 14 not tried"), "{text}");
+    assert!(text.trim_end().ends_with(" ok, 0 wrong, 16 not tried"), "{text}");
 }
 
 #[tokio::test]
@@ -306,4 +307,36 @@ fn what_cannot_be_asked_is_a_mistake_of_the_command_line() {
     assert_eq!(code(&["doctor", "--sandbox"]), Some(64));
     assert_eq!(code(&["doctor"]), Some(64), "region and role are missing");
     assert_eq!(code(&["doctor", "--output", "poem"]), Some(64));
+}
+
+/// Without rights on IAM: by what functions have written, and by what a daemon has seen.
+#[tokio::test]
+async fn role_whose_functions_write_no_logs_is_found_anew() {
+    let home = Home::new();
+    let aws = Aws::start(&home);
+    Account::serving(&home, &aws, &[]).await.stop();
+    let role = || {
+        let found = doctor(&home, &aws.endpoint, &[]);
+        let (verdict, seen, _) = found.check("role: output");
+        (verdict.to_owned(), seen.to_owned())
+    };
+    assert_eq!(role().0, "not tried", "nothing has run");
+    let url = format!("sqlite://{}", home.database().display());
+    let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let record = sqlx::query("INSERT INTO role_without_logs VALUES (?1)").bind(ROLE);
+    record.execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let (verdict, seen) = role();
+    assert!(verdict == "wrong" && seen.contains("write no logs"), "{verdict}: {seen}");
+
+    let account = Account::serving(&home, &aws, &[]).await;
+    create(&account.docker(), "job", "echo hello", &[]).await;
+    start(&account.docker(), "job").await;
+    assert_eq!(wait(&account.docker(), "job").await, 0);
+    until("its lines are in the log", async || (role().0 == "ok").then_some(())).await;
+    account.stop();
+    let found = doctor(&home, &aws.endpoint, &[]);
+    let (verdict, seen, todo) = found.check("role: claims");
+    assert!(verdict == "not tried" && seen.contains("without rights on IAM"), "{seen}");
+    assert!(todo.contains("AWSLambdaBasicExecutionRole"), "{todo}");
 }

@@ -128,3 +128,46 @@ async fn database_without_a_readable_id_serves_and_changes_nothing_in_aws() {
     assert_eq!(aws.calls(), calls, "nothing was asked of AWS");
     account.stop();
 }
+
+/// It serves as with a doubt: where its functions are is not known any more.
+#[tokio::test]
+async fn database_without_a_readable_binding_serves_and_changes_nothing_until_it_is_adopted() {
+    let home = Home::new();
+    let aws = Aws::start(&home);
+    let account = Account::serving(&home, &aws, &[]).await;
+    create(&account.docker(), "web", "true", &[]).await;
+    until("it has a function", async || (aws.functions().len() == 1).then_some(())).await;
+    account.stop();
+    let changes = || {
+        let calls = aws.calls();
+        calls.into_iter().filter(|(name, _)| !name.starts_with("Describe")).collect::<Vec<_>>()
+    };
+    for (n, damage) in
+        ["region = NULL", "function_prefix = CAST(x'ff' AS TEXT)", "claims_log_group = ''"].iter().enumerate()
+    {
+        damage_binding(&home, damage).await;
+        let before = changes();
+        let account = Account::start(&home, &aws.endpoint, "sandbox", &[]);
+        let reason = account.until_problem("ownership").await;
+        assert!(reason.contains("its binding cannot be read") && reason.contains("--adopt"), "{damage}: {reason}");
+        let docker = account.docker();
+        create(&docker, &format!("more{n}"), "true", &[]).await;
+        start(&docker, &format!("more{n}")).await;
+        let all = ListContainersOptions { all: true, ..ListContainersOptions::default() };
+        assert_eq!(docker.list_containers(Some(all)).await.unwrap().len(), n + 2, "{damage}");
+        assert_eq!(changes(), before, "{damage}");
+        account.stop();
+
+        let account = Account::serving(&home, &aws, &["--adopt"]).await;
+        create(&account.docker(), "again", "exit 5", &[]).await;
+        start(&account.docker(), "again").await;
+        assert_eq!(wait(&account.docker(), "again").await, 5, "{damage}");
+        removed_by_force(&account, "again").await;
+        account.stop();
+        Account::serving(&home, &aws, &[]).await.stop();
+    }
+}
+
+async fn damage_binding(home: &Home, damage: &str) {
+    self::damage(home, &[&format!("UPDATE instance SET {damage}")]).await;
+}

@@ -82,10 +82,9 @@ async fn run(words: &[&str]) -> bool {
             let kills = kill9::Series { kills: SHORT_KILLS, seed, patience: Patience::Aged };
             let soak = soak::Series { length: SHORT_SOAK, seed, patience: Patience::Aged };
             // Both mostly wait, and have nothing in common.
-            let (kills, soak) = tokio::join!(
-                async { !wanted("kill9") || kill9::run(kills).await },
-                async { !wanted("soak") || soak::run(soak).await }
-            );
+            let (kills, soak) = tokio::join!(async { !wanted("kill9") || kill9::run(kills).await }, async {
+                !wanted("soak") || soak::run(soak).await
+            });
             kills && soak
         }
     }

@@ -253,7 +253,7 @@ async fn users_of_images_are_counted_and_found() {
     let ids: Vec<_> = listed.iter().map(|row| (row.container.name.as_str(), row.image_id.as_deref())).collect();
     assert_eq!(ids, [("5", Some("b")), ("4", None), ("2", Some("a")), ("1", Some("a"))]);
     let user = async |reference, running| fixture.reader.image_user(reference, running).await.unwrap();
-    assert_eq!((user("a", false).await, user("a", true).await), (Some(id(2)), Some(id(1))));
+    assert_eq!((user("a", false).await, user("a", true).await), (Some(id(2).to_string()), Some(id(1).to_string())));
     assert_eq!((user("b", true).await, user("c", false).await), (None, None));
 }
 

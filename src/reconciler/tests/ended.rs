@@ -47,3 +47,70 @@ fn a_run_that_a_log_line_has_ended_is_not_followed_while_its_call_is_open() {
         assert_eq!(story.decide().action, Action::Invoke { run_no: 2 }, "{protocol:?}");
     }
 }
+
+/// A native run that a REPORT with its own request id has ended, which its program can have written.
+fn self_ended(kind: InvocationKind, status: &str) -> Story {
+    let mut story = Story::running(kind, Protocol::Native);
+    story.container.spec.config.restart = RestartPolicy::OnFailure { max: 0 };
+    story.container.status.run.as_mut().unwrap().request_id = Some(REQUEST.into());
+    story.pass(5);
+    story.line(&report_line(status));
+    assert!(story.exit_code().is_some(), "clients see its end");
+    story
+}
+
+/// Whatever the daemon remembers: without an answer, nothing but the time proves that the program is not running any more.
+#[test]
+fn a_native_run_that_its_own_log_has_ended_is_not_followed_before_its_time_is_up() {
+    for kind in [InvocationKind::Event, InvocationKind::RequestResponse] {
+        for (status, starts) in [("Status: error\tError Type: Function.Broken", false), ("Status: success", true)] {
+            let mut story = self_ended(kind, status);
+            let over = story.now.after(Duration::from_secs(110));
+            if starts {
+                story.start();
+            }
+            story.pass(60);
+            assert_eq!(story.decide().action, Action::Wait { until: Some(over) }, "{kind:?} {status}");
+            story.now = over;
+            assert_eq!(story.decide().action, Action::Invoke { run_no: 2 }, "{kind:?} {status}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_proves_the_end_of_a_native_run() {
+    let mut story = self_ended(InvocationKind::RequestResponse, "Status: error\tError Type: Function.Broken");
+    story.answer(true, r#"{"errorType":"Function.Broken"}"#);
+    story.pass(60);
+    assert_eq!(story.decide().action, Action::Invoke { run_no: 2 });
+}
+
+#[test]
+fn lines_without_a_report_keep_a_native_run_until_its_deadline() {
+    let mut story = Story::running(InvocationKind::Event, Protocol::Native);
+    let run = story.container.status.run.as_mut().unwrap();
+    run.request_id = Some(REQUEST.into());
+    let deadline = run.issued.as_ref().unwrap().deadline;
+    story.line(&format!("2026-11-23T01:13:11.973Z {REQUEST} Task timed out after 1.00 seconds\n"));
+    assert!(story.exit_code().is_some());
+    story.start();
+    assert_eq!(story.decide().action, Action::Wait { until: Some(deadline) });
+    story.now = deadline;
+    assert_eq!(story.decide().action, Action::Invoke { run_no: 2 });
+}
+
+/// A start between that is cancelled leaves a run of its own, and the one before it may still go on.
+#[test]
+fn a_cancelled_start_does_not_hide_a_native_run_that_may_go_on() {
+    let mut story = self_ended(InvocationKind::Event, "Status: success");
+    let over = story.now.after(Duration::from_secs(110));
+    story.start();
+    story.decide();
+    story.cancel();
+    story.decide();
+    assert_eq!(story.exit_code(), Some(137));
+    story.start();
+    assert_eq!(story.decide().action, Action::Wait { until: Some(over) });
+    story.now = over;
+    assert!(matches!(story.decide().action, Action::Invoke { .. }));
+}

@@ -3,7 +3,7 @@
 use super::*;
 use crate::aws::LogEvent;
 use crate::reconciler::learn::CLOCK_SKEW;
-use crate::reconciler::observe::{owners, page_news};
+use crate::reconciler::observe::{Attention, UNREAD_LIMIT, owners, page_news};
 use crate::reconciler::plan::{DELIVERY_SLACK, credible};
 use crate::reconciler::scan::{Group, Pass};
 
@@ -56,4 +56,20 @@ fn a_page_is_learned_in_the_order_of_its_times() {
     let status = news[&story.container.id].fold(t(10), &story.container);
     let RunPhase::Exited(exit) = status.run.unwrap().phase else { panic!("it has ended") };
     assert_eq!((exit.code, exit.finished_at), (4, t(5)));
+}
+
+/// However long the logs are flooded, a failure counts from the last pass that went through.
+#[test]
+fn what_programs_print_is_no_failure_of_the_daemon() {
+    let mut attention = Attention::default();
+    let second = |n| t(0).after(Duration::from_secs(n));
+    for n in 0..=600 {
+        let behind = attention.went_through(second(n), None);
+        assert_eq!(behind.map(|unread| unread.as_secs()), (n > 60).then_some(n), "a run waits since the first pass");
+    }
+    assert_eq!(attention.failed(second(601)), None, "the pass before went through");
+    assert_eq!(attention.failed(second(660)), None);
+    assert_eq!(attention.failed(second(661)), Some(UNREAD_LIMIT + Duration::from_secs(1)));
+    assert_eq!(attention.went_through(second(662), Some(second(650))), None, "all runs were looked at");
+    assert_eq!(attention.failed(second(663)), None);
 }

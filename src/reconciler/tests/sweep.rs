@@ -6,7 +6,9 @@ use super::*;
 use crate::aws::FunctionDescription;
 use crate::reconciler::compare::{Comparison, Findings, MAX_ORPHANS};
 use crate::reconciler::names::{Identity, TAG_CONTAINER, TAG_CREATED, TAG_INSTANCE};
-use crate::reconciler::sweep::{is_ripe, reason_to_keep};
+use crate::reconciler::orphans::{CameTo, OrphanLook};
+use crate::reconciler::shared::Knowledge;
+use crate::reconciler::sweep::{MAX_LOOKS, choose, is_ripe, reason_to_keep};
 use crate::state::{FunctionOwner, FunctionPresence, Sighting};
 
 fn identity() -> Identity {
@@ -138,4 +140,40 @@ fn a_function_that_is_listed_twice_is_no_orphan() {
     let container = Story::ready().container;
     let twice = [described(&identity(), &container), described(&identity(), &container)];
     assert_eq!(judge(&identity(), &twice, std::slice::from_ref(&container), t(100)), Findings::default());
+}
+
+/// Anyone can make functions that are called like ours. Each costs a call when it is looked at, and the others wait no longer
+/// than a round.
+#[test]
+fn a_sweep_looks_at_a_bounded_number_of_orphans_and_at_each_in_its_turn() {
+    let names: Vec<String> = (0..10_000).map(|n| format!("skls-0123456789-{n:024}-0")).collect();
+    let ripe: Vec<&str> = names.iter().map(String::as_str).collect();
+    for epoch in [0, 1, 77, u64::MAX] {
+        let mut knowledge = Knowledge::default();
+        let mut seen = BTreeSet::new();
+        for sweep in 0..100 {
+            let now = t(300 * sweep);
+            let chosen = choose(&ripe, &knowledge.orphans, now, epoch);
+            assert_eq!(chosen.len(), MAX_LOOKS);
+            for name in chosen {
+                let came_to =
+                    if sweep % 2 == 0 { CameTo::Kept("why") } else { CameTo::Failed(AwsErrorKind::AccessDenied) };
+                assert!(knowledge.note_orphan(name, OrphanLook { at: now, came_to }));
+                assert!(seen.insert(name), "nobody has a second turn before all have had one");
+            }
+        }
+        assert_eq!(seen.len(), names.len());
+        assert_eq!(knowledge.count_orphans(&ripe), (5_000, 10_000));
+        let again = choose(&ripe, &knowledge.orphans, t(30_000), epoch);
+        assert_eq!(again.len(), MAX_LOOKS);
+        assert!(again.iter().all(|name| knowledge.orphans[*name].at == t(0)), "the longest ago");
+        let with_new = choose(&[&ripe[..], &["new"]].concat(), &knowledge.orphans, t(30_000), epoch);
+        assert_eq!((with_new[0], with_new.len()), ("new", MAX_LOOKS));
+    }
+    let places = [1, 2].map(|epoch| choose(&ripe, &BTreeMap::new(), t(0), epoch)[0]);
+    assert_eq!(places, [ripe[MAX_LOOKS], ripe[2 * MAX_LOOKS]], "restarts do not begin with the same ones");
+    let kept = BTreeMap::from([("a".to_owned(), OrphanLook { at: t(0), came_to: CameTo::Kept("why") })]);
+    for (now, due) in [(t(3_599), false), (t(3_600), true), (t(-1), true)] {
+        assert_eq!(choose(&["a"], &kept, now, 0).len(), usize::from(due));
+    }
 }

@@ -168,6 +168,7 @@ mod tests {
             function_failures: FunctionFailures { count: 1, counted_for: Some(at(1)) },
             retire: false,
             run: Some(run),
+            busy_until: Some(at(1)),
             restarts: 0,
             reruns: 0,
             past_request_ids: vec!["r".to_owned()],

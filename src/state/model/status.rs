@@ -27,6 +27,9 @@ pub struct Status {
     pub retire: bool,
     /// The latest run that was wanted and taken up.
     pub run: Option<Run>,
+    /// An earlier run than `run` may go on until then, although it counts as ended.
+    #[serde(default)]
+    pub busy_until: Option<Timestamp>,
     /// How often the current start was run again by the restart policy.
     pub restarts: u32,
     /// How often the current start was run again because nobody could tell how its run ended.
