@@ -12,7 +12,7 @@ use sockerless_lambda::clock::Clock;
 use sockerless_lambda::config::{Config, Listen};
 use sockerless_lambda::health::Health;
 use sockerless_lambda::reconciler::{Reconciler, ReconcilerParts};
-use sockerless_lambda::state::{Facts, Reader, Store, StoreOptions};
+use sockerless_lambda::state::{Facts, Pulse, Reader, Store, StoreOptions};
 use sockerless_sandbox::model::Operation;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -77,6 +77,7 @@ impl Daemon {
         let seams = CloudSeams { clock: around.clock.clone(), hook: Some(call_hook(around, number)) };
         let cloud = Cloud::connect_with(&settings, seams).await;
         let (health, config, stop) = (Health::default(), Arc::new(config()), CancellationToken::new());
+        store.report_to(&health);
         let reconciler = Reconciler::new(ReconcilerParts {
             facts: store.facts(),
             reader: store.reader(),
@@ -118,6 +119,11 @@ impl Daemon {
     /// Where the database is.
     pub(crate) fn database(&self) -> PathBuf {
         self.directory.path().join(DATABASE)
+    }
+
+    /// Reads every row.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.store.pulse()
     }
 
     /// Ends it as `kill -9` does, and returns the files that it leaves behind.

@@ -6,7 +6,7 @@
 //! under virtual time. Every story follows from its seed.
 //!
 //! `SOCKERLESS_HOSTILE` is the number of stories. The base seed changes every day; `SOCKERLESS_HOSTILE_SEED` plays a
-//! certain one. The last line that the series prints is `hostile: N, failed: N`.
+//! certain one, and `SOCKERLESS_HOSTILE_WORLD` only that world of it. The last line that the series prints is `hostile: N, failed: N`.
 //!
 //! Promises:
 //! - An honest container ends as it does alone: exit code, error, output and number of invocations, and on time.
@@ -42,6 +42,7 @@ mod rng;
 mod sabotage;
 mod series;
 mod shrink;
+mod stored;
 mod story;
 mod verdict;
 mod world;

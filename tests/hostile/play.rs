@@ -53,17 +53,28 @@ pub(crate) fn perform(setup: Setup<'_>, alone: &Alone, coverage: &Coverage) -> R
 
 /// Plays each kind of honest container without anybody else.
 pub(crate) fn undisturbed(files: &Path) -> Result<Vec<(Outcome, i64)>, Broken> {
-    on_a_runtime(async |idle| {
-        let mut world = World::begin(idle, copy_of(files), Arc::default(), false).await?;
+    in_a_world(files, async |world| {
         let mut alone = Vec::new();
         for plan in 0..PLANS.len() {
-            let honest = [Honest::begin(&mut world, plan).await?];
+            let honest = [Honest::begin(world, plan).await?];
             let mut honest = Others(honest.into());
-            honest.wait(&mut world, |_| ALONE_MS).await?;
-            alone.push((honest.0[0].outcome(&mut world).await?, honest.0[0].took_ms(&world)));
+            honest.wait(world, |_| ALONE_MS).await?;
+            alone.push((honest.0[0].outcome(world).await?, honest.0[0].took_ms(world)));
         }
-        world.end().await;
         Ok(alone)
+    })
+}
+
+/// Plays something in a world that nobody else is in.
+pub(crate) fn in_a_world<T>(
+    files: &Path,
+    play: impl AsyncFnOnce(&mut World) -> Result<T, Broken>,
+) -> Result<T, Broken> {
+    on_a_runtime(async |idle| {
+        let mut world = World::begin(idle, copy_of(files), Arc::default(), false).await?;
+        let played = play(&mut world).await;
+        world.end().await;
+        played
     })
 }
 

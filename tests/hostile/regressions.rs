@@ -10,6 +10,7 @@ use super::play::{self, FLOOD_AT_MS, Setup, perform};
 use super::programs::{Ends, Run};
 use super::requests::{self, Attack};
 use super::story::{Act, Story};
+use super::verdict;
 
 /// Seeds of stories that have made a world fail, with the number of that world, and what was wrong.
 const SEEDS: &[(usize, u64, &str)] = &[
@@ -21,8 +22,12 @@ const SEEDS: &[(usize, u64, &str)] = &[
 ];
 
 fn prints(native: bool, event: InvocationKind, lines: &[&'static str]) -> Act {
+    Act::Run(run(native, event, lines))
+}
+
+fn run(native: bool, event: InvocationKind, lines: &[&'static str]) -> Run {
     let print = |line: &&'static str| Print { after_ms: 10, stderr: false, text: Text::Given(line) };
-    Act::Run(Run {
+    Run {
         name: "hostile".to_owned(),
         native,
         event: event == InvocationKind::Event,
@@ -33,7 +38,7 @@ fn prints(native: bool, event: InvocationKind, lines: &[&'static str]) -> Act {
         prints: lines.iter().map(print).collect(),
         lasts_ms: 700,
         ends: if native { Ends::Answers(1) } else { Ends::Exit(0) },
-    })
+    }
 }
 
 fn plays_well(name: &str, acts: Vec<(i64, Act)>) {
@@ -92,4 +97,40 @@ fn a_log_stream_that_is_called_as_a_claim_takes_nothing_away() {
 #[test]
 fn a_flood_of_lines_hides_nobodys_end() {
     plays_well("flood", Story::of_a_flood(1, FLOOD_AT_MS).acts);
+}
+
+/// The longest time until a container has removed itself, in virtual milliseconds.
+const REMOVED_MS: i64 = 120_000;
+/// Containers that remove themselves, a second after each other.
+const REMOVE_THEMSELVES: i64 = 8;
+
+#[test]
+fn containers_that_remove_themselves_are_counted_and_listed_at_one_moment() {
+    let files = unused_database();
+    let played = play::in_a_world(files.path(), async |world| {
+        for no in 0..REMOVE_THEMSELVES {
+            let run = Run {
+                name: format!("gone-{no}"),
+                auto_remove: true,
+                lasts_ms: 700 + u32::try_from(no).unwrap() * 1_000,
+                ..run(false, InvocationKind::Event, &["bye"])
+            };
+            world.programs.register(&run);
+            verdict::begin_hostile(world, &run).await?;
+        }
+        loop {
+            let listed = world.expect("GET", "/containers/json?all=1", "", 200).await?;
+            if listed.as_array().is_some_and(Vec::is_empty) {
+                return Ok(());
+            }
+            if world.at_ms() > REMOVED_MS {
+                return Err(format!("they are still there: {listed}"));
+            }
+            // Whatever this time sets going is under way when the check begins.
+            world.settle().await;
+            world.pass_time(REMOVED_MS + 1);
+            verdict::readable(world).await?;
+        }
+    });
+    assert_eq!(played, Ok(()));
 }

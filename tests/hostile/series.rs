@@ -40,6 +40,8 @@ const DAY_S: u64 = 24 * 3_600;
 pub(crate) struct Options {
     stories: usize,
     seed: u64,
+    /// Only this world of the series, as a failure has named it.
+    world: Option<usize>,
 }
 
 impl Options {
@@ -48,7 +50,8 @@ impl Options {
     pub(crate) fn of_environment() -> Self {
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
         let stories = number("SOCKERLESS_HOSTILE").map_or(STORIES, |stories| usize::try_from(stories).unwrap());
-        Self { stories, seed: number("SOCKERLESS_HOSTILE_SEED").unwrap_or_else(today) }
+        let world = number("SOCKERLESS_HOSTILE_WORLD").map(|world| usize::try_from(world).unwrap());
+        Self { stories, seed: number("SOCKERLESS_HOSTILE_SEED").unwrap_or_else(today), world }
     }
 }
 
@@ -116,10 +119,11 @@ impl Chapter {
 pub(crate) fn play(options: &Options) -> Report {
     let (begun, coverage, files) = (now(), Coverage::default(), unused_database());
     let alone = play::undisturbed(files.path()).expect("honest containers run when they are alone");
-    let (next, stories, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-    let (worlds_failed, speaks) = (AtomicUsize::new(0), Mutex::new(()));
+    let (next, stories) = (AtomicUsize::new(options.world.unwrap_or_default()), AtomicUsize::new(0));
+    let (failed, worlds_failed, speaks) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(()));
+    let enough = if options.world.is_some() { 1 } else { options.stories };
     let work = || {
-        while stories.load(Ordering::SeqCst) < options.stories && worlds_failed.load(Ordering::SeqCst) < MOST_FAILURES {
+        while stories.load(Ordering::SeqCst) < enough && worlds_failed.load(Ordering::SeqCst) < MOST_FAILURES {
             let chapter = Chapter::of(options.seed, next.fetch_add(1, Ordering::SeqCst));
             stories.fetch_add(chapter.stories.len(), Ordering::SeqCst);
             let setup = Setup {
@@ -136,7 +140,10 @@ pub(crate) fn play(options: &Options) -> Report {
             }
         }
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from) * PER_PROCESSOR;
+    let threads = match options.world {
+        Some(_) => 1,
+        None => thread::available_parallelism().map_or(1, usize::from) * PER_PROCESSOR,
+    };
     thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     let mut failed = failed.into_inner();
     if let Err(why) = verdict::memory_is_bounded() {
@@ -144,7 +151,7 @@ pub(crate) fn play(options: &Options) -> Report {
         failed += 1;
     }
     let (stories, counts) = (stories.into_inner(), coverage.counts());
-    let unplayed = if options.stories >= ENOUGH_FOR_ALL_KINDS && failed == 0 { missing(&counts) } else { Vec::new() };
+    let unplayed = if stories >= ENOUGH_FOR_ALL_KINDS && failed == 0 { missing(&counts) } else { Vec::new() };
     Report { stories, failed, unplayed, counts, took: begun.elapsed() }
 }
 

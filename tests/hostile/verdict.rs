@@ -1,35 +1,15 @@
 //! What must hold of a daemon, whatever was sent to it.
 
-use std::path::Path;
-
 use serde_json::Value;
 use sockerless_lambda::health::Check;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sockerless_lambda::state::Table;
 
 use super::body;
 use super::client::{Answer, Raw};
-use super::limits::{
-    MAX_ATTRIBUTES_BYTES, MAX_CONFIG_BYTES, MAX_ERROR_BYTES, MAX_RESIDENT_KIB, MAX_STATUS_BYTES, MAX_TEXT_BYTES,
-};
+use super::limits::{MAX_ERROR_BYTES, MAX_RESIDENT_KIB};
 use super::programs::Run;
+use super::stored::Stored;
 use super::world::{Broken, World};
-
-/// Every text that is stored, with its limit in bytes.
-const TEXTS: [(&str, &str, i64); 12] = [
-    ("container", "config", MAX_CONFIG_BYTES),
-    ("container", "status", MAX_STATUS_BYTES),
-    ("container", "name", MAX_TEXT_BYTES),
-    ("tombstone", "name", MAX_TEXT_BYTES),
-    ("tombstone", "error", MAX_TEXT_BYTES),
-    ("image", "reference", MAX_TEXT_BYTES),
-    ("image", "digest", MAX_TEXT_BYTES),
-    ("event", "action", MAX_TEXT_BYTES),
-    ("event", "actor_id", MAX_TEXT_BYTES),
-    ("event", "attributes", MAX_ATTRIBUTES_BYTES),
-    ("sighting", "function_name", MAX_TEXT_BYTES),
-    ("role_without_logs", "role_arn", MAX_TEXT_BYTES),
-];
 
 /// No request makes the server fail. What is not implemented is 501, and what only a swarm can do 503, as in Docker.
 pub(crate) fn no_server_error(answer: &Answer, request: impl FnOnce() -> String) -> Result<(), Broken> {
@@ -74,19 +54,24 @@ pub(crate) async fn healthy(world: &mut World) -> Result<(), Broken> {
 }
 
 /// Every row can be read and is shown, and nothing is larger than its limit.
+///
+/// What was under way comes to its end first, and no time passes: all of it is looked at at one moment.
 pub(crate) async fn readable(world: &mut World) -> Result<(), Broken> {
+    world.settle().await;
+    let moment = world.at_ms();
+    let audited = world.daemon().pulse().audit().await;
+    audited.map_err(|error| format!("the rows cannot be read: {error}"))?;
+    if let Some(unreadable) = world.daemon().health.degraded().get(&Check::Rows) {
+        return Err(format!("rows cannot be read: {unreadable}"));
+    }
     let rows = crate::all_rows::all_rows(&world.daemon().facts)
         .await
         .map_err(|error| format!("the rows cannot be read: {error}"))?;
     let stored = Stored::read(&world.daemon().database()).await?;
-    if i64::try_from(rows.len()) != Ok(stored.rows) {
-        return Err(format!("{} of {} rows are readable", rows.len(), stored.rows));
-    }
+    same("rows are readable", rows.iter().flatten().count(), stored.rows_of(Table::Container))?;
     let listed = world.expect("GET", "/containers/json?all=1", "", 200).await?;
     let listed = listed.as_array().cloned().unwrap_or_default();
-    if i64::try_from(listed.len()) != Ok(stored.shown) {
-        return Err(format!("{} of {} containers are listed", listed.len(), stored.shown));
-    }
+    same("containers are listed", listed.len(), stored.shown)?;
     for container in &listed {
         let id = container["Id"].as_str().unwrap_or_default();
         let seen = world.expect("GET", &format!("/containers/{id}/json"), "", 200).await?;
@@ -96,50 +81,34 @@ pub(crate) async fn readable(world: &mut World) -> Result<(), Broken> {
             return Err(format!("{id} is {}, with {} bytes of error: {begin}", seen["State"]["Status"], error.len()));
         }
     }
-    every_event_is_readable(world).await?;
-    stored.within_limits
+    let images = world.expect("GET", "/images/json?all=1", "", 200).await?;
+    same("images are listed", images.as_array().map_or(0, Vec::len), stored.images)?;
+    if world.at_ms() != moment {
+        return Err(format!("the check took {} ms", world.at_ms() - moment));
+    }
+    same("events are given", events(world).await?, stored.rows_of(Table::Event))?;
+    stored.is_right
 }
 
-async fn every_event_is_readable(world: &mut World) -> Result<(), Broken> {
-    let until = world.now().as_secs();
+fn same(what: &str, found: usize, stored: i64) -> Result<(), Broken> {
+    if i64::try_from(found) == Ok(stored) { Ok(()) } else { Err(format!("{found} of {stored} {what}")) }
+}
+
+/// How many events there are up to now. Each must be JSON. The answer ends by a real timer, and meanwhile time passes.
+async fn events(world: &mut World) -> Result<usize, Broken> {
+    let now = world.now().as_nanos();
+    let until = format!("{}.{:09}", now / 1_000_000_000, now % 1_000_000_000);
     let events = world.ask("GET", &format!("/events?since=0&until={until}"), "").await?;
     if events.status() != Some(200) {
         return Err(format!("the events are answered {:?} {}", events.status(), events.text()));
     }
     let body = events.body();
+    let mut count = 0;
     for event in serde_json::Deserializer::from_slice(&body).into_iter::<Value>() {
         event.map_err(|error| format!("an event is no JSON: {error}"))?;
+        count += 1;
     }
-    Ok(())
-}
-
-/// What the database has, read without the daemon's code.
-struct Stored {
-    rows: i64,
-    shown: i64,
-    within_limits: Result<(), Broken>,
-}
-
-impl Stored {
-    async fn read(database: &Path) -> Result<Self, Broken> {
-        Self::read_all(database).await.map_err(|error| error.to_string())
-    }
-
-    async fn read_all(database: &Path) -> Result<Self, sqlx::Error> {
-        let mut connection = SqliteConnectOptions::new().filename(database).read_only(true).connect().await?;
-        let counts = sqlx::query("SELECT count(*), count(*) FILTER (WHERE removed = 0) FROM container");
-        let counts = counts.fetch_one(&mut connection).await?;
-        let mut within_limits = Ok(());
-        for (table, column, limit) in TEXTS {
-            let query = format!("SELECT coalesce(max(length(CAST({column} AS BLOB))), 0) FROM {table}");
-            let bytes: i64 = sqlx::query(sqlx::AssertSqlSafe(query)).fetch_one(&mut connection).await?.try_get(0)?;
-            if bytes > limit {
-                within_limits = Err(format!("{table}.{column} has {bytes} bytes, limit {limit}"));
-            }
-        }
-        connection.close().await?;
-        Ok(Self { rows: counts.try_get(0)?, shown: counts.try_get(1)?, within_limits })
-    }
+    Ok(count)
 }
 
 /// The most memory that this process has had in use, in KiB.
