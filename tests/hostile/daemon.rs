@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sockerless_lambda::api::{ApiContext, Listeners};
+use sockerless_lambda::api::{ApiContext, Listeners, MetricsListener, MetricsSources};
 use sockerless_lambda::aws::{CallHook, CallPoint, Cloud, CloudSeams, CloudSettings, HookedCall};
 use sockerless_lambda::clock::Clock;
 use sockerless_lambda::config::{Config, Listen};
@@ -36,7 +36,7 @@ pub(crate) const PREFIX: &str = "skls";
 /// An access key id begins with this; the number of the life follows.
 const LIFE_KEY: &str = "LIFE";
 /// Time between two sweeps, in seconds.
-const SWEEP_S: u64 = 20;
+pub(crate) const SWEEP_S: u64 = 20;
 
 /// What all lives of a world share.
 #[derive(Clone)]
@@ -47,18 +47,25 @@ pub(crate) struct Around {
     pub(crate) endpoint: String,
 }
 
+/// Where a daemon listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Doors {
+    pub(crate) socket: PathBuf,
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: SocketAddr,
+}
+
 /// A daemon that runs.
 pub(crate) struct Daemon {
     number: u32,
     pub(crate) facts: Facts,
     pub(crate) reader: Reader,
     pub(crate) health: Health,
-    pub(crate) socket: PathBuf,
-    pub(crate) address: SocketAddr,
+    pub(crate) doors: Doors,
     directory: TempDir,
     store: Store,
     pub(crate) controller: JoinHandle<()>,
-    api: JoinHandle<()>,
+    api: [JoinHandle<()>; 2],
     stop: CancellationToken,
 }
 
@@ -101,17 +108,30 @@ impl Daemon {
             Listen::Tcp(address) => Some(address),
             Listen::Unix(_) => None,
         });
+        let metrics =
+            MetricsListener::bind((Ipv4Addr::LOCALHOST, 0).into()).await.map_err(|error| error.to_string())?;
+        let doors = Doors { socket, address: tcp.ok_or("no port")?, metrics: metrics.address() };
+        let sources = MetricsSources {
+            render: Arc::new(String::new),
+            reader: store.reader(),
+            health: health.clone(),
+            clock: around.clock.clone(),
+            config: Arc::clone(&context.config),
+        };
+        let api = [
+            tokio::spawn(listeners.serve(context, stop.clone(), Duration::ZERO)),
+            tokio::spawn(metrics.serve(sources, stop.clone())),
+        ];
         Ok(Self {
             number,
             facts: store.facts(),
             reader: store.reader(),
             health,
-            socket,
-            address: tcp.ok_or("no port")?,
+            doors,
             directory,
             store,
             controller: tokio::spawn(reconciler.run(CancellationToken::new(), Duration::ZERO)),
-            api: tokio::spawn(listeners.serve(context, stop.clone(), Duration::ZERO)),
+            api,
             stop,
         })
     }
@@ -131,7 +151,7 @@ impl Daemon {
         let files = copy_of(self.directory.path());
         around.rest.dies(self.number);
         self.stop.cancel();
-        for task in [self.controller, self.api] {
+        for task in self.api.into_iter().chain([self.controller]) {
             task.abort();
             // It was aborted; the result says no more than that.
             let _ = task.await;

@@ -46,7 +46,7 @@ fn plays_well(name: &str, acts: Vec<(i64, Act)>) {
     let alone = play::undisturbed(files.path()).unwrap();
     let floods = name.contains("flood");
     for number in [0, 1] {
-        let setup = Setup { number, stories: &stories, floods, sabotage: None, files: files.path() };
+        let setup = Setup { number, stories: &stories, floods, kills: false, sabotage: None, files: files.path() };
         assert_eq!(perform(setup, &alone, &Coverage::default()), Ok(()), "{name}");
     }
 }
@@ -57,7 +57,14 @@ fn stories_that_have_found_something_disturb_nobody() {
     let alone = play::undisturbed(files.path()).unwrap();
     for (number, seed, found) in SEEDS {
         let stories = [Story::of(*seed)];
-        let setup = Setup { number: *number, stories: &stories, floods: false, sabotage: None, files: files.path() };
+        let setup = Setup {
+            number: *number,
+            stories: &stories,
+            floods: false,
+            kills: false,
+            sabotage: None,
+            files: files.path(),
+        };
         assert_eq!(perform(setup, &alone, &Coverage::default()), Ok(()), "{found}");
     }
 }
@@ -97,6 +104,28 @@ fn a_log_stream_that_is_called_as_a_claim_takes_nothing_away() {
 #[test]
 fn a_flood_of_lines_hides_nobodys_end() {
     plays_well("flood", Story::of_a_flood(1, FLOOD_AT_MS).acts);
+}
+
+/// Seeds of floods: between them they have all lines and all streams.
+const FLOODS: u64 = 12;
+
+#[test]
+fn a_flood_of_any_lines_in_any_stream_hides_nobodys_end_also_from_a_daemon_that_is_killed() {
+    let files = unused_database();
+    let alone = play::undisturbed(files.path()).unwrap();
+    for seed in 0..FLOODS {
+        let stories = [Story::of_a_flood(seed, FLOOD_AT_MS)];
+        let number = usize::try_from(seed).unwrap();
+        let setup = Setup {
+            number,
+            stories: &stories,
+            floods: true,
+            kills: seed % 2 == 1,
+            sabotage: None,
+            files: files.path(),
+        };
+        assert_eq!(perform(setup, &alone, &Coverage::default()), Ok(()), "flood {seed}");
+    }
 }
 
 /// The longest time until a container has removed itself, in virtual milliseconds.

@@ -86,7 +86,8 @@ fn leak(world: &World, function: &str) {
 fn noticed(sabotage: Sabotage) -> String {
     let files = unused_database();
     let alone = play::undisturbed(files.path()).unwrap();
-    let setup = Setup { number: 0, stories: &[], floods: false, sabotage: Some(sabotage), files: files.path() };
+    let setup =
+        Setup { number: 0, stories: &[], floods: false, kills: false, sabotage: Some(sabotage), files: files.path() };
     perform(setup, &alone, &Coverage::default()).expect_err("nothing is noticed")
 }
 
@@ -95,7 +96,7 @@ fn an_undisturbed_world_is_right() {
     let files = unused_database();
     let alone = play::undisturbed(files.path()).unwrap();
     for number in 0..4 {
-        let setup = Setup { number, stories: &[], floods: false, sabotage: None, files: files.path() };
+        let setup = Setup { number, stories: &[], floods: false, kills: false, sabotage: None, files: files.path() };
         assert_eq!(perform(setup, &alone, &Coverage::default()), Ok(()));
     }
 }
@@ -127,7 +128,7 @@ fn a_claim_that_is_lost_is_noticed() {
 #[test]
 fn a_line_of_somebody_else_is_noticed() {
     let why = noticed(Sabotage::LeakALine);
-    assert!(why.contains("somebody else's line"), "{why}");
+    assert!(why.contains("somebody else"), "{why}");
 }
 
 #[test]

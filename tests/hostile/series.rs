@@ -74,6 +74,7 @@ pub(crate) struct Report {
     /// Kinds that were never played, if so many stories must have them all.
     pub(crate) unplayed: Vec<String>,
     counts: BTreeMap<String, u64>,
+    latest: BTreeMap<String, i64>,
     took: Duration,
 }
 
@@ -87,6 +88,7 @@ impl fmt::Display for Report {
         let (seconds, megabytes) = (self.took.as_secs_f64(), verdict::resident_kib() / 1_024);
         let rate = u32::try_from(self.stories).map_or(0.0, f64::from) / seconds.max(0.001);
         writeln!(f, "acts: {groups:?}")?;
+        writeln!(f, "later than alone, at most, in virtual ms: {:?}", self.latest)?;
         writeln!(f, "seconds: {seconds:.1}, stories a second: {rate:.1}, most memory: {megabytes} MiB")?;
         for kind in &self.unplayed {
             writeln!(f, "never played: {kind}")?;
@@ -113,6 +115,11 @@ impl Chapter {
         }
         Self { number, floods, stories }
     }
+
+    /// Every other flood meets a daemon that is killed.
+    fn kills(&self) -> bool {
+        self.floods && self.number / FLOODS_ONE_IN % 2 == 1
+    }
 }
 
 /// Plays the series.
@@ -130,6 +137,7 @@ pub(crate) fn play(options: &Options) -> Report {
                 number: chapter.number,
                 stories: &chapter.stories,
                 floods: chapter.floods,
+                kills: chapter.kills(),
                 sabotage: None,
                 files: files.path(),
             };
@@ -152,7 +160,7 @@ pub(crate) fn play(options: &Options) -> Report {
     }
     let (stories, counts) = (stories.into_inner(), coverage.counts());
     let unplayed = if stories >= ENOUGH_FOR_ALL_KINDS && failed == 0 { missing(&counts) } else { Vec::new() };
-    Report { stories, failed, unplayed, counts, took: begun.elapsed() }
+    Report { stories, failed, unplayed, counts, latest: coverage.latest(), took: begun.elapsed() }
 }
 
 /// Says which stories made a world fail. Returns how many.

@@ -108,6 +108,11 @@ impl World {
         Ok(())
     }
 
+    /// An answer of which nothing has come yet.
+    pub(crate) fn answer(&self) -> Answer {
+        Answer::new(&self.idle.pieces)
+    }
+
     /// The daemon that runs.
     pub(crate) fn daemon(&self) -> &Daemon {
         self.daemon.as_ref().expect("a daemon runs")
@@ -167,7 +172,7 @@ impl World {
         let idle = self.idle.clone();
         let daemon = self.daemon.take().ok_or("no daemon runs")?;
         let asked = {
-            let exchange = exchange(&daemon, &raw, answer.clone());
+            let exchange = exchange(&daemon.doors, &raw, answer.clone());
             tokio::pin!(exchange);
             loop {
                 // Both arms are cancel-safe: the exchange is only borrowed, and what is quiet is asked for again.
@@ -199,7 +204,7 @@ impl World {
         tokio::select! {
             biased;
             // A connection that is not taken has no answer.
-            _ = exchange(self.daemon(), raw, answer.clone()) => {}
+            _ = exchange(&self.daemon().doors, raw, answer.clone()) => {}
             () = self.idle.quiet() => {}
         }
         answer
