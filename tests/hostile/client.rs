@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::daemon::Doors;
+use super::tls;
 
 /// The most of an answer that is kept, in bytes.
 const MAX_KEPT_BYTES: usize = 32 * 1_024 * 1_024;
@@ -19,6 +20,7 @@ const PIECE_BYTES: usize = 64 * 1_024;
 pub(crate) enum Via {
     Unix,
     Tcp,
+    Tls,
     /// The listener of the metrics, which has no other routes.
     Metrics,
 }
@@ -122,6 +124,7 @@ pub(crate) async fn exchange(doors: &Doors, raw: &Raw, answer: Answer) -> io::Re
     match raw.via {
         Via::Unix => over(UnixStream::connect(&doors.socket).await?, raw, answer).await,
         Via::Tcp => over(TcpStream::connect(doors.address).await?, raw, answer).await,
+        Via::Tls => over(tls::connect(doors.tls, &answer.pieces).await?, raw, answer).await,
         Via::Metrics => over(TcpStream::connect(doors.metrics).await?, raw, answer).await,
     }
 }

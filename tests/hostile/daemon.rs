@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::in_place::in_place;
 use super::rest::Rest;
+use super::tls;
 
 /// The database's name in its directory.
 pub(crate) const DATABASE: &str = "state.db";
@@ -52,6 +53,7 @@ pub(crate) struct Around {
 pub(crate) struct Doors {
     pub(crate) socket: PathBuf,
     pub(crate) address: SocketAddr,
+    pub(crate) tls: SocketAddr,
     pub(crate) metrics: SocketAddr,
 }
 
@@ -65,7 +67,7 @@ pub(crate) struct Daemon {
     directory: TempDir,
     store: Store,
     pub(crate) controller: JoinHandle<()>,
-    api: [JoinHandle<()>; 2],
+    api: [JoinHandle<()>; 3],
     stop: CancellationToken,
 }
 
@@ -101,27 +103,7 @@ impl Daemon {
             health: health.clone(),
             config,
         };
-        let socket = directory.path().join("docker.sock");
-        let listen = [Listen::Unix(socket.clone()), Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into())];
-        let listeners = Listeners::bind(&listen, None).await.map_err(|error| error.to_string())?;
-        let tcp = listeners.addresses().into_iter().find_map(|listen| match listen {
-            Listen::Tcp(address) => Some(address),
-            Listen::Unix(_) => None,
-        });
-        let metrics =
-            MetricsListener::bind((Ipv4Addr::LOCALHOST, 0).into()).await.map_err(|error| error.to_string())?;
-        let doors = Doors { socket, address: tcp.ok_or("no port")?, metrics: metrics.address() };
-        let sources = MetricsSources {
-            render: Arc::new(String::new),
-            reader: store.reader(),
-            health: health.clone(),
-            clock: around.clock.clone(),
-            config: Arc::clone(&context.config),
-        };
-        let api = [
-            tokio::spawn(listeners.serve(context, stop.clone(), Duration::ZERO)),
-            tokio::spawn(metrics.serve(sources, stop.clone())),
-        ];
+        let (doors, api) = open(context, directory.path(), &stop).await?;
         Ok(Self {
             number,
             facts: store.facts(),
@@ -159,6 +141,41 @@ impl Daemon {
         drop(self.store);
         files
     }
+}
+
+/// Serves the API on a socket, on TCP and with TLS, and the metrics on a listener of their own.
+async fn open(
+    context: ApiContext,
+    directory: &Path,
+    stop: &CancellationToken,
+) -> Result<(Doors, [JoinHandle<()>; 3]), String> {
+    let (socket, any_port) = (directory.join("docker.sock"), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let listen = [Listen::Unix(socket.clone()), Listen::Tcp(any_port)];
+    let plain = Listeners::bind(&listen, None).await.map_err(|error| error.to_string())?;
+    let files = tls::files(directory);
+    let tls = Listeners::bind(&[Listen::Tcp(any_port)], Some(&files)).await.map_err(|error| error.to_string())?;
+    let metrics = MetricsListener::bind(any_port).await.map_err(|error| error.to_string())?;
+    let port = |listeners: &Listeners| {
+        let ports = listeners.addresses().into_iter().find_map(|listen| match listen {
+            Listen::Tcp(address) => Some(address),
+            Listen::Unix(_) => None,
+        });
+        ports.ok_or("no port")
+    };
+    let doors = Doors { socket, address: port(&plain)?, tls: port(&tls)?, metrics: metrics.address() };
+    let sources = MetricsSources {
+        render: Arc::new(String::new),
+        reader: context.reader.clone(),
+        health: context.health.clone(),
+        clock: context.clock.clone(),
+        config: Arc::clone(&context.config),
+    };
+    let api = [
+        tokio::spawn(plain.serve(context.clone(), stop.clone(), Duration::ZERO)),
+        tokio::spawn(tls.serve(context, stop.clone(), Duration::ZERO)),
+        tokio::spawn(metrics.serve(sources, stop.clone())),
+    ];
+    Ok((doors, api))
 }
 
 /// A copy of a database's files, as a killed process leaves them.

@@ -187,11 +187,6 @@ impl Honest {
         Ok(())
     }
 
-    /// Its lines cannot be told from forged ones in a stream that is called as its own, while it runs.
-    pub(crate) fn is_native(&self) -> bool {
-        PLANS[self.plan].native
-    }
-
     /// The daemon is killed: an answer that was to come does not come any more, and the end is as much as the log says of it.
     pub(crate) fn loses_its_answer(&mut self) {
         let lost = PLANS[self.plan];

@@ -48,6 +48,7 @@ mod series;
 mod shrink;
 mod stored;
 mod story;
+mod tls;
 mod verdict;
 mod world;
 

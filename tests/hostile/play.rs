@@ -8,7 +8,7 @@ use super::coverage::Coverage;
 use super::daemon::copy_of;
 use super::follow::Follower;
 use super::honest::{EVENT, Honest, Outcome, PLANS, SLOW};
-use super::limits::{LATE_IN_A_FLOOD_MS, LATE_MS, REAL_LIMIT_S};
+use super::limits::{LATE_AFTER_A_KILL_MS, LATE_IN_A_FLOOD_MS, LATE_MS, REAL_LIMIT_S};
 use super::own::Own;
 use super::programs::Programs;
 use super::sabotage::Sabotage;
@@ -103,7 +103,11 @@ fn on_a_runtime<T>(play: impl AsyncFnOnce(Idle) -> Result<T, Broken>) -> Result<
 }
 
 async fn play(world: &mut World, setup: Setup<'_>, alone: &Alone) -> Result<(), Broken> {
-    let late_ms = if setup.floods { LATE_IN_A_FLOOD_MS } else { LATE_MS };
+    let late_ms = match (setup.floods, setup.kills) {
+        (_, true) => LATE_AFTER_A_KILL_MS,
+        (true, false) => LATE_IN_A_FLOOD_MS,
+        (false, false) => LATE_MS,
+    };
     let limit = |honest: &Honest| alone[honest.plan].1 + late_ms;
     let mut others = Others(Vec::new());
     let (mut own, mut followed) = (Vec::new(), Vec::new());
@@ -136,7 +140,7 @@ async fn play(world: &mut World, setup: Setup<'_>, alone: &Alone) -> Result<(), 
     for (index, follower) in followed {
         let honest = &others.0[index];
         let expected = &alone[honest.plan].0;
-        follower.judge(world, expected, honest.is_native()).await.map_err(|why| format!("{}: {why}", honest.name))?;
+        follower.judge(world, expected).await.map_err(|why| format!("{}: {why}", honest.name))?;
     }
     for own in &own {
         own.judge(world).await?;

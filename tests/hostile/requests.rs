@@ -176,7 +176,7 @@ impl Attack {
 
     /// Several requests on one connection, some of them wrong. Each is sent before the answer to the one before has come.
     fn several(&self, rng: &mut Rng) -> Raw {
-        let via = *rng.pick(&[Via::Unix, Via::Tcp]);
+        let via = *rng.pick(&[Via::Unix, Via::Tcp, Via::Tls]);
         let count = 2 + rng.below(20);
         let is_plain = self.kind == Kind::Pipelined;
         let mut bytes = Vec::new();
@@ -211,8 +211,9 @@ impl Attack {
                     *rng.pick(&["https://evil.example", "null", "http://localhost", "", "http://localhost:1\u{e9}"]);
                 let kind = *rng.pick(&["text/plain", "application/x-www-form-urlencoded", "application/json"]);
                 parts.headers = format!("Origin: {origin}\r\nContent-Type: {kind}\r\n");
-                parts.via = *rng.pick(&[Via::Tcp, Via::Unix, Via::Metrics]);
-                parts.demands = (origin != "http://localhost").then_some(403);
+                parts.via = *rng.pick(&[Via::Tcp, Via::Tls, Via::Unix, Via::Metrics]);
+                let is_own = origin == "http://localhost" && parts.via != Via::Tls;
+                parts.demands = (!is_own).then_some(403);
             }
             Kind::Host => {
                 let hosts = [
@@ -228,7 +229,7 @@ impl Attack {
                 ];
                 let (host, demands) = *rng.pick(&hosts);
                 parts.host = host.to_owned();
-                parts.via = *rng.pick(&[Via::Tcp, Via::Unix, Via::Metrics]);
+                parts.via = *rng.pick(&[Via::Tcp, Via::Tls, Via::Unix, Via::Metrics]);
                 // No browser reaches the socket.
                 parts.demands = demands.filter(|_| parts.via != Via::Unix);
             }
@@ -394,7 +395,7 @@ fn garbage(rng: &mut Rng) -> Raw {
     ];
     let mut bytes = rng.pick(&heads).to_vec();
     bytes.extend((0..rng.below(100)).map(|_| u8::try_from(rng.below(256)).unwrap()));
-    Raw { via: *rng.pick(&[Via::Unix, Via::Tcp]), bytes, then: Then::Close, demands: None }
+    Raw { via: *rng.pick(&[Via::Unix, Via::Tcp, Via::Tls]), bytes, then: Then::Close, demands: None }
 }
 
 fn word<'a>(rng: &mut Rng, of: &[&'a str]) -> &'a str {
