@@ -134,6 +134,7 @@ async fn over(io: impl AsyncRead + AsyncWrite, raw: &Raw, answer: Answer) -> io:
     let sending = async {
         // A server that refuses early closes its side early: its answer counts.
         let _ = to.write_all(&raw.bytes).await;
+        let _ = to.flush().await;
         if matches!(raw.then, Then::Close | Then::Vanish) {
             let _ = to.shutdown().await;
         }

@@ -3,6 +3,7 @@
 use sockerless_lambda::state::model::InvocationKind;
 
 use super::account::{self, Deed};
+use super::client::{Raw, Via};
 use super::coverage::Coverage;
 use super::daemon::unused_database;
 use super::output::{Print, Text};
@@ -160,6 +161,22 @@ fn containers_that_remove_themselves_are_counted_and_listed_at_one_moment() {
             world.pass_time(REMOVED_MS + 1);
             verdict::readable(world).await?;
         }
+    });
+    assert_eq!(played, Ok(()));
+}
+
+#[test]
+fn each_listener_answers_a_client_who_waits_for_nothing() {
+    let files = unused_database();
+    let played = play::in_a_world(files.path(), async |world| {
+        for via in [Via::Unix, Via::Tcp, Via::Tls, Via::Metrics] {
+            let raw = Raw { via, ..Raw::plain("GET", "/healthz", "") };
+            let answer = world.send(&raw).await;
+            if answer.status() != Some(200) {
+                return Err(format!("{via:?} is answered {:?}", answer.status()));
+            }
+        }
+        Ok(())
     });
     assert_eq!(played, Ok(()));
 }
