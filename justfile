@@ -117,7 +117,7 @@ suites:
 _ci-waiting: attack clients native (schemathesis "1") suites
 
 # Mostly computes.
-_ci-computing: fmt clippy lean docs _stories-ci otlp deny deploy-lint
+_ci-computing: fmt clippy lean docs _stories-ci _hostile-ci otlp deny deploy-lint
 
 # Both side by side; the output of the first is shown when both have ended.
 _ci-rest:

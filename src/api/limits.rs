@@ -34,10 +34,10 @@ pub(super) const MAX_HEADER_BYTES: usize = 64 * 1_024;
 /// Header lines of a request.
 pub(super) const MAX_HEADERS: usize = 128;
 /// Bytes of a request's body.
-pub(super) const MAX_BODY_BYTES: usize = 4 * 1_024 * 1_024;
+pub const MAX_BODY_BYTES: usize = 4 * 1_024 * 1_024;
 /// Levels of a JSON value from a client, the outermost map included: no request of Docker's has more than a handful, and what
 /// is stored is read back by a parser that stops at 128.
-pub(super) const MAX_JSON_DEPTH: usize = 32;
+pub const MAX_JSON_DEPTH: usize = 32;
 /// Levels of the JSON in the label `sockerless.lambda.payload`, which is stored as text.
 pub(super) const MAX_PAYLOAD_DEPTH: usize = 100;
 /// Values in a JSON value from a client, maps and lists included: each takes some 100 bytes while it is looked at.
@@ -96,13 +96,13 @@ pub(super) const MAX_EVENT_PAYLOAD_BYTES: usize = 1_000_000 - 16_000;
 /// Bytes of the payload of a synchronous invocation: Lambda's 6 MB without a margin.
 pub(super) const MAX_SYNC_PAYLOAD_BYTES: usize = 6_000_000 - 16_000;
 /// Bytes of a container's labels together, without the payload of its invocations: they come with every list and event.
-pub(super) const MAX_LABEL_BYTES: usize = 64 * 1_024;
+pub const MAX_LABEL_BYTES: usize = 64 * 1_024;
 /// Bytes of the settings that are recorded for `inspect` only, as JSON: they come with every inspect.
 pub(super) const MAX_RECORDED_BYTES: usize = 64 * 1_024;
 /// Characters of a container's name.
-pub(super) const MAX_NAME: usize = 255;
+pub const MAX_NAME: usize = 255;
 /// Bytes of an image reference.
-pub(super) const MAX_REFERENCE_BYTES: usize = 512;
+pub const MAX_REFERENCE_BYTES: usize = 512;
 /// Values of the filters of one request together.
 pub(super) const MAX_FILTER_VALUES: usize = 100;
 /// Bytes of a compiled pattern of a filter.

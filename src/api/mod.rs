@@ -44,6 +44,7 @@ mod wire;
 
 use std::sync::Arc;
 
+pub use limits::{MAX_BODY_BYTES, MAX_JSON_DEPTH, MAX_LABEL_BYTES, MAX_NAME, MAX_REFERENCE_BYTES};
 pub use listeners::{BindError, Listeners, try_address};
 pub use metrics_listener::{MetricsListener, MetricsSources};
 pub use routes::{Endpoint, endpoints};

@@ -91,6 +91,18 @@ fn each_guard_has_its_test() {
 }
 
 #[test]
+fn the_recipes_name_guards_that_there_are() {
+    let guards = guards();
+    let recipes = read("justfile");
+    let named = recipes.lines().filter_map(|line| line.trim_start().strip_prefix("tests/guards/run.py "));
+    let named: Vec<&str> = named.flat_map(str::split_whitespace).filter(|word| !word.contains('{')).collect();
+    assert!(!named.is_empty(), "a recipe that chooses guards");
+    for name in named {
+        assert!(guards.iter().any(|guard| guard.name == name), "no guard is called {name}");
+    }
+}
+
+#[test]
 fn the_documentation_has_every_guard_and_no_other() {
     let told = read("docs/reliability.md");
     let section = told.split("\n## ").find(|section| section.starts_with("Guards\n")).unwrap();

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use sockerless_sandbox::model::Request;
 use sockerless_sandbox::model::lambda_api::{Code, CreateFunction, EphemeralStorage, LoggingConfig};
-use sockerless_sandbox::model::logs_api::{CreateLogGroup, InputLogEvent, LogStreamName, PutLogEvents};
+use sockerless_sandbox::model::logs_api::{
+    CreateLogGroup, DescribeLogStreams, InputLogEvent, LogStreamName, PutLogEvents,
+};
+use sockerless_sandbox::model::{Request, Response};
 
 use super::daemon::{CLAIMS_GROUP, LOG_GROUP, PREFIX, ROLE};
 use super::output::{self, Ids};
@@ -95,8 +97,8 @@ impl Deed {
             Kind::Claim => drop(make_stream(world, &format!("{instance}/{}", rng.pick(EPOCHS)))),
             Kind::AbsurdClaim => {
                 let group = if rng.one_in(FORGED_ONE_IN) { CLAIMS_GROUP } else { LOG_GROUP };
-                world.claims_are_forged.set(world.claims_are_forged.get() || group == CLAIMS_GROUP);
-                let _ = make_stream_in(world, group, &format!("{instance}/{}", rng.pick(ABSURD_EPOCHS)));
+                let is_made = make_stream_in(world, group, &format!("{instance}/{}", rng.pick(ABSURD_EPOCHS))).is_ok();
+                world.claims_are_forged.set(world.claims_are_forged.get() || is_made && group == CLAIMS_GROUP);
             }
             Kind::Stream => drop(make_stream(world, &stream(rng, &instance, targets))),
             Kind::Events => {
@@ -110,7 +112,7 @@ impl Deed {
                     let _ = make_stream(world, &format!("{instance}/x{no}"));
                 }
             }
-            Kind::Flood => flood(rng, world),
+            Kind::Flood => flood(rng, world, targets),
         }
     }
 }
@@ -126,6 +128,8 @@ fn make_stream_in(world: &World, group: &str, name: &str) -> Result<(), String> 
 
 fn put(world: &World, stream: &str, log_events: Vec<InputLogEvent>) {
     let (log_group_name, log_stream_name) = (LOG_GROUP.to_owned(), stream.to_owned());
+    let is_forged = !stream.contains("/hostile[");
+    world.lines_are_forged.set(world.lines_are_forged.get() || is_forged);
     // AWS refuses some of them.
     let _ = world.operate(&Request::PutLogEvents(PutLogEvents { log_group_name, log_stream_name, log_events }));
 }
@@ -193,16 +197,51 @@ fn events(rng: &mut Rng, now_ms: i64) -> Vec<InputLogEvent> {
     events
 }
 
-/// Lines that a pattern for the platform's lines may find, all at about this time.
-fn flood(rng: &mut Rng, world: &World) {
-    let stream = format!("2027/01/15/hostile[$LATEST]{}", rng.hex32());
+/// More lines than one pass reads, all at about this time: such as the daemon asks for, or almost; and in a stream of its own,
+/// in one that is called as one of another container's function, or in the one that the container writes to.
+fn flood(rng: &mut Rng, world: &World, targets: &[String]) {
+    let environment = rng.hex32();
+    // The last one was started a moment ago.
+    let target = targets.last().map_or("hostile", String::as_str);
+    let stream = match rng.below(3) {
+        0 => format!("2027/01/15/hostile[$LATEST]{environment}"),
+        1 => format!("2027/01/15/{target}[$LATEST]{environment}"),
+        _ => stream_of(world, target).unwrap_or_else(|| format!("2027/01/15/{target}[$LATEST]{environment}")),
+    };
     let _ = make_stream(world, &stream);
-    let lines = ["RequestId: xxx", "an error occurred (RequestId: abc)", "the Task timed out after a while"];
-    let line = *rng.pick(&lines);
+    let line = flood_line(rng);
     let at = |no: usize| world.now_ms() + i64::try_from(no / 20).unwrap_or_default();
-    let events: Vec<InputLogEvent> =
-        (0..FLOOD_LINES).map(|no| InputLogEvent { timestamp: at(no), message: format!("{line} {no}") }).collect();
+    let events: Vec<InputLogEvent> = (0..FLOOD_LINES)
+        .map(|no| InputLogEvent { timestamp: at(no), message: line.replace("{NO}", &no.to_string()) })
+        .collect();
     for events in events.chunks(MOST_EVENTS) {
         put(world, &stream, events.to_vec());
     }
+}
+
+/// A line of a flood. Whose request id or token it has is for nobody else to know.
+fn flood_line(rng: &mut Rng) -> String {
+    let hex = rng.hex32();
+    let id = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+    let lines = [
+        "RequestId: xxx {NO}".to_owned(),
+        "an error occurred (RequestId: abc) {NO}".to_owned(),
+        "the Task timed out after a while {NO}".to_owned(),
+        format!("START RequestId: {id} Version: $LATEST"),
+        format!(
+            "REPORT RequestId: {id}\tDuration: {{NO}} ms\tBilled Duration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 1 MB\t"
+        ),
+        format!("RequestId: {id} Error: Runtime exited with error: exit status {{NO}}"),
+        format!("@sockerless:start {hex} {id}"),
+        format!("@sockerless:exit {hex} 0 exited"),
+    ];
+    rng.pick(&lines).clone()
+}
+
+/// The stream that a function writes to.
+fn stream_of(world: &World, function: &str) -> Option<String> {
+    let list = DescribeLogStreams { log_group_name: Some(LOG_GROUP.to_owned()), ..DescribeLogStreams::default() };
+    let Ok(Response::LogStreams(list)) = world.operate(&Request::DescribeLogStreams(list)) else { return None };
+    let names = list.log_streams.into_iter().map(|stream| stream.log_stream_name);
+    names.filter(|name| name.contains(function)).last()
 }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::daemon::Daemon;
+use super::daemon::Doors;
+use super::tls;
 
 /// The most of an answer that is kept, in bytes.
 const MAX_KEPT_BYTES: usize = 32 * 1_024 * 1_024;
@@ -19,6 +20,9 @@ const PIECE_BYTES: usize = 64 * 1_024;
 pub(crate) enum Via {
     Unix,
     Tcp,
+    Tls,
+    /// The listener of the metrics, which has no other routes.
+    Metrics,
 }
 
 /// What the client does when it has sent its request.
@@ -26,6 +30,8 @@ pub(crate) enum Via {
 pub(crate) enum Then {
     /// Reads the answer.
     Read,
+    /// Reads the answers of all its requests: there are several on the connection.
+    Answers,
     /// Says that nothing more comes, and reads the answer.
     Close,
     /// Vanishes.
@@ -38,6 +44,8 @@ pub(crate) struct Raw {
     pub(crate) via: Via,
     pub(crate) bytes: Vec<u8>,
     pub(crate) then: Then,
+    /// The status that it must be answered with; `None`: any, but for the server's errors.
+    pub(crate) demands: Option<u16>,
 }
 
 impl Raw {
@@ -45,7 +53,16 @@ impl Raw {
     pub(crate) fn plain(method: &str, path: &str, body: &str) -> Self {
         let (length, kind) = (body.len(), if body.is_empty() { "" } else { "Content-Type: application/json\r\n" });
         let head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n{kind}Content-Length: {length}\r\n\r\n");
-        Self { via: Via::Unix, bytes: format!("{head}{body}").into_bytes(), then: Then::Read }
+        Self { via: Via::Unix, bytes: format!("{head}{body}").into_bytes(), then: Then::Read, demands: None }
+    }
+
+    /// The method and the path without its query, as far as the first line has them.
+    pub(crate) fn method_and_path(&self) -> (String, String) {
+        let line = self.bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let line = String::from_utf8_lossy(line);
+        let mut words = line.split(' ').map(str::to_owned);
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        (method, target.split('?').next().unwrap_or_default().to_owned())
     }
 }
 
@@ -81,6 +98,14 @@ impl Answer {
         head.split(' ').nth(1)?.parse().ok()
     }
 
+    /// The statuses of the answers on a connection with several requests, in their order.
+    pub(crate) fn statuses(&self) -> Vec<u16> {
+        let bytes = self.bytes();
+        let begins = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"HTTP/1.1 "));
+        let status = |at: usize| String::from_utf8_lossy(bytes.get(at + 9..at + 12)?).parse().ok();
+        begins.filter_map(status).collect()
+    }
+
     /// The body.
     pub(crate) fn body(&self) -> Vec<u8> {
         let bytes = self.bytes();
@@ -95,11 +120,12 @@ impl Answer {
 }
 
 /// Makes a request. What has come back is in `answer`, also when this is dropped.
-pub(crate) async fn exchange(daemon: &Daemon, raw: &Raw, answer: Answer) -> io::Result<()> {
-    let (socket, address) = (daemon.socket.clone(), daemon.address);
+pub(crate) async fn exchange(doors: &Doors, raw: &Raw, answer: Answer) -> io::Result<()> {
     match raw.via {
-        Via::Unix => over(UnixStream::connect(socket).await?, raw, answer).await,
-        Via::Tcp => over(TcpStream::connect(address).await?, raw, answer).await,
+        Via::Unix => over(UnixStream::connect(&doors.socket).await?, raw, answer).await,
+        Via::Tcp => over(TcpStream::connect(doors.address).await?, raw, answer).await,
+        Via::Tls => over(tls::connect(doors.tls, &answer.pieces).await?, raw, answer).await,
+        Via::Metrics => over(TcpStream::connect(doors.metrics).await?, raw, answer).await,
     }
 }
 
@@ -108,7 +134,8 @@ async fn over(io: impl AsyncRead + AsyncWrite, raw: &Raw, answer: Answer) -> io:
     let sending = async {
         // A server that refuses early closes its side early: its answer counts.
         let _ = to.write_all(&raw.bytes).await;
-        if raw.then != Then::Read {
+        let _ = to.flush().await;
+        if matches!(raw.then, Then::Close | Then::Vanish) {
             let _ = to.shutdown().await;
         }
     };

@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sockerless_lambda::api::{ApiContext, Listeners};
+use sockerless_lambda::api::{ApiContext, Listeners, MetricsListener, MetricsSources};
 use sockerless_lambda::aws::{CallHook, CallPoint, Cloud, CloudSeams, CloudSettings, HookedCall};
 use sockerless_lambda::clock::Clock;
 use sockerless_lambda::config::{Config, Listen};
 use sockerless_lambda::health::Health;
 use sockerless_lambda::reconciler::{Reconciler, ReconcilerParts};
-use sockerless_lambda::state::{Facts, Reader, Store, StoreOptions};
+use sockerless_lambda::state::{Facts, Pulse, Reader, Store, StoreOptions};
 use sockerless_sandbox::model::Operation;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::in_place::in_place;
 use super::rest::Rest;
+use super::tls;
 
 /// The database's name in its directory.
 pub(crate) const DATABASE: &str = "state.db";
@@ -36,7 +37,7 @@ pub(crate) const PREFIX: &str = "skls";
 /// An access key id begins with this; the number of the life follows.
 const LIFE_KEY: &str = "LIFE";
 /// Time between two sweeps, in seconds.
-const SWEEP_S: u64 = 20;
+pub(crate) const SWEEP_S: u64 = 20;
 
 /// What all lives of a world share.
 #[derive(Clone)]
@@ -47,18 +48,26 @@ pub(crate) struct Around {
     pub(crate) endpoint: String,
 }
 
+/// Where a daemon listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Doors {
+    pub(crate) socket: PathBuf,
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: SocketAddr,
+    pub(crate) metrics: SocketAddr,
+}
+
 /// A daemon that runs.
 pub(crate) struct Daemon {
     number: u32,
     pub(crate) facts: Facts,
     pub(crate) reader: Reader,
     pub(crate) health: Health,
-    pub(crate) socket: PathBuf,
-    pub(crate) address: SocketAddr,
+    pub(crate) doors: Doors,
     directory: TempDir,
     store: Store,
     pub(crate) controller: JoinHandle<()>,
-    api: JoinHandle<()>,
+    api: [JoinHandle<()>; 3],
     stop: CancellationToken,
 }
 
@@ -77,6 +86,7 @@ impl Daemon {
         let seams = CloudSeams { clock: around.clock.clone(), hook: Some(call_hook(around, number)) };
         let cloud = Cloud::connect_with(&settings, seams).await;
         let (health, config, stop) = (Health::default(), Arc::new(config()), CancellationToken::new());
+        store.report_to(&health);
         let reconciler = Reconciler::new(ReconcilerParts {
             facts: store.facts(),
             reader: store.reader(),
@@ -93,24 +103,17 @@ impl Daemon {
             health: health.clone(),
             config,
         };
-        let socket = directory.path().join("docker.sock");
-        let listen = [Listen::Unix(socket.clone()), Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into())];
-        let listeners = Listeners::bind(&listen, None).await.map_err(|error| error.to_string())?;
-        let tcp = listeners.addresses().into_iter().find_map(|listen| match listen {
-            Listen::Tcp(address) => Some(address),
-            Listen::Unix(_) => None,
-        });
+        let (doors, api) = open(context, directory.path(), &stop).await?;
         Ok(Self {
             number,
             facts: store.facts(),
             reader: store.reader(),
             health,
-            socket,
-            address: tcp.ok_or("no port")?,
+            doors,
             directory,
             store,
             controller: tokio::spawn(reconciler.run(CancellationToken::new(), Duration::ZERO)),
-            api: tokio::spawn(listeners.serve(context, stop.clone(), Duration::ZERO)),
+            api,
             stop,
         })
     }
@@ -120,12 +123,17 @@ impl Daemon {
         self.directory.path().join(DATABASE)
     }
 
+    /// Reads every row.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.store.pulse()
+    }
+
     /// Ends it as `kill -9` does, and returns the files that it leaves behind.
     pub(crate) async fn kill(self, around: &Around) -> TempDir {
         let files = copy_of(self.directory.path());
         around.rest.dies(self.number);
         self.stop.cancel();
-        for task in [self.controller, self.api] {
+        for task in self.api.into_iter().chain([self.controller]) {
             task.abort();
             // It was aborted; the result says no more than that.
             let _ = task.await;
@@ -133,6 +141,41 @@ impl Daemon {
         drop(self.store);
         files
     }
+}
+
+/// Serves the API on a socket, on TCP and with TLS, and the metrics on a listener of their own.
+async fn open(
+    context: ApiContext,
+    directory: &Path,
+    stop: &CancellationToken,
+) -> Result<(Doors, [JoinHandle<()>; 3]), String> {
+    let (socket, any_port) = (directory.join("docker.sock"), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let listen = [Listen::Unix(socket.clone()), Listen::Tcp(any_port)];
+    let plain = Listeners::bind(&listen, None).await.map_err(|error| error.to_string())?;
+    let files = tls::files(directory);
+    let tls = Listeners::bind(&[Listen::Tcp(any_port)], Some(&files)).await.map_err(|error| error.to_string())?;
+    let metrics = MetricsListener::bind(any_port).await.map_err(|error| error.to_string())?;
+    let port = |listeners: &Listeners| {
+        let ports = listeners.addresses().into_iter().find_map(|listen| match listen {
+            Listen::Tcp(address) => Some(address),
+            Listen::Unix(_) => None,
+        });
+        ports.ok_or("no port")
+    };
+    let doors = Doors { socket, address: port(&plain)?, tls: port(&tls)?, metrics: metrics.address() };
+    let sources = MetricsSources {
+        render: Arc::new(String::new),
+        reader: context.reader.clone(),
+        health: context.health.clone(),
+        clock: context.clock.clone(),
+        config: Arc::clone(&context.config),
+    };
+    let api = [
+        tokio::spawn(plain.serve(context.clone(), stop.clone(), Duration::ZERO)),
+        tokio::spawn(tls.serve(context, stop.clone(), Duration::ZERO)),
+        tokio::spawn(metrics.serve(sources, stop.clone())),
+    ];
+    Ok((doors, api))
 }
 
 /// A copy of a database's files, as a killed process leaves them.

@@ -1,6 +1,7 @@
 //! The honest containers: what they are, what they print, and how they end.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::{Value, json};
 use sockerless_bootstrap::protocol::{Order, Reason};
@@ -112,16 +113,33 @@ impl Play {
     }
 }
 
+/// What a container has printed, by stream.
+pub(crate) type Output = BTreeMap<u8, Vec<u8>>;
+
+/// Output for people.
+pub(crate) fn shown(output: &Output) -> String {
+    let text = |bytes: &[u8]| bytes.escape_ascii().to_string().chars().take(1_000).collect::<String>();
+    output.iter().map(|(stream, bytes)| format!("{stream}: {} bytes, \"{}\"; ", bytes.len(), text(bytes))).collect()
+}
+
 /// How an honest container ended, as its owner sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     state: String,
     exit_code: i64,
     /// Without request ids.
     error: String,
     /// By stream.
-    output: BTreeMap<u8, String>,
+    pub(crate) output: Output,
     invocations: usize,
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { state, exit_code, error, output, invocations } = self;
+        let output = shown(output);
+        write!(f, "{state}, exit_code: {exit_code}, error: {error:?}, output: {output}, invocations: {invocations}")
+    }
 }
 
 /// An honest container in a world.
@@ -169,6 +187,15 @@ impl Honest {
         Ok(())
     }
 
+    /// The daemon is killed: an answer that was to come does not come any more, and the end is as much as the log says of it.
+    pub(crate) fn loses_its_answer(&mut self) {
+        let lost = PLANS[self.plan];
+        if lost.native && !self.is_over() {
+            let is_known_from_its_log = |plan: &&Plan| plan.native && plan.event && plan.fails == lost.fails;
+            self.plan = PLANS.iter().position(|plan| is_known_from_its_log(&plan)).expect("a native Event");
+        }
+    }
+
     /// Whether it has ended and its log is complete: until then a reader of the log waits, in real time.
     pub(crate) fn is_over(&self) -> bool {
         self.ended_ms.is_some() && self.log_is_read
@@ -207,12 +234,12 @@ fn without_ids(text: &str) -> String {
 }
 
 /// Docker's frames, put together by stream.
-fn by_stream(mut frames: &[u8]) -> Result<BTreeMap<u8, String>, Broken> {
-    let mut output: BTreeMap<u8, String> = BTreeMap::new();
+pub(crate) fn by_stream(mut frames: &[u8]) -> Result<Output, Broken> {
+    let mut output = Output::new();
     while let [stream, _, _, _, a, b, c, d, rest @ ..] = frames {
         let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
         let text = rest.get(..length).ok_or("a frame of output is cut off")?;
-        output.entry(*stream).or_default().push_str(&String::from_utf8_lossy(text));
+        output.entry(*stream).or_default().extend_from_slice(text);
         frames = &rest[length..];
     }
     if frames.is_empty() { Ok(output) } else { Err("bytes behind the last frame of output".to_owned()) }

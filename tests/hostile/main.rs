@@ -6,14 +6,15 @@
 //! under virtual time. Every story follows from its seed.
 //!
 //! `SOCKERLESS_HOSTILE` is the number of stories. The base seed changes every day; `SOCKERLESS_HOSTILE_SEED` plays a
-//! certain one. The last line that the series prints is `hostile: N, failed: N`.
+//! certain one, and `SOCKERLESS_HOSTILE_WORLD` only that world of it. The last line that the series prints is `hostile: N, failed: N`.
 //!
 //! Promises:
 //! - An honest container ends as it does alone: exit code, error, output and number of invocations, and on time.
 //! - The reconciler keeps running, and a container that is created after the hostile acts runs too.
 //! - After a `kill -9` every row is readable, and the next daemon goes on.
 //! - Stored texts, rows, events and the process stay within the limits in `limits.rs`.
-//! - No request is answered with a server error, but for what is not implemented.
+//! - No request is answered with a server error, but for what `refusals.rs` lists. What is foreign or too deep is refused.
+//! - The health checks answer at any time, and claims that are forged are an alarm.
 
 #![cfg(feature = "sandbox")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -26,13 +27,16 @@ mod body;
 mod client;
 mod coverage;
 mod daemon;
+mod follow;
 mod honest;
 #[path = "../store/in_place.rs"]
 mod in_place;
 mod limits;
 mod output;
+mod own;
 mod play;
 mod programs;
+mod refusals;
 mod regressions;
 mod requests;
 #[path = "../crash/rest.rs"]
@@ -42,7 +46,9 @@ mod rng;
 mod sabotage;
 mod series;
 mod shrink;
+mod stored;
 mod story;
+mod tls;
 mod verdict;
 mod world;
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::coverage::Coverage;
 use super::daemon::copy_of;
+use super::follow::Follower;
 use super::honest::{EVENT, Honest, Outcome, PLANS, SLOW};
-use super::limits::{LATE_IN_A_FLOOD_MS, LATE_MS, REAL_LIMIT_S};
+use super::limits::{LATE_AFTER_A_KILL_MS, LATE_IN_A_FLOOD_MS, LATE_MS, REAL_LIMIT_S};
+use super::own::Own;
 use super::programs::Programs;
 use super::sabotage::Sabotage;
 use super::story::{Act, LAST_ACT_MS, Story};
@@ -19,6 +21,13 @@ pub(crate) const FLOOD_AT_MS: i64 = 9_000;
 const BEFORE_THE_FLOOD_MS: i64 = 1_000;
 /// Without anybody else an honest container ends within this time, in virtual milliseconds.
 const ALONE_MS: i64 = 600_000;
+/// How long after the beginning of a flood the daemon is killed: it is behind by then.
+const KILLED_AFTER_MS: i64 = 3_000;
+/// The health checks are asked once in so many steps.
+const ASKED_ONE_IN: usize = 8;
+/// One world in so many has a client that follows the logs, and which of them: its questions take real time.
+const FOLLOWED_ONE_IN: usize = 4;
+const FOLLOWED_AT: usize = 2;
 /// One world in so many has an honest container whose end takes minutes to be known, and which of them.
 const SLOW_ONE_IN: usize = 8;
 const SLOW_AT: usize = 5;
@@ -31,6 +40,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) stories: &'a [Story],
     /// One of the stories floods the log group.
     pub(crate) floods: bool,
+    /// The daemon is killed while it is behind.
+    pub(crate) kills: bool,
     pub(crate) sabotage: Option<Sabotage>,
     /// A database that no daemon has used.
     pub(crate) files: &'a Path,
@@ -53,17 +64,28 @@ pub(crate) fn perform(setup: Setup<'_>, alone: &Alone, coverage: &Coverage) -> R
 
 /// Plays each kind of honest container without anybody else.
 pub(crate) fn undisturbed(files: &Path) -> Result<Vec<(Outcome, i64)>, Broken> {
-    on_a_runtime(async |idle| {
-        let mut world = World::begin(idle, copy_of(files), Arc::default(), false).await?;
+    in_a_world(files, async |world| {
         let mut alone = Vec::new();
         for plan in 0..PLANS.len() {
-            let honest = [Honest::begin(&mut world, plan).await?];
+            let honest = [Honest::begin(world, plan).await?];
             let mut honest = Others(honest.into());
-            honest.wait(&mut world, |_| ALONE_MS).await?;
-            alone.push((honest.0[0].outcome(&mut world).await?, honest.0[0].took_ms(&world)));
+            honest.wait(world, |_| ALONE_MS).await?;
+            alone.push((honest.0[0].outcome(world).await?, honest.0[0].took_ms(world)));
         }
-        world.end().await;
         Ok(alone)
+    })
+}
+
+/// Plays something in a world that nobody else is in.
+pub(crate) fn in_a_world<T>(
+    files: &Path,
+    play: impl AsyncFnOnce(&mut World) -> Result<T, Broken>,
+) -> Result<T, Broken> {
+    on_a_runtime(async |idle| {
+        let mut world = World::begin(idle, copy_of(files), Arc::default(), false).await?;
+        let played = play(&mut world).await;
+        world.end().await;
+        played
     })
 }
 
@@ -81,14 +103,32 @@ fn on_a_runtime<T>(play: impl AsyncFnOnce(Idle) -> Result<T, Broken>) -> Result<
 }
 
 async fn play(world: &mut World, setup: Setup<'_>, alone: &Alone) -> Result<(), Broken> {
-    let late_ms = if setup.floods { LATE_IN_A_FLOOD_MS } else { LATE_MS };
+    let late_ms = match (setup.floods, setup.kills) {
+        (_, true) => LATE_AFTER_A_KILL_MS,
+        (true, false) => LATE_IN_A_FLOOD_MS,
+        (false, false) => LATE_MS,
+    };
     let limit = |honest: &Honest| alone[honest.plan].1 + late_ms;
     let mut others = Others(Vec::new());
-    for (at_ms, step) in agenda(setup) {
+    let (mut own, mut followed) = (Vec::new(), Vec::new());
+    for (index, (at_ms, step)) in agenda(setup).into_iter().enumerate() {
         others.until(world, at_ms).await?;
+        if index % ASKED_ONE_IN == 0 {
+            verdict::answers(world).await?;
+        }
         match step {
-            Step::Act(act) => carry_out(world, act, &others).await?,
-            Step::Honest(plan) => others.0.push(Honest::begin(world, plan).await?),
+            Step::Act(story, act) => own.extend(carry_out(world, (story, act), &others).await?),
+            Step::Honest(plan) => {
+                let honest = Honest::begin(world, plan).await?;
+                if setup.number % FOLLOWED_ONE_IN == FOLLOWED_AT && !setup.kills {
+                    followed.push((others.0.len(), Follower::begin(world, &honest.name)));
+                }
+                others.0.push(honest);
+            }
+            Step::Kill => {
+                others.0.iter_mut().for_each(Honest::loses_its_answer);
+                world.restart(async |_| {}).await?;
+            }
         }
     }
     if let Some(sabotage) = setup.sabotage {
@@ -96,7 +136,17 @@ async fn play(world: &mut World, setup: Setup<'_>, alone: &Alone) -> Result<(), 
     }
     others.wait(world, limit).await?;
     others.judge(world, alone).await?;
+    others.note(world, setup, alone);
+    for (index, follower) in followed {
+        let honest = &others.0[index];
+        let expected = &alone[honest.plan].0;
+        follower.judge(world, expected).await.map_err(|why| format!("{}: {why}", honest.name))?;
+    }
+    for own in &own {
+        own.judge(world).await?;
+    }
     verdict::healthy(world).await?;
+    verdict::alarmed(world).await?;
     verdict::readable(world).await?;
 
     world
@@ -115,23 +165,26 @@ async fn play(world: &mut World, setup: Setup<'_>, alone: &Alone) -> Result<(), 
 }
 
 enum Step<'a> {
-    Act(&'a Act),
+    Act(&'a Story, &'a Act),
     Honest(usize),
+    Kill,
 }
 
 /// All that happens, in the order of its time. Honest containers are there before, between and after the hostile acts.
 fn agenda(setup: Setup<'_>) -> Vec<(i64, Step<'_>)> {
     let plan = |index| ordinary(setup.number + index);
     let mut honest = vec![(0, plan(0)), (LAST_ACT_MS / 2, plan(1)), (LAST_ACT_MS + 1, plan(2))];
-    if setup.number % SLOW_ONE_IN == SLOW_AT {
+    if setup.floods || setup.number % SLOW_ONE_IN == SLOW_AT {
         honest.insert(0, (0, SLOW));
     }
     if setup.floods {
         honest.insert(0, (FLOOD_AT_MS - BEFORE_THE_FLOOD_MS, EVENT));
     }
     let honest = honest.into_iter().map(|(at, plan)| (at, Step::Honest(plan)));
-    let acts = setup.stories.iter().flat_map(|story| story.acts.iter().map(|(at, act)| (*at, Step::Act(act))));
-    let mut agenda: Vec<_> = honest.chain(acts).collect();
+    let acts =
+        setup.stories.iter().flat_map(|story| story.acts.iter().map(move |(at, act)| (*at, Step::Act(story, act))));
+    let kill = setup.kills.then_some((FLOOD_AT_MS + KILLED_AFTER_MS, Step::Kill));
+    let mut agenda: Vec<_> = honest.chain(acts).chain(kill).collect();
     agenda.sort_by_key(|(at, _)| *at);
     agenda
 }
@@ -142,23 +195,22 @@ fn ordinary(index: usize) -> usize {
     if index < SLOW { index } else { index + 1 }
 }
 
-async fn carry_out(world: &mut World, act: &Act, others: &Others) -> Result<(), Broken> {
+/// Returns the container that was begun, if it is known how it must end.
+async fn carry_out(world: &mut World, (story, act): (&Story, &Act), others: &Others) -> Result<Option<Own>, Broken> {
     let coverage = world.programs.coverage.clone();
     match act {
-        Act::Run(run) => {
-            world.programs.register(run);
-            verdict::begin_hostile(world, run).await
-        }
+        Act::Run(run) => Own::begin(world, run, story).await,
         Act::Request(attack) => {
             coverage.count("request", &format!("{:?}", attack.kind));
-            let answer = world.send(&attack.raw()).await;
-            verdict::no_server_error(&answer, || format!("{attack:?}"))
+            let raw = attack.raw();
+            let answer = world.send(&raw).await;
+            verdict::is_right(&answer, &raw, || format!("{attack:?}")).map(|()| None)
         }
         Act::Account(deed) => {
             coverage.count("account", &format!("{:?}", deed.kind));
             let targets: Vec<String> = others.0.iter().map(|honest| honest.function(world)).collect();
             deed.carry_out(world, &targets);
-            Ok(())
+            Ok(None)
         }
     }
 }
@@ -200,6 +252,19 @@ impl Others {
                 return Ok(());
             }
             world.pass_time(world.at_ms() + ALONE_MS);
+        }
+    }
+
+    /// How late each was.
+    fn note(&self, world: &World, setup: Setup<'_>, alone: &Alone) {
+        let group = match (setup.floods, setup.kills) {
+            (false, _) => "",
+            (true, false) => "flood, ",
+            (true, true) => "flood and kill, ",
+        };
+        for honest in &self.0 {
+            let kind = format!("{group}{}", PLANS[honest.plan].name());
+            world.programs.coverage.is_late(&kind, honest.took_ms(world) - alone[honest.plan].1);
         }
     }
 

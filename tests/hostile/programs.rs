@@ -12,8 +12,9 @@ use sockerless_sandbox::model::{End, Handover};
 use sockerless_sandbox::script::Program;
 
 use super::coverage::Coverage;
-use super::honest;
+use super::honest::{self, Output};
 use super::output::{Ids, Print, Text};
+use super::own::print;
 use super::rng::Rng;
 
 /// The first word of a hostile container's command; its name follows.
@@ -109,6 +110,8 @@ struct Known {
     runs: HashMap<String, Run>,
     /// Of honest invocations.
     request_ids: Vec<String>,
+    /// What each run of a program behind the bootstrap has printed, by the container's name.
+    printed: HashMap<String, Vec<Output>>,
 }
 
 impl Programs {
@@ -124,6 +127,11 @@ impl Programs {
     /// A hostile container will be started.
     pub(crate) fn register(&self, run: &Run) {
         self.known().runs.insert(run.name.clone(), run.clone());
+    }
+
+    /// What each run of a container has printed.
+    pub(crate) fn printed(&self, name: &str) -> Vec<Output> {
+        self.known().printed.get(name).cloned().unwrap_or_default()
     }
 
     /// What a function does with an invocation.
@@ -144,6 +152,11 @@ impl Programs {
         // Whatever a request has asked for.
         let Some(run) = run else { return Program::silent(5) };
         let ids = Ids { own: Some(handover.request_id.clone()), others: known.request_ids.clone() };
+        if order.is_some() {
+            let mut output = Output::new();
+            run.prints.iter().for_each(|printed| print(&mut output, printed.stderr, &printed.bytes(&ids)));
+            known.printed.entry(run.name.clone()).or_default().push(output);
+        }
         drop(known);
         self.count(&run);
         match &order {

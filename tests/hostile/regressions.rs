@@ -3,6 +3,7 @@
 use sockerless_lambda::state::model::InvocationKind;
 
 use super::account::{self, Deed};
+use super::client::{Raw, Via};
 use super::coverage::Coverage;
 use super::daemon::unused_database;
 use super::output::{Print, Text};
@@ -10,6 +11,7 @@ use super::play::{self, FLOOD_AT_MS, Setup, perform};
 use super::programs::{Ends, Run};
 use super::requests::{self, Attack};
 use super::story::{Act, Story};
+use super::verdict;
 
 /// Seeds of stories that have made a world fail, with the number of that world, and what was wrong.
 const SEEDS: &[(usize, u64, &str)] = &[
@@ -21,8 +23,12 @@ const SEEDS: &[(usize, u64, &str)] = &[
 ];
 
 fn prints(native: bool, event: InvocationKind, lines: &[&'static str]) -> Act {
+    Act::Run(run(native, event, lines))
+}
+
+fn run(native: bool, event: InvocationKind, lines: &[&'static str]) -> Run {
     let print = |line: &&'static str| Print { after_ms: 10, stderr: false, text: Text::Given(line) };
-    Act::Run(Run {
+    Run {
         name: "hostile".to_owned(),
         native,
         event: event == InvocationKind::Event,
@@ -33,7 +39,7 @@ fn prints(native: bool, event: InvocationKind, lines: &[&'static str]) -> Act {
         prints: lines.iter().map(print).collect(),
         lasts_ms: 700,
         ends: if native { Ends::Answers(1) } else { Ends::Exit(0) },
-    })
+    }
 }
 
 fn plays_well(name: &str, acts: Vec<(i64, Act)>) {
@@ -41,7 +47,7 @@ fn plays_well(name: &str, acts: Vec<(i64, Act)>) {
     let alone = play::undisturbed(files.path()).unwrap();
     let floods = name.contains("flood");
     for number in [0, 1] {
-        let setup = Setup { number, stories: &stories, floods, sabotage: None, files: files.path() };
+        let setup = Setup { number, stories: &stories, floods, kills: false, sabotage: None, files: files.path() };
         assert_eq!(perform(setup, &alone, &Coverage::default()), Ok(()), "{name}");
     }
 }
@@ -52,7 +58,14 @@ fn stories_that_have_found_something_disturb_nobody() {
     let alone = play::undisturbed(files.path()).unwrap();
     for (number, seed, found) in SEEDS {
         let stories = [Story::of(*seed)];
-        let setup = Setup { number: *number, stories: &stories, floods: false, sabotage: None, files: files.path() };
+        let setup = Setup {
+            number: *number,
+            stories: &stories,
+            floods: false,
+            kills: false,
+            sabotage: None,
+            files: files.path(),
+        };
         assert_eq!(perform(setup, &alone, &Coverage::default()), Ok(()), "{found}");
     }
 }
@@ -92,4 +105,78 @@ fn a_log_stream_that_is_called_as_a_claim_takes_nothing_away() {
 #[test]
 fn a_flood_of_lines_hides_nobodys_end() {
     plays_well("flood", Story::of_a_flood(1, FLOOD_AT_MS).acts);
+}
+
+/// Seeds of floods: between them they have all lines and all streams.
+const FLOODS: u64 = 12;
+
+#[test]
+fn a_flood_of_any_lines_in_any_stream_hides_nobodys_end_also_from_a_daemon_that_is_killed() {
+    let files = unused_database();
+    let alone = play::undisturbed(files.path()).unwrap();
+    for seed in 0..FLOODS {
+        let stories = [Story::of_a_flood(seed, FLOOD_AT_MS)];
+        let number = usize::try_from(seed).unwrap();
+        let setup = Setup {
+            number,
+            stories: &stories,
+            floods: true,
+            kills: seed % 2 == 1,
+            sabotage: None,
+            files: files.path(),
+        };
+        assert_eq!(perform(setup, &alone, &Coverage::default()), Ok(()), "flood {seed}");
+    }
+}
+
+/// The longest time until a container has removed itself, in virtual milliseconds.
+const REMOVED_MS: i64 = 120_000;
+/// Containers that remove themselves, a second after each other.
+const REMOVE_THEMSELVES: i64 = 8;
+
+#[test]
+fn containers_that_remove_themselves_are_counted_and_listed_at_one_moment() {
+    let files = unused_database();
+    let played = play::in_a_world(files.path(), async |world| {
+        for no in 0..REMOVE_THEMSELVES {
+            let run = Run {
+                name: format!("gone-{no}"),
+                auto_remove: true,
+                lasts_ms: 700 + u32::try_from(no).unwrap() * 1_000,
+                ..run(false, InvocationKind::Event, &["bye"])
+            };
+            world.programs.register(&run);
+            verdict::begin_hostile(world, &run).await?;
+        }
+        loop {
+            let listed = world.expect("GET", "/containers/json?all=1", "", 200).await?;
+            if listed.as_array().is_some_and(Vec::is_empty) {
+                return Ok(());
+            }
+            if world.at_ms() > REMOVED_MS {
+                return Err(format!("they are still there: {listed}"));
+            }
+            // Whatever this time sets going is under way when the check begins.
+            world.settle().await;
+            world.pass_time(REMOVED_MS + 1);
+            verdict::readable(world).await?;
+        }
+    });
+    assert_eq!(played, Ok(()));
+}
+
+#[test]
+fn each_listener_answers_a_client_who_waits_for_nothing() {
+    let files = unused_database();
+    let played = play::in_a_world(files.path(), async |world| {
+        for via in [Via::Unix, Via::Tcp, Via::Tls, Via::Metrics] {
+            let raw = Raw { via, ..Raw::plain("GET", "/healthz", "") };
+            let answer = world.send(&raw).await;
+            if answer.status() != Some(200) {
+                return Err(format!("{via:?} is answered {:?}", answer.status()));
+            }
+        }
+        Ok(())
+    });
+    assert_eq!(played, Ok(()));
 }

@@ -2,7 +2,7 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde_json::json;
-use sockerless_lambda::api::{Endpoint, endpoints};
+use sockerless_lambda::api::{Endpoint, MAX_BODY_BYTES, MAX_JSON_DEPTH, endpoints};
 
 use super::body;
 use super::client::{Raw, Then, Via};
@@ -10,7 +10,7 @@ use super::output::NUMBERS;
 use super::rng::Rng;
 
 /// More than a body may have, in bytes.
-const LARGE_BODY_BYTES: usize = 5 * 1_024 * 1_024;
+const LARGE_BODY_BYTES: usize = MAX_BODY_BYTES + 1_024 * 1_024;
 /// One body in so many of those that may be large is.
 const LARGE_ONE_IN: usize = 20;
 /// More than the head of a request may have, in bytes.
@@ -41,12 +41,15 @@ pub(crate) enum Kind {
     Upgrade,
     Garbage,
     Vanishes,
+    KeepAlive,
+    Pipelined,
+    Metrics,
     Route,
     OwnContainer,
 }
 
 /// All of them.
-pub(crate) const KINDS: [Kind; 23] = [
+pub(crate) const KINDS: [Kind; 26] = [
     Kind::Deep,
     Kind::Large,
     Kind::WrongTypes,
@@ -68,6 +71,9 @@ pub(crate) const KINDS: [Kind; 23] = [
     Kind::Upgrade,
     Kind::Garbage,
     Kind::Vanishes,
+    Kind::KeepAlive,
+    Kind::Pipelined,
+    Kind::Metrics,
     Kind::Route,
     Kind::OwnContainer,
 ];
@@ -92,6 +98,7 @@ struct Parts {
     /// `None`: the length of the body.
     length: Option<String>,
     then: Then,
+    demands: Option<u16>,
 }
 
 impl Parts {
@@ -105,6 +112,7 @@ impl Parts {
             body: body.into(),
             length: None,
             then: Then::Read,
+            demands: None,
         }
     }
 
@@ -113,10 +121,10 @@ impl Parts {
     }
 
     fn raw(self) -> Raw {
-        let Self { via, method, target, host, headers, body, length, then } = self;
+        let Self { via, method, target, host, headers, body, length, then, demands } = self;
         let length = length.unwrap_or_else(|| format!("Content-Length: {}\r\n", body.len()));
         let head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}{headers}\r\n");
-        Raw { via, bytes: [head.as_bytes(), &body].concat(), then }
+        Raw { via, bytes: [head.as_bytes(), &body].concat(), then, demands }
     }
 }
 
@@ -127,6 +135,11 @@ impl Attack {
         let rng = &mut rng;
         let parts = match self.kind {
             Kind::Garbage => return garbage(rng),
+            Kind::KeepAlive | Kind::Pipelined => return self.several(rng),
+            Kind::Metrics => {
+                let path = *rng.pick(&["/metrics", "/healthz", "/readyz", "/ui", "/ui/state", CREATE, "/info", "/%00"]);
+                Parts { via: Via::Metrics, ..Parts::of(word(rng, &["GET", "POST", "HEAD", "BREW"]), path) }
+            }
             Kind::Deep => deep(rng),
             Kind::Large => large(rng, &self.of),
             Kind::WrongTypes => Parts::post(self.create(rng), body::object(rng, body::MEMBERS, 3)),
@@ -161,6 +174,31 @@ impl Attack {
         json!({ "Image": "host", "Cmd": ["true"], "Labels": { "of": self.of } }).to_string()
     }
 
+    /// Several requests on one connection, some of them wrong. Each is sent before the answer to the one before has come.
+    fn several(&self, rng: &mut Rng) -> Raw {
+        let via = *rng.pick(&[Via::Unix, Via::Tcp, Via::Tls]);
+        let count = 2 + rng.below(20);
+        let is_plain = self.kind == Kind::Pipelined;
+        let mut bytes = Vec::new();
+        for no in 1..=count {
+            let connection = if no == count { "close" } else { "keep-alive" };
+            let head = |method: &str, path: &str, length: usize| {
+                format!(
+                    "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\
+                     Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+                )
+            };
+            if is_plain || rng.one_in(2) {
+                bytes.extend(head("GET", "/_ping", 0).into_bytes());
+            } else {
+                let body = if rng.one_in(2) { self.valid_body() } else { body::object(rng, body::MEMBERS, 2) };
+                bytes.extend(head("POST", &self.create(rng), body.len()).into_bytes());
+                bytes.extend(body.into_bytes());
+            }
+        }
+        Raw { via, bytes, then: Then::Answers, demands: is_plain.then_some(200) }
+    }
+
     /// Requests that are odd in their heads only.
     fn head(&self, rng: &mut Rng) -> Parts {
         let mut parts = Parts::post(self.create(rng), self.valid_body());
@@ -173,22 +211,27 @@ impl Attack {
                     *rng.pick(&["https://evil.example", "null", "http://localhost", "", "http://localhost:1\u{e9}"]);
                 let kind = *rng.pick(&["text/plain", "application/x-www-form-urlencoded", "application/json"]);
                 parts.headers = format!("Origin: {origin}\r\nContent-Type: {kind}\r\n");
-                parts.via = *rng.pick(&[Via::Tcp, Via::Unix]);
+                parts.via = *rng.pick(&[Via::Tcp, Via::Tls, Via::Unix, Via::Metrics]);
+                let is_own = origin == "http://localhost" && parts.via != Via::Tls;
+                parts.demands = (!is_own).then_some(403);
             }
             Kind::Host => {
                 let hosts = [
-                    "evil.example",
-                    "",
-                    "localhost:99999",
-                    "[::1",
-                    "127.0.0.1",
-                    "a b",
-                    "x\u{0}y",
-                    "@",
-                    "evil.example:80",
+                    ("evil.example", Some(403)),
+                    ("", Some(400)),
+                    ("localhost:99999", Some(400)),
+                    ("[::1", Some(400)),
+                    ("127.0.0.1", None),
+                    ("a b", Some(400)),
+                    ("x\u{0}y", Some(400)),
+                    ("@", Some(400)),
+                    ("evil.example:80", Some(403)),
                 ];
-                parts.host = (*rng.pick(&hosts)).to_owned();
-                parts.via = *rng.pick(&[Via::Tcp, Via::Unix]);
+                let (host, demands) = *rng.pick(&hosts);
+                parts.host = host.to_owned();
+                parts.via = *rng.pick(&[Via::Tcp, Via::Tls, Via::Unix, Via::Metrics]);
+                // No browser reaches the socket.
+                parts.demands = demands.filter(|_| parts.via != Via::Unix);
             }
             Kind::Upgrade => {
                 let to = *rng.pick(&["tcp", "websocket", "h2c", "", "tcp, tcp"]);
@@ -252,15 +295,18 @@ fn deep(rng: &mut Rng) -> Parts {
         _ => 1 + rng.below(100_000),
     };
     let nested = body::nested(rng, depth);
-    let body = match rng.below(5) {
-        0 => format!("{{\"Image\":\"host\",\"Healthcheck\":{{\"X\":{nested}}}}}"),
-        1 => format!("{{\"Image\":\"host\",\"HostConfig\":{{\"X\":{nested}}}}}"),
-        2 => format!("{{\"Image\":\"host\",\"X\":{nested}}}"),
-        3 => format!("{{\"Image\":\"host\",\"NetworkingConfig\":{{\"EndpointsConfig\":{{\"bridge\":{nested}}}}}}}"),
-        _ => nested,
+    let (around, body) = match rng.below(5) {
+        0 => (2, format!("{{\"Image\":\"host\",\"Healthcheck\":{{\"X\":{nested}}}}}")),
+        1 => (2, format!("{{\"Image\":\"host\",\"HostConfig\":{{\"X\":{nested}}}}}")),
+        2 => (1, format!("{{\"Image\":\"host\",\"X\":{nested}}}")),
+        3 => {
+            (3, format!("{{\"Image\":\"host\",\"NetworkingConfig\":{{\"EndpointsConfig\":{{\"bridge\":{nested}}}}}}}"))
+        }
+        _ => (0, nested),
     };
     let target = *rng.pick(&[CREATE, CREATE, CREATE, "/internal/v1/containers/create", "/auth", "/networks/create"]);
-    Parts::post(target, body)
+    let demands = (target == CREATE && depth + around > MAX_JSON_DEPTH).then_some(400);
+    Parts { demands, ..Parts::post(target, body) }
 }
 
 fn large(rng: &mut Rng, of: &str) -> Parts {
@@ -349,7 +395,7 @@ fn garbage(rng: &mut Rng) -> Raw {
     ];
     let mut bytes = rng.pick(&heads).to_vec();
     bytes.extend((0..rng.below(100)).map(|_| u8::try_from(rng.below(256)).unwrap()));
-    Raw { via: *rng.pick(&[Via::Unix, Via::Tcp]), bytes, then: Then::Close }
+    Raw { via: *rng.pick(&[Via::Unix, Via::Tcp, Via::Tls]), bytes, then: Then::Close, demands: None }
 }
 
 fn word<'a>(rng: &mut Rng, of: &[&'a str]) -> &'a str {

@@ -23,6 +23,12 @@ pub(crate) enum Sabotage {
     ForgeAnExit,
     /// While the daemon is down, a text grows beyond every limit.
     BloatARow,
+    /// While the daemon is down, an event becomes unreadable.
+    PoisonAnEvent,
+    /// A count that is kept becomes another while the daemon runs: at its start it counts.
+    Miscount,
+    /// Claims are said to be forged, and none is: the alarm does not come.
+    SilenceTheAlarm,
     /// Another daemon claims the database.
     ForgeAClaim,
     /// Another container's line appears in an honest container's log.
@@ -40,11 +46,10 @@ impl Sabotage {
             Self::BloatARow => {
                 "UPDATE event SET attributes = json_set(attributes, '$.x', hex(zeroblob(400000))) WHERE seq = 1"
             }
-            Self::ForgeAClaim | Self::LeakALine | Self::EndTheLoop => return,
+            Self::PoisonAnEvent => "UPDATE event SET attributes = '{' WHERE seq = 1",
+            Self::ForgeAClaim | Self::LeakALine | Self::EndTheLoop | Self::SilenceTheAlarm | Self::Miscount => return,
         };
-        let mut connection = SqliteConnectOptions::new().filename(files.join(DATABASE)).connect().await.unwrap();
-        sqlx::query(change).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
+        change_by_hand(&files.join(DATABASE), change).await;
     }
 
     /// Does what is done while the daemon runs.
@@ -66,9 +71,20 @@ impl Sabotage {
                 world.settle().await;
                 world.daemon().controller.abort();
             }
-            Self::PoisonARow | Self::ForgeAnExit | Self::BloatARow => {}
+            Self::SilenceTheAlarm => world.claims_are_forged.set(true),
+            Self::Miscount => {
+                let change = "UPDATE object_count SET visible = visible + 1";
+                change_by_hand(&world.daemon().database(), change).await;
+            }
+            Self::PoisonARow | Self::ForgeAnExit | Self::BloatARow | Self::PoisonAnEvent => {}
         }
     }
+}
+
+async fn change_by_hand(database: &Path, change: &'static str) {
+    let mut connection = SqliteConnectOptions::new().filename(database).connect().await.unwrap();
+    sqlx::query(change).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
 }
 
 /// Writes into every stream of a function.
@@ -86,7 +102,8 @@ fn leak(world: &World, function: &str) {
 fn noticed(sabotage: Sabotage) -> String {
     let files = unused_database();
     let alone = play::undisturbed(files.path()).unwrap();
-    let setup = Setup { number: 0, stories: &[], floods: false, sabotage: Some(sabotage), files: files.path() };
+    let setup =
+        Setup { number: 0, stories: &[], floods: false, kills: false, sabotage: Some(sabotage), files: files.path() };
     perform(setup, &alone, &Coverage::default()).expect_err("nothing is noticed")
 }
 
@@ -95,7 +112,7 @@ fn an_undisturbed_world_is_right() {
     let files = unused_database();
     let alone = play::undisturbed(files.path()).unwrap();
     for number in 0..4 {
-        let setup = Setup { number, stories: &[], floods: false, sabotage: None, files: files.path() };
+        let setup = Setup { number, stories: &[], floods: false, kills: false, sabotage: None, files: files.path() };
         assert_eq!(perform(setup, &alone, &Coverage::default()), Ok(()));
     }
 }
@@ -127,11 +144,29 @@ fn a_claim_that_is_lost_is_noticed() {
 #[test]
 fn a_line_of_somebody_else_is_noticed() {
     let why = noticed(Sabotage::LeakALine);
-    assert!(why.contains("somebody else's line"), "{why}");
+    assert!(why.contains("somebody else"), "{why}");
 }
 
 #[test]
 fn a_loop_that_has_ended_is_noticed() {
     let why = noticed(Sabotage::EndTheLoop);
     assert!(why.contains("takes") || why.contains("has ended"), "{why}");
+}
+
+#[test]
+fn a_row_of_another_table_that_cannot_be_read_is_noticed() {
+    let why = noticed(Sabotage::PoisonAnEvent);
+    assert!(why.contains("rows cannot be read") && why.contains("event"), "{why}");
+}
+
+#[test]
+fn a_count_that_is_wrong_is_noticed() {
+    let why = noticed(Sabotage::Miscount);
+    assert!(why.contains("the counts of containers"), "{why}");
+}
+
+#[test]
+fn an_alarm_that_does_not_come_is_noticed() {
+    let why = noticed(Sabotage::SilenceTheAlarm);
+    assert!(why.contains("claims are forged"), "{why}");
 }

@@ -40,6 +40,8 @@ const DAY_S: u64 = 24 * 3_600;
 pub(crate) struct Options {
     stories: usize,
     seed: u64,
+    /// Only this world of the series, as a failure has named it.
+    world: Option<usize>,
 }
 
 impl Options {
@@ -48,7 +50,8 @@ impl Options {
     pub(crate) fn of_environment() -> Self {
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
         let stories = number("SOCKERLESS_HOSTILE").map_or(STORIES, |stories| usize::try_from(stories).unwrap());
-        Self { stories, seed: number("SOCKERLESS_HOSTILE_SEED").unwrap_or_else(today) }
+        let world = number("SOCKERLESS_HOSTILE_WORLD").map(|world| usize::try_from(world).unwrap());
+        Self { stories, seed: number("SOCKERLESS_HOSTILE_SEED").unwrap_or_else(today), world }
     }
 }
 
@@ -71,6 +74,7 @@ pub(crate) struct Report {
     /// Kinds that were never played, if so many stories must have them all.
     pub(crate) unplayed: Vec<String>,
     counts: BTreeMap<String, u64>,
+    latest: BTreeMap<String, i64>,
     took: Duration,
 }
 
@@ -84,6 +88,7 @@ impl fmt::Display for Report {
         let (seconds, megabytes) = (self.took.as_secs_f64(), verdict::resident_kib() / 1_024);
         let rate = u32::try_from(self.stories).map_or(0.0, f64::from) / seconds.max(0.001);
         writeln!(f, "acts: {groups:?}")?;
+        writeln!(f, "later than alone, at most, in virtual ms: {:?}", self.latest)?;
         writeln!(f, "seconds: {seconds:.1}, stories a second: {rate:.1}, most memory: {megabytes} MiB")?;
         for kind in &self.unplayed {
             writeln!(f, "never played: {kind}")?;
@@ -110,22 +115,29 @@ impl Chapter {
         }
         Self { number, floods, stories }
     }
+
+    /// Every other flood meets a daemon that is killed.
+    fn kills(&self) -> bool {
+        self.floods && self.number / FLOODS_ONE_IN % 2 == 1
+    }
 }
 
 /// Plays the series.
 pub(crate) fn play(options: &Options) -> Report {
     let (begun, coverage, files) = (now(), Coverage::default(), unused_database());
     let alone = play::undisturbed(files.path()).expect("honest containers run when they are alone");
-    let (next, stories, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-    let (worlds_failed, speaks) = (AtomicUsize::new(0), Mutex::new(()));
+    let (next, stories) = (AtomicUsize::new(options.world.unwrap_or_default()), AtomicUsize::new(0));
+    let (failed, worlds_failed, speaks) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(()));
+    let enough = if options.world.is_some() { 1 } else { options.stories };
     let work = || {
-        while stories.load(Ordering::SeqCst) < options.stories && worlds_failed.load(Ordering::SeqCst) < MOST_FAILURES {
+        while stories.load(Ordering::SeqCst) < enough && worlds_failed.load(Ordering::SeqCst) < MOST_FAILURES {
             let chapter = Chapter::of(options.seed, next.fetch_add(1, Ordering::SeqCst));
             stories.fetch_add(chapter.stories.len(), Ordering::SeqCst);
             let setup = Setup {
                 number: chapter.number,
                 stories: &chapter.stories,
                 floods: chapter.floods,
+                kills: chapter.kills(),
                 sabotage: None,
                 files: files.path(),
             };
@@ -136,7 +148,10 @@ pub(crate) fn play(options: &Options) -> Report {
             }
         }
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from) * PER_PROCESSOR;
+    let threads = match options.world {
+        Some(_) => 1,
+        None => thread::available_parallelism().map_or(1, usize::from) * PER_PROCESSOR,
+    };
     thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     let mut failed = failed.into_inner();
     if let Err(why) = verdict::memory_is_bounded() {
@@ -144,8 +159,8 @@ pub(crate) fn play(options: &Options) -> Report {
         failed += 1;
     }
     let (stories, counts) = (stories.into_inner(), coverage.counts());
-    let unplayed = if options.stories >= ENOUGH_FOR_ALL_KINDS && failed == 0 { missing(&counts) } else { Vec::new() };
-    Report { stories, failed, unplayed, counts, took: begun.elapsed() }
+    let unplayed = if stories >= ENOUGH_FOR_ALL_KINDS && failed == 0 { missing(&counts) } else { Vec::new() };
+    Report { stories, failed, unplayed, counts, latest: coverage.latest(), took: begun.elapsed() }
 }
 
 /// Says which stories made a world fail. Returns how many.

@@ -1,92 +1,135 @@
 //! What must hold of a daemon, whatever was sent to it.
 
-use std::path::Path;
-
 use serde_json::Value;
 use sockerless_lambda::health::Check;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sockerless_lambda::state::Table;
 
 use super::body;
-use super::client::{Answer, Raw};
-use super::limits::{
-    MAX_ATTRIBUTES_BYTES, MAX_CONFIG_BYTES, MAX_ERROR_BYTES, MAX_RESIDENT_KIB, MAX_STATUS_BYTES, MAX_TEXT_BYTES,
-};
+use super::client::{Answer, Raw, Then};
+use super::daemon::{CLAIMS_GROUP, SWEEP_S};
+use super::limits::{MAX_ERROR_BYTES, MAX_RESIDENT_KIB};
 use super::programs::Run;
+use super::refusals;
+use super::stored::Stored;
 use super::world::{Broken, World};
 
-/// Every text that is stored, with its limit in bytes.
-const TEXTS: [(&str, &str, i64); 12] = [
-    ("container", "config", MAX_CONFIG_BYTES),
-    ("container", "status", MAX_STATUS_BYTES),
-    ("container", "name", MAX_TEXT_BYTES),
-    ("tombstone", "name", MAX_TEXT_BYTES),
-    ("tombstone", "error", MAX_TEXT_BYTES),
-    ("image", "reference", MAX_TEXT_BYTES),
-    ("image", "digest", MAX_TEXT_BYTES),
-    ("event", "action", MAX_TEXT_BYTES),
-    ("event", "actor_id", MAX_TEXT_BYTES),
-    ("event", "attributes", MAX_ATTRIBUTES_BYTES),
-    ("sighting", "function_name", MAX_TEXT_BYTES),
-    ("role_without_logs", "role_arn", MAX_TEXT_BYTES),
-];
-
-/// No request makes the server fail. What is not implemented is 501, and what only a swarm can do 503, as in Docker.
-pub(crate) fn no_server_error(answer: &Answer, request: impl FnOnce() -> String) -> Result<(), Broken> {
-    match answer.status() {
-        Some(501) => Ok(()),
-        Some(503) if answer.text().contains("swarm") => Ok(()),
-        Some(status @ 500..) => Err(format!("{} is answered {status} {}", request(), answer.text())),
+/// No request makes the server fail, and what is foreign or too deep is refused.
+pub(crate) fn is_right(answer: &Answer, raw: &Raw, request: impl Fn() -> String) -> Result<(), Broken> {
+    let is_pipelined = raw.then == Then::Answers;
+    let statuses = if is_pipelined { answer.statuses() } else { answer.status().into_iter().collect() };
+    let wrong = |status: u16| match status {
+        501 => !refusals::may_be_unsupported(raw),
+        // What it says is checked by itself.
+        503 if raw.method_and_path().1.ends_with("/readyz") => false,
+        503 => !answer.text().contains("swarm"),
+        status => status >= 500,
+    };
+    if let Some(status) = statuses.iter().find(|status| wrong(**status)) {
+        return Err(format!("{} is answered {status} {}", request(), answer.text()));
+    }
+    match raw.demands {
+        Some(status) if statuses.is_empty() || statuses.iter().any(|given| *given != status) => {
+            Err(format!("{} is answered {statuses:?} {}, not {status}", request(), answer.text()))
+        }
         _ => Ok(()),
     }
 }
 
-/// Creates and starts a hostile container. It may be refused.
-pub(crate) async fn begin_hostile(world: &mut World, run: &Run) -> Result<(), Broken> {
+/// Creates and starts a hostile container. It may be refused; returns whether it was started.
+pub(crate) async fn begin_hostile(world: &mut World, run: &Run) -> Result<bool, Broken> {
     let create = format!("/containers/create?name={}", run.name);
+    let mut statuses = Vec::new();
     for (path, body) in
         [(create, body::of_run(run).to_string()), (format!("/containers/{}/start", run.name), String::new())]
     {
-        let answer = world.send(&Raw::plain("POST", &path, &body)).await;
-        no_server_error(&answer, || format!("POST {path} of {run:?}"))?;
-        if answer.status().is_none() {
-            return Err(format!("POST {path} of {run:?} is not answered"));
-        }
+        let raw = Raw::plain("POST", &path, &body);
+        let answer = world.send(&raw).await;
+        is_right(&answer, &raw, || format!("POST {path} of {run:?}"))?;
+        statuses.push(answer.status().ok_or_else(|| format!("POST {path} of {run:?} is not answered"))?);
     }
-    Ok(())
+    Ok(statuses == [201, 204])
 }
 
 /// The loop goes round, the store is written, AWS answers, and the database is still the daemon's own. Forged claims are an
 /// alarm, and nothing else is.
 pub(crate) async fn healthy(world: &mut World) -> Result<(), Broken> {
     let mut problems = world.daemon().health.problems_at(world.now());
-    let is_alarmed = problems.remove(&Check::Claims).is_some() && world.claims_are_forged.get();
+    if !world.claims_are_forged.get() || problems.remove(&Check::Claims).is_none() {
+        world.expect("GET", "/readyz", "", 200).await?;
+    }
     if !problems.is_empty() {
         return Err(format!("the daemon has problems: {problems:?}"));
     }
     if world.daemon().controller.is_finished() {
         return Err("the reconciler has ended".to_owned());
     }
-    if is_alarmed {
-        return Ok(());
-    }
-    world.expect("GET", "/readyz", "", 200).await.map(drop)
+    Ok(())
 }
 
+/// The health checks answer, whatever goes on. Of what is wrong only forged claims are, and they are reported with a reason.
+pub(crate) async fn answers(world: &mut World) -> Result<(), Broken> {
+    world.expect("GET", "/healthz", "", 200).await?;
+    let ready = world.ask("GET", "/readyz", "").await?;
+    let said: Value = serde_json::from_slice(&ready.body()).unwrap_or_default();
+    let problems: Vec<&String> = said["problems"].as_object().map(|all| all.keys().collect()).unwrap_or_default();
+    match ready.status() {
+        Some(200) if problems.is_empty() => Ok(()),
+        Some(503) if problems == [Check::Claims.as_str()] && world.claims_are_forged.get() => Ok(()),
+        status => Err(format!("/readyz is answered {status:?} {}", ready.text())),
+    }
+}
+
+/// Claims that were forged are an alarm by the next sweep at the latest.
+pub(crate) async fn alarmed(world: &mut World) -> Result<(), Broken> {
+    if !world.claims_are_forged.get() {
+        return Ok(());
+    }
+    world.let_pass(ALARM_MS).await;
+    let ready = world.ask("GET", "/readyz", "").await?;
+    let said: Value = serde_json::from_slice(&ready.body()).unwrap_or_default();
+    let alarm = said["problems"][Check::Claims.as_str()].as_str().unwrap_or_default();
+    if ready.status() == Some(503) && alarm.contains(CLAIMS_GROUP) {
+        return Ok(());
+    }
+    Err(format!("claims are forged, and /readyz is answered {:?} {}", ready.status(), ready.text()))
+}
+
+/// Two sweeps, in virtual milliseconds: one may have begun before.
+const ALARM_MS: i64 = 2_000 * SWEEP_S.cast_signed();
+/// How often the rows are looked at until no time passes meanwhile. A large answer takes some time.
+const MOST_LOOKS: usize = 10;
+
 /// Every row can be read and is shown, and nothing is larger than its limit.
+///
+/// What was under way comes to its end first, and all is looked at at one moment: what time sets going meanwhile would be
+/// counted and not listed.
 pub(crate) async fn readable(world: &mut World) -> Result<(), Broken> {
+    for _ in 0..MOST_LOOKS {
+        world.settle().await;
+        let moment = world.at_ms();
+        let seen = look(world).await;
+        if world.at_ms() == moment {
+            same("events are given", events(world).await?, seen?.rows_of(Table::Event))?;
+            return Ok(());
+        }
+    }
+    Err(format!("time passed in each of {MOST_LOOKS} looks at the rows"))
+}
+
+async fn look(world: &mut World) -> Result<Stored, Broken> {
+    let audited = world.daemon().pulse().audit().await;
+    audited.map_err(|error| format!("the rows cannot be read: {error}"))?;
+    if let Some(unreadable) = world.daemon().health.degraded().get(&Check::Rows) {
+        return Err(format!("rows cannot be read: {unreadable}"));
+    }
     let rows = crate::all_rows::all_rows(&world.daemon().facts)
         .await
         .map_err(|error| format!("the rows cannot be read: {error}"))?;
     let stored = Stored::read(&world.daemon().database()).await?;
-    if i64::try_from(rows.len()) != Ok(stored.rows) {
-        return Err(format!("{} of {} rows are readable", rows.len(), stored.rows));
-    }
+    same("rows are readable", rows.iter().flatten().count(), stored.rows_of(Table::Container))?;
     let listed = world.expect("GET", "/containers/json?all=1", "", 200).await?;
     let listed = listed.as_array().cloned().unwrap_or_default();
-    if i64::try_from(listed.len()) != Ok(stored.shown) {
-        return Err(format!("{} of {} containers are listed", listed.len(), stored.shown));
-    }
+    same("containers are listed", listed.len(), stored.shown)?;
     for container in &listed {
         let id = container["Id"].as_str().unwrap_or_default();
         let seen = world.expect("GET", &format!("/containers/{id}/json"), "", 200).await?;
@@ -96,50 +139,30 @@ pub(crate) async fn readable(world: &mut World) -> Result<(), Broken> {
             return Err(format!("{id} is {}, with {} bytes of error: {begin}", seen["State"]["Status"], error.len()));
         }
     }
-    every_event_is_readable(world).await?;
-    stored.within_limits
+    let images = world.expect("GET", "/images/json?all=1", "", 200).await?;
+    same("images are listed", images.as_array().map_or(0, Vec::len), stored.images)?;
+    stored.is_right.clone().map(|()| stored)
 }
 
-async fn every_event_is_readable(world: &mut World) -> Result<(), Broken> {
-    let until = world.now().as_secs();
+fn same(what: &str, found: usize, stored: i64) -> Result<(), Broken> {
+    if i64::try_from(found) == Ok(stored) { Ok(()) } else { Err(format!("{found} of {stored} {what}")) }
+}
+
+/// How many events there are up to now. Each must be JSON. The answer ends by a real timer, and meanwhile time passes.
+async fn events(world: &mut World) -> Result<usize, Broken> {
+    let now = world.now().as_nanos();
+    let until = format!("{}.{:09}", now / 1_000_000_000, now % 1_000_000_000);
     let events = world.ask("GET", &format!("/events?since=0&until={until}"), "").await?;
     if events.status() != Some(200) {
         return Err(format!("the events are answered {:?} {}", events.status(), events.text()));
     }
     let body = events.body();
+    let mut count = 0;
     for event in serde_json::Deserializer::from_slice(&body).into_iter::<Value>() {
         event.map_err(|error| format!("an event is no JSON: {error}"))?;
+        count += 1;
     }
-    Ok(())
-}
-
-/// What the database has, read without the daemon's code.
-struct Stored {
-    rows: i64,
-    shown: i64,
-    within_limits: Result<(), Broken>,
-}
-
-impl Stored {
-    async fn read(database: &Path) -> Result<Self, Broken> {
-        Self::read_all(database).await.map_err(|error| error.to_string())
-    }
-
-    async fn read_all(database: &Path) -> Result<Self, sqlx::Error> {
-        let mut connection = SqliteConnectOptions::new().filename(database).read_only(true).connect().await?;
-        let counts = sqlx::query("SELECT count(*), count(*) FILTER (WHERE removed = 0) FROM container");
-        let counts = counts.fetch_one(&mut connection).await?;
-        let mut within_limits = Ok(());
-        for (table, column, limit) in TEXTS {
-            let query = format!("SELECT coalesce(max(length(CAST({column} AS BLOB))), 0) FROM {table}");
-            let bytes: i64 = sqlx::query(sqlx::AssertSqlSafe(query)).fetch_one(&mut connection).await?.try_get(0)?;
-            if bytes > limit {
-                within_limits = Err(format!("{table}.{column} has {bytes} bytes, limit {limit}"));
-            }
-        }
-        connection.close().await?;
-        Ok(Self { rows: counts.try_get(0)?, shown: counts.try_get(1)?, within_limits })
-    }
+    Ok(count)
 }
 
 /// The most memory that this process has had in use, in KiB.

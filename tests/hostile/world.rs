@@ -69,6 +69,8 @@ pub(crate) struct World {
     pub(crate) instance: String,
     /// Somebody has made a stream among the claims that no daemon makes.
     pub(crate) claims_are_forged: Cell<bool>,
+    /// Somebody has put lines into a stream that is called as one of another's function.
+    pub(crate) lines_are_forged: Cell<bool>,
 }
 
 impl World {
@@ -89,9 +91,19 @@ impl World {
         let clock = Clock::fixed(Timestamp::from_millis(BEGIN_MS));
         let around = Around { rest: Arc::clone(&idle.rest), clock, aws_clock, endpoint: sandbox.endpoint() };
         let (now_ms, lives, instance) = (BEGIN_MS, 0, String::new());
-        let claims_are_forged = Cell::new(false);
-        let mut world =
-            Self { around, idle, sandbox, programs, daemon: None, now_ms, lives, instance, claims_are_forged };
+        let (claims_are_forged, lines_are_forged) = (Cell::default(), Cell::default());
+        let mut world = Self {
+            around,
+            idle,
+            sandbox,
+            programs,
+            daemon: None,
+            now_ms,
+            lives,
+            instance,
+            claims_are_forged,
+            lines_are_forged,
+        };
         // The daemon's first start may make it, too.
         let group = CreateLogGroup { log_group_name: LOG_GROUP.to_owned(), tags: BTreeMap::new() };
         world.operate(&Request::CreateLogGroup(group)).map_err(|error| format!("no log group: {error}"))?;
@@ -106,6 +118,11 @@ impl World {
         self.daemon = Some(daemon);
         self.settle().await;
         Ok(())
+    }
+
+    /// An answer of which nothing has come yet.
+    pub(crate) fn answer(&self) -> Answer {
+        Answer::new(&self.idle.pieces)
     }
 
     /// The daemon that runs.
@@ -167,7 +184,7 @@ impl World {
         let idle = self.idle.clone();
         let daemon = self.daemon.take().ok_or("no daemon runs")?;
         let asked = {
-            let exchange = exchange(&daemon, &raw, answer.clone());
+            let exchange = exchange(&daemon.doors, &raw, answer.clone());
             tokio::pin!(exchange);
             loop {
                 // Both arms are cancel-safe: the exchange is only borrowed, and what is quiet is asked for again.
@@ -199,7 +216,7 @@ impl World {
         tokio::select! {
             biased;
             // A connection that is not taken has no answer.
-            _ = exchange(self.daemon(), raw, answer.clone()) => {}
+            _ = exchange(&self.daemon().doors, raw, answer.clone()) => {}
             () = self.idle.quiet() => {}
         }
         answer
