@@ -31,7 +31,7 @@ pub(super) struct Launch {
     pub(super) bootstrap: Vec<OsString>,
     pub(super) enter: Vec<OsString>,
     pub(super) config: EnvironmentConfig,
-    /// `host:port` of its Runtime API.
+    /// `host:port` of its Runtime API, and the first part of the paths there if it demands one.
     pub(super) runtime_api: String,
     /// For stdout and stderr.
     pub(super) output: io::PipeWriter,
