@@ -1,7 +1,6 @@
 //! The Runtime API of one environment: HTTP on a loopback address, in front of the environment's own task.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +12,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::events::Invocation;
 use super::peers::{self, Callers};
+use crate::places::{Place, Places};
 
 /// The longest answer, in bytes, as on Lambda: 6 MB and room for what wraps it.
 const RESPONSE_LIMIT: usize = 6 * 1024 * 1024 + 100 * 1024;
@@ -27,8 +27,6 @@ const CONNECTION_LIMIT: usize = 64;
 const UNPROVEN_LIMIT: usize = 64;
 /// How long a caller may take to send a path with the secret: far more than a bootstrap on a busy machine needs.
 const PROOF_LIMIT: Duration = Duration::from_secs(10);
-/// How long the listener rests when it cannot accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const PREFIX: &str = "/2018-06-01/runtime/";
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 /// The error type of a runtime that names none.
@@ -64,74 +62,37 @@ pub(super) enum Refusal {
 }
 
 /// Serves until it is aborted, which closes all connections.
-///
-/// A connection whose caller has proved nothing yet takes no place of those that the runtime needs.
 pub(super) async fn serve(listener: TcpListener, callers: Callers, calls: mpsc::Sender<Call>) {
-    let callers = Arc::new(callers);
-    let (unproven, proven) = (Arc::new(Semaphore::new(UNPROVEN_LIMIT)), Arc::new(Semaphore::new(CONNECTION_LIMIT)));
+    let (callers, places) = (Arc::new(callers), Places::new(UNPROVEN_LIMIT, CONNECTION_LIMIT));
     let mut connections = JoinSet::new();
     loop {
-        // Neither is ever closed.
-        let Ok(place) = Arc::clone(&unproven).acquire_owned().await else { return };
-        let Ok((stream, client)) = listener.accept().await else {
-            // Such as for want of file descriptors: it would fail again at once.
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let places = Places { unproven: place, proven: Arc::clone(&proven) };
-        connections.spawn(attend(stream, client, places, Arc::clone(&callers), calls.clone()));
+        let (stream, place) = places.accept(&listener).await;
+        connections.spawn(attend(stream, place, Arc::clone(&callers), calls.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
 
-/// Where a connection is counted.
-struct Places {
-    unproven: OwnedSemaphorePermit,
-    proven: Arc<Semaphore>,
-}
-
-impl Places {
-    /// Holds the place of a connection whose caller has proved that it may call, until this is dropped.
-    async fn hold(self) {
-        let _place = self.proven.acquire().await;
-        drop(self.unproven);
-        std::future::pending().await
-    }
-}
-
 /// One connection.
-async fn attend(
-    stream: TcpStream,
-    client: SocketAddr,
-    places: Places,
-    callers: Arc<Callers>,
-    calls: mpsc::Sender<Call>,
-) {
-    let by_secret = match &*callers {
-        Callers::Anyone => false,
-        Callers::Inside(root) => {
-            let Ok(own) = stream.local_addr() else { return };
-            if !peers::is_inside(*root, client, own).await {
-                tracing::warn!(%client, "a process outside the environment called its Runtime API and was refused");
-                return;
-            }
-            false
-        }
-        Callers::Knowing(_) => true,
-    };
+async fn attend(stream: TcpStream, place: Place, callers: Arc<Callers>, calls: mpsc::Sender<Call>) {
+    let (Ok(client), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
     let proof = Arc::new(Notify::new());
-    let proved = Arc::clone(&proof);
-    let service = service_fn(move |request| admit(request, Arc::clone(&callers), Arc::clone(&proof), calls.clone()));
-    let counted = async {
-        if by_secret && tokio::time::timeout(PROOF_LIMIT, proved.notified()).await.is_err() {
+    match &*callers {
+        Callers::Anyone => proof.notify_one(),
+        Callers::Inside(root) if peers::is_inside(*root, client, own).await => proof.notify_one(),
+        Callers::Inside(_) => {
+            tracing::warn!(%client, "a process outside the environment called its Runtime API and was refused");
             return;
         }
-        places.hold().await;
-    };
+        Callers::Knowing(_) => {}
+    }
+    let proved = Arc::clone(&proof);
+    let service = service_fn(move |request| admit(request, Arc::clone(&callers), Arc::clone(&proved), calls.clone()));
     tokio::select! {
         // A connection that breaks is the runtime's end, which is seen elsewhere.
         _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service) => {}
-        () = counted => tracing::warn!(%client, "a caller of a Runtime API proved nothing in time and was cut off"),
+        () = place.keep(&proof, PROOF_LIMIT) => {
+            tracing::warn!(%client, "a caller of a Runtime API proved nothing in time and was cut off");
+        }
     }
 }
 
