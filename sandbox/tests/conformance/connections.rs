@@ -138,8 +138,8 @@ async fn unknown_callers_take_no_place_of_known_ones() {
 #[tokio::test]
 async fn sandbox_that_has_no_place_left_stops() {
     let aws = sandbox(Limits { connections: 1, unproven_connections: 1, ..Limits::default() }).await;
-    let _idle = connect(&aws).await;
-    let mut known = connect(&aws).await;
-    known.write_all(&[&head(KNOWN, 2)[..], b"{}"].concat()).await.unwrap();
-    tokio::time::timeout(PATIENCE, aws.sandbox.stop()).await.unwrap();
+    let mut unfinished = connect(&aws).await;
+    unfinished.write_all(&head(KNOWN, 2)).await.unwrap();
+    let _queued = connect(&aws).await;
+    tokio::time::timeout(Limits::default().patience / 2, aws.sandbox.stop()).await.unwrap();
 }

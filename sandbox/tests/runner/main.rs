@@ -319,6 +319,22 @@ async fn nothing_is_left_after_a_kill() {
     }
 }
 
+/// Without a PID namespace, where the kernel kills the rest: there, nobody inside can kill the first process either.
+#[tokio::test]
+async fn nothing_is_left_of_an_environment_whose_bootstrap_is_killed() {
+    let word = word(5);
+    let mut sandbox = Sandbox::with_environment(false).await;
+    let script = format!(
+        "sleep {word} & setsid sleep {word} & \
+         setsid sh -c 'env -i sleep {word} & sleep {word}' & kill -9 $PPID; sleep {word}"
+    );
+    let order = json!({ "version": 1, "token": "t", "command": ["sh", "-c", script] });
+    sandbox.invoke(1, "a", &json!({ "sockerless": order }), PATIENCE).await;
+    assert_eq!(sandbox.ended("a").await.end, End::Signalled { signal: 9 });
+    sandbox.gone(1).await;
+    assert!(!is_running(&word));
+}
+
 #[tokio::test]
 async fn shutdown_and_drop_end_all_environments() {
     let word = word(4);
