@@ -64,12 +64,7 @@ impl Default for Limits {
     fn default() -> Self {
         // With bodies of 8 MiB, an unknown caller makes the sandbox hold 128 MiB. Half a minute is far more than a client on
         // the same machine needs, however busy that is.
-        Self {
-            connections: 4_096,
-            unproven_connections: 256,
-            unproven_bodies: 16,
-            patience: Duration::from_secs(30),
-        }
+        Self { connections: 4_096, unproven_connections: 256, unproven_bodies: 16, patience: Duration::from_secs(30) }
     }
 }
 

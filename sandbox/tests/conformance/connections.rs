@@ -32,7 +32,8 @@ async fn connect(aws: &Aws) -> TcpStream {
 
 /// The head of a request with a body.
 fn head(authorization: &str, length: usize) -> Vec<u8> {
-    format!("POST /2015-03-31/functions HTTP/1.1\r\nHost: x\r\n{authorization}Content-Length: {length}\r\n\r\n").into_bytes()
+    format!("POST /2015-03-31/functions HTTP/1.1\r\nHost: x\r\n{authorization}Content-Length: {length}\r\n\r\n")
+        .into_bytes()
 }
 
 /// The first line of an answer, up to the status.

@@ -49,7 +49,8 @@ async fn thief_gets_nothing() {
         sandbox.start(environment, config).await;
         while !matches!(sandbox.event().await, RunnerEvent::Ready { environment: ready, .. } if ready == environment) {}
     }
-    let order = |script: &str| json!({ "sockerless": { "version": 1, "token": "t", "command": ["bash", "-c", script] } });
+    let order =
+        |script: &str| json!({ "sockerless": { "version": 1, "token": "t", "command": ["bash", "-c", script] } });
     sandbox.invoke(2, "thief", &order(THIEF), PATIENCE).await;
     let asked = loop {
         match sandbox.event().await {
