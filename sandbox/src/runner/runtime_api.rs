@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -122,19 +122,26 @@ async fn answer(request: Request<Incoming>, path: &str, calls: mpsc::Sender<Call
         (&Method::GET, ["invocation", "next"]) => next(&calls).await,
         (&Method::POST, ["invocation", request_id, "response"]) => {
             let result = match body_of(request).await {
-                Some(body) => RuntimeResult::Response(body),
-                None => RuntimeResult::TooLong,
+                Ok(body) => RuntimeResult::Response(body),
+                Err(NoBody::TooLong) => RuntimeResult::TooLong,
+                Err(NoBody::BrokeOff) => return broke_off(),
             };
             end(&calls, request_id, result).await
         }
         (&Method::POST, ["invocation", request_id, "error"]) => {
             let error_type = error_type_of(&request);
-            let body = body_of(request).await.unwrap_or_default();
+            let body = match body_of(request).await {
+                Err(NoBody::BrokeOff) => return broke_off(),
+                body => body.unwrap_or_default(),
+            };
             end(&calls, request_id, RuntimeResult::Error { error_type, body }).await
         }
         (&Method::POST, ["init", "error"]) => {
             let error_type = error_type_of(&request);
-            let body = body_of(request).await.unwrap_or_default();
+            let body = match body_of(request).await {
+                Err(NoBody::BrokeOff) => return broke_off(),
+                body => body.unwrap_or_default(),
+            };
             accepted(ask(&calls, |reply| Call::InitError { error_type, body, reply }).await)
         }
         _ => error(StatusCode::NOT_FOUND, "NotFound", "There is no such call."),
@@ -169,9 +176,23 @@ async fn ask<T>(
     answer.await.unwrap_or(Err(Refusal::InvalidState))
 }
 
-/// `None`: it is too long, or broke off.
-async fn body_of(request: Request<Incoming>) -> Option<Bytes> {
-    Limited::new(request.into_body(), RESPONSE_LIMIT).collect().await.ok().map(|body| body.to_bytes())
+/// Why there is no body.
+enum NoBody {
+    TooLong,
+    BrokeOff,
+}
+
+async fn body_of(request: Request<Incoming>) -> Result<Bytes, NoBody> {
+    match Limited::new(request.into_body(), RESPONSE_LIMIT).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(NoBody::TooLong),
+        Err(_) => Err(NoBody::BrokeOff),
+    }
+}
+
+/// Half a message ends nothing. Its sender has most likely hung up.
+fn broke_off() -> Response<Full<Bytes>> {
+    error(StatusCode::BAD_REQUEST, "BadRequest", "The body has broken off.")
 }
 
 fn error_type_of(request: &Request<Incoming>) -> String {

@@ -199,3 +199,21 @@ async fn call_for_the_next_invocation_after_the_first_was_hung_up_gets_it() {
         }
     }
 }
+
+#[tokio::test]
+async fn answer_that_breaks_off_does_not_end_the_invocation() {
+    let (mut sandbox, address) = puppet().await;
+    sandbox.invoke(1, "a", &json!({}), PATIENCE).await;
+    call(&address, "GET", "invocation/next", "", b"").await;
+    for path in ["invocation/a/response", "invocation/a/error"] {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let half = format!("POST /2018-06-01/runtime/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf");
+        stream.write_all(half.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap();
+    }
+    let (head, _) = call(&address, "POST", "invocation/a/response", "", b"whole").await;
+    assert!(head.starts_with("HTTP/1.1 202"), "{head}");
+    assert_eq!(sandbox.ended("a").await.end, End::Response(Bytes::from("whole")));
+}
