@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-/// Where the Runtime API listens, `host:port`.
+/// Where the Runtime API listens: `host:port`, to which a sandbox may add the first part of all paths.
 const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 /// Where this environment's log is: a program with the right to write log events could add some to it.
 const LOG_STREAM: &str = "AWS_LAMBDA_LOG_STREAM_NAME";

@@ -23,6 +23,10 @@ use crate::wait::{self, Ended};
 /// How long a round of kills waits for the killed to be gone before the next one looks for what was forked meanwhile.
 const KILL_WAIT: Duration = Duration::from_millis(2);
 
+/// How many processes are reaped, and how many signals read, before the caller looks at its clock again: those who make
+/// more of them without end would hold it otherwise.
+const PER_TURN: usize = 256;
+
 /// The exit code of a program whose status cannot be known.
 const LOST_EXIT_CODE: u8 = 255;
 /// The signals that this process still takes: they report its own faults, and the kernel does not block them anyway.
@@ -36,6 +40,17 @@ pub(crate) struct Remains {
     pub(crate) leader: Option<Ended>,
     /// False: some processes cannot be ended.
     pub(crate) clean: bool,
+}
+
+/// What a turn of reaping has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The leader has ended.
+    Ended(Ended),
+    /// The leader runs, and nobody else has ended.
+    Done,
+    /// The leader runs, and others may have ended that were not reaped yet: come again, without waiting.
+    More,
 }
 
 /// All processes below this one, daemons that they leave behind included.
@@ -79,21 +94,18 @@ impl Processes {
     }
 
     fn discard_signals(&self) {
-        while let Ok(Some(_)) = self.signals.read_signal() {}
+        discard(|| matches!(self.signals.read_signal(), Ok(Some(_))));
     }
 
     /// Reaps orphans and says whether `leader` has ended. It stays a zombie, so that its process group's id
     /// cannot be somebody else's, until [`Processes::end_all`].
-    pub(crate) fn reap_orphans(&self, leader: Pid) -> Option<Ended> {
+    pub(crate) fn reap_orphans(&self, leader: Pid) -> Turn {
         self.discard_signals();
-        loop {
-            match wait::any_ended() {
-                Ok(Some((pid, ended))) if pid == leader => return Some(ended),
-                Ok(Some((orphan, _))) => drop(wait::reap(orphan)),
-                // SIGCHLD was ignored when this process was started, so the kernel has reaped the leader.
-                Err(Errno::ECHILD) => return Some(Ended::Exited(LOST_EXIT_CODE)),
-                Ok(None) | Err(_) => return None,
-            }
+        match wait::has_ended(leader) {
+            Ok(Some((_, ended))) => Turn::Ended(ended),
+            // SIGCHLD was ignored when this process was started, so the kernel has reaped the leader.
+            Err(Errno::ECHILD) => Turn::Ended(Ended::Exited(LOST_EXIT_CODE)),
+            Ok(None) | Err(_) => reap_turn(leader, wait::any_ended),
         }
     }
 
@@ -120,9 +132,11 @@ impl Processes {
         loop {
             let found = kill_descendants();
             if found == 0 {
-                // Otherwise one is running, and not seen: /proc shows another PID namespace's processes, or none.
-                if let Err(Errno::ECHILD) = reap_all(leader, &mut ended) {
-                    return Remains { leader: ended, clean: true };
+                match reap_all(leader, &mut ended) {
+                    Err(Errno::ECHILD) => return Remains { leader: ended, clean: true },
+                    Ok(Turn::More) if clock::now() < until => continue,
+                    // One is running, and not seen: /proc shows another PID namespace's processes, or none.
+                    _ => {}
                 }
             }
             if clock::now() >= until {
@@ -135,16 +149,43 @@ impl Processes {
     }
 }
 
-/// Reaps all that have ended, and remembers the leader's end. `ECHILD`: nobody is left.
-fn reap_all(leader: Option<Pid>, ended: &mut Option<Ended>) -> nix::Result<()> {
-    while let Some((pid, end)) = wait::any_ended()? {
+/// Reads until there is no more, or the turn is over: a program can queue real-time signals without end. What is left keeps
+/// the descriptor readable.
+fn discard(mut read: impl FnMut() -> bool) {
+    for _ in 0..PER_TURN {
+        if !read() {
+            return;
+        }
+    }
+}
+
+/// Reaps orphans as `any_ended` names them, until the leader is named or the turn is over.
+fn reap_turn(leader: Pid, mut any_ended: impl FnMut() -> nix::Result<Option<(Pid, Ended)>>) -> Turn {
+    for _ in 0..PER_TURN {
+        match any_ended() {
+            Ok(Some((pid, ended))) if pid == leader => return Turn::Ended(ended),
+            Ok(Some((orphan, _))) => {
+                // It is this process's child and has ended, so nobody else can reap it.
+                let _ = wait::reap(orphan);
+            }
+            Err(Errno::ECHILD) => return Turn::Ended(Ended::Exited(LOST_EXIT_CODE)),
+            Ok(None) | Err(_) => return Turn::Done,
+        }
+    }
+    Turn::More
+}
+
+/// Reaps what has ended, but no more than a turn's, and remembers the leader's end. `ECHILD`: nobody is left.
+fn reap_all(leader: Option<Pid>, ended: &mut Option<Ended>) -> nix::Result<Turn> {
+    for _ in 0..PER_TURN {
+        let Some((pid, end)) = wait::any_ended()? else { return Ok(Turn::Done) };
         if Some(pid) == leader {
             *ended = Some(end);
         }
         // It is this process's child and has ended, so nobody else can reap it.
         let _ = wait::reap(pid);
     }
-    Ok(())
+    Ok(Turn::More)
 }
 
 /// Gives these signals a handler, so that they end nothing while they are not blocked. A program starts with the default
@@ -272,6 +313,37 @@ mod tests {
         let all = [(1, 0), (10, 1), (11, 10), (12, 11), (20, 1), (13, 10)].map(entry);
         assert_eq!(below(10, &all), HashSet::from([11, 12, 13]));
         assert!(below(12, &all).is_empty());
+    }
+
+    /// As if somebody made them faster than they are reaped.
+    #[test]
+    fn endless_orphans_end_the_turn_and_the_leader_is_found_among_them() {
+        // Nobody's children, so that none is reaped.
+        let (leader, orphan) = (Pid::from_raw(i32::MAX), Pid::from_raw(i32::MAX - 1));
+        let mut named = 0;
+        let endless = || {
+            named += 1;
+            Ok(Some((orphan, Ended::Exited(0))))
+        };
+        assert_eq!(reap_turn(leader, endless), Turn::More);
+        assert_eq!(named, PER_TURN);
+        let mut names = [orphan, orphan, leader].into_iter();
+        let mut next = || Ok(names.next().map(|pid| (pid, Ended::Exited(3))));
+        assert_eq!(reap_turn(leader, &mut next), Turn::Ended(Ended::Exited(3)));
+        assert_eq!(reap_turn(leader, &mut next), Turn::Done);
+    }
+
+    #[test]
+    fn endless_signals_end_the_turn() {
+        let mut count = 0;
+        discard(|| {
+            count += 1;
+            true
+        });
+        assert_eq!(count, PER_TURN);
+        let mut few = [true, true, false, true].into_iter();
+        discard(|| few.next().unwrap());
+        assert_eq!(few.next(), Some(true));
     }
 
     #[test]

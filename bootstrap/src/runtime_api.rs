@@ -51,7 +51,7 @@ pub(crate) struct RuntimeApi {
 }
 
 impl RuntimeApi {
-    /// For `host:port`. There is no time limit, as `next` waits for work without one, and no proxy: the
+    /// For `host:port`, or that and the first part of all paths there. There is no time limit, as `next` waits for work without one, and no proxy: the
     /// function's own variables may name one, but the API is on this machine.
     pub(crate) fn new(address: &str) -> Self {
         let config = Agent::config_builder().http_status_as_error(false).max_redirects(0).proxy(None).build();

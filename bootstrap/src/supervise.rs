@@ -15,7 +15,7 @@ use crate::clock;
 use crate::deadline::Schedule;
 use crate::lines::Lines;
 use crate::log::Log;
-use crate::processes::Processes;
+use crate::processes::{Processes, Turn};
 use crate::protocol::Stream;
 use crate::wait::Ended;
 
@@ -64,7 +64,8 @@ pub(crate) fn supervise(
     let mut alarm = Alarm::new(schedule);
     let ended = loop {
         // Before the alarm: an end that came before the deadline counts, also if both are seen at once.
-        if let Some(ended) = processes.reap_orphans(leader) {
+        let turn = processes.reap_orphans(leader);
+        if let Turn::Ended(ended) = turn {
             break Some(ended);
         }
         match alarm.due() {
@@ -73,7 +74,7 @@ pub(crate) fn supervise(
             Some(signal) => processes.signal(leader, signal),
             None => {}
         }
-        run.wait(alarm.left());
+        run.wait(if turn == Turn::More { Duration::ZERO } else { alarm.left() });
         run.transfer();
     };
     let now = clock::now();

@@ -23,6 +23,15 @@ pub(crate) fn any_ended() -> nix::Result<Option<(Pid, Ended)>> {
     waitid(libc::P_ALL, 0, libc::WNOWAIT)
 }
 
+/// Whether this child has ended, without reaping it.
+///
+/// # Errors
+/// `ECHILD`: there is no such child.
+pub(crate) fn has_ended(child: Pid) -> nix::Result<Option<(Pid, Ended)>> {
+    let id = libc::id_t::try_from(child.as_raw()).map_err(|_| Errno::ECHILD)?;
+    waitid(libc::P_PID, id, libc::WNOWAIT)
+}
+
 /// Reaps a child if it has ended.
 ///
 /// # Errors

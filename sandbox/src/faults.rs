@@ -139,6 +139,14 @@ pub enum FaultKind {
         /// A sentence.
         message: String,
     },
+    /// An update is taken, and fails when it is carried out: the function is shown with the new settings, and runs with the
+    /// old ones (UpdateFunctionCode, UpdateFunctionConfiguration).
+    UpdateFails {
+        /// LastUpdateStatusReasonCode.
+        code: String,
+        /// LastUpdateStatusReason.
+        message: String,
+    },
     /// The connection is reset before the call is processed.
     ResetBefore,
     /// The call is processed, then the connection is reset at once.

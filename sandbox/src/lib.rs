@@ -27,9 +27,10 @@ pub mod settings;
 
 mod driver;
 mod http;
+mod places;
 mod sandbox;
 mod shelf;
 mod wire;
 pub mod witness;
 
-pub use sandbox::{Credentials, ImageOptions, Options, Programs, Sandbox, StartError};
+pub use sandbox::{Credentials, ImageOptions, Limits, Options, Programs, Sandbox, StartError};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -41,6 +41,31 @@ pub struct Options {
     pub witness: Option<Witness>,
     /// Where images with files of their own are; `None`: there are none.
     pub images: Option<ImageOptions>,
+    /// What connections may take.
+    pub limits: Limits,
+}
+
+/// What connections may take. A caller that has not been authenticated has less of everything: any user of the machine
+/// can connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time whose caller was authenticated once. Each running RequestResponse invocation holds one.
+    pub connections: usize,
+    /// Connections at a time of other callers.
+    pub unproven_connections: usize,
+    /// Large bodies that are read at a time for such callers: a signature includes the body, so it has to be held until
+    /// it can be verified.
+    pub unproven_bodies: usize,
+    /// The time to be authenticated on a new connection, and to send a body on any.
+    pub patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // With bodies of 8 MiB, an unknown caller makes the sandbox hold 128 MiB. Half a minute is far more than a client on
+        // the same machine needs, however busy that is.
+        Self { connections: 4_096, unproven_connections: 256, unproven_bodies: 16, patience: Duration::from_secs(30) }
+    }
 }
 
 /// What a caller must know: calls of AWS are signed with it, and `/_sandbox/…` takes the secret as a bearer token. A
@@ -84,6 +109,7 @@ impl Options {
             clock: Clock::real(),
             witness: None,
             images: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -163,6 +189,8 @@ impl Sandbox {
             calls: AtomicU64::new(0),
             attendants: AtomicUsize::new(0),
             unread: AtomicU64::new(0),
+            limits: options.limits,
+            unproven_bodies: Semaphore::new(options.limits.unproven_bodies),
         });
         let mut helpers =
             vec![tokio::spawn(Arc::clone(&driver).listen(reports)), tokio::spawn(Arc::clone(&driver).drive())];

@@ -8,7 +8,7 @@ use aws_sdk_lambda::types::{
     LogFormat, LoggingConfig, VpcConfig, VpcConfigResponse,
 };
 
-use super::types::{FunctionDescription, FunctionShape};
+use super::types::{FailedUpdate, FunctionDescription, FunctionShape};
 
 /// `ImageConfig`; with nothing set it is empty, which resets it.
 pub(super) fn image_config(shape: &FunctionShape) -> ImageConfig {
@@ -78,6 +78,10 @@ macro_rules! description {
             state_reason_code: answer.state_reason_code.map(|code| code.as_str().to_owned()),
             state_reason: answer.state_reason,
             updating: answer.last_update_status == Some(LastUpdateStatus::InProgress),
+            failed_update: (answer.last_update_status == Some(LastUpdateStatus::Failed)).then(|| FailedUpdate {
+                code: answer.last_update_status_reason_code.map(|code| code.as_str().to_owned()),
+                reason: answer.last_update_status_reason,
+            }),
             last_modified: answer.last_modified.unwrap_or_default(),
             resolved_image_uri: None,
             shape: FunctionShape {

@@ -33,9 +33,9 @@ pub use gates::Need;
 pub use limits::Lane;
 pub use probe::FirstAnswer;
 pub use types::{
-    AwsError, AwsErrorKind, CallHook, CallPoint, FunctionDescription, FunctionPage, FunctionShape, HookedCall,
-    InvokeReply, InvokeRequest, LogEvent, LogGroupNeeds, LogPage, LogQuery, NewFunction, ReadLogs, ReadLogsFuture,
-    StreamNames,
+    AwsError, AwsErrorKind, CallHook, CallPoint, FailedUpdate, FunctionDescription, FunctionPage, FunctionShape,
+    HookedCall, InvokeReply, InvokeRequest, LogEvent, LogGroupNeeds, LogPage, LogQuery, NewFunction, ReadLogs,
+    ReadLogsFuture, StreamNames,
 };
 
 /// What is needed to reach AWS, or the sandbox.

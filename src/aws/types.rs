@@ -72,6 +72,8 @@ pub struct FunctionDescription {
     pub state_reason: Option<String>,
     /// `LastUpdateStatus` is `InProgress`.
     pub updating: bool,
+    /// `LastUpdateStatus` is `Failed`: the settings may be the new ones, but an invocation runs with the old ones.
+    pub failed_update: Option<FailedUpdate>,
     /// `LastModified`, as AWS writes it.
     pub last_modified: String,
     /// `Code.ResolvedImageUri`, only from GetFunction.
@@ -80,6 +82,15 @@ pub struct FunctionDescription {
     pub shape: FunctionShape,
     /// The tags; `None` where AWS does not tell them (all but GetFunction).
     pub tags: Option<BTreeMap<String, String>>,
+}
+
+/// Why AWS has not carried out an update.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailedUpdate {
+    /// `LastUpdateStatusReasonCode`.
+    pub code: Option<String>,
+    /// `LastUpdateStatusReason`.
+    pub reason: Option<String>,
 }
 
 /// A page of ListFunctions.

@@ -277,16 +277,20 @@ pub(super) fn invoke_request(container: &Container) -> Option<InvokeRequest> {
     })
 }
 
+/// A function whose last update failed counts as failed, although AWS calls it active: an invocation would run the image
+/// or the settings of before the update.
 fn function_state(description: &FunctionDescription) -> FunctionState {
-    match description.state.as_str() {
-        "Pending" => FunctionState::Pending,
-        "Active" => FunctionState::Active,
-        "Inactive" => FunctionState::Inactive,
-        "Failed" => FunctionState::Failed {
-            code: bounded(description.state_reason_code.as_deref().unwrap_or_default(), MAX_NAME_BYTES),
-            reason: bounded(description.state_reason.as_deref().unwrap_or_default(), MAX_MESSAGE_BYTES),
-        },
-        other => FunctionState::Other(bounded(other, MAX_NAME_BYTES)),
+    let failed = |code: Option<&str>, reason: Option<&str>| FunctionState::Failed {
+        code: bounded(code.unwrap_or_default(), MAX_NAME_BYTES),
+        reason: bounded(reason.unwrap_or_default(), MAX_MESSAGE_BYTES),
+    };
+    match (description.state.as_str(), &description.failed_update) {
+        ("Active" | "Inactive", Some(update)) => failed(update.code.as_deref(), update.reason.as_deref()),
+        ("Pending", _) => FunctionState::Pending,
+        ("Active", None) => FunctionState::Active,
+        ("Inactive", None) => FunctionState::Inactive,
+        ("Failed", _) => failed(description.state_reason_code.as_deref(), description.state_reason.as_deref()),
+        (other, _) => FunctionState::Other(bounded(other, MAX_NAME_BYTES)),
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a function's `StateReasonCode` means when the function has failed: whether making it again can help, and who must
+//! What a function's `StateReasonCode`, or its `LastUpdateStatusReasonCode`, means when the function or its last update has
+//! failed: whether making it again can help, and who must
 //! do something first. PURE.
 //!
 //! The codes are an open set: AWS adds to them. A code that is not in the table is tried again for a bounded number of

@@ -114,6 +114,21 @@ async fn create_function_says_everything_and_reads_everything() {
 }
 
 #[tokio::test]
+async fn update_that_failed_is_told_with_its_reason() {
+    let mut failed = configuration();
+    failed["State"] = json!("Active");
+    failed["LastUpdateStatus"] = json!("Failed");
+    failed["LastUpdateStatusReasonCode"] = json!("SubnetOutOfIPAddresses");
+    failed["LastUpdateStatusReason"] = json!("no address is left");
+    let server = Server::start([answer(200, failed)]).await;
+    let description = server.cloud().await.update_function_configuration("f", &bare()).await.unwrap();
+    let update = description.failed_update.unwrap();
+    assert_eq!(update.code.as_deref(), Some("SubnetOutOfIPAddresses"));
+    assert_eq!(update.reason.as_deref(), Some("no address is left"));
+    assert!(!description.updating);
+}
+
+#[tokio::test]
 async fn create_function_leaves_out_what_is_empty() {
     let server = Server::start([answer(201, json!({ "FunctionName": "f" }))]).await;
     server.cloud().await.create_function(&new(bare())).await.unwrap();

@@ -17,30 +17,30 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming as Body;
+use hyper::body::{Body as _, Incoming as Body};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::driver::{Called, Driver};
 use crate::model::{ApiError, Operation, Outcome, Transport};
-use crate::sandbox::Credentials;
+use crate::places::{Place, Places};
+use crate::sandbox::{Credentials, Limits};
 use crate::shelf::Shelf;
 use crate::wire::{self, Incoming, Outgoing, signature};
 use crate::witness::{Account, Stage, Witness};
 
 /// The largest body that is read, in bytes. It is more than Lambda takes, so that Lambda's own limits can speak.
 const MAX_BODY_BYTES: usize = 8 * 1_024 * 1_024;
-/// Connections at a time, of which each running RequestResponse invocation holds one; more wait in the listener's
-/// queue.
-const MAX_CONNECTIONS: usize = 4_096;
+/// A body that is read for any caller, in bytes; a larger one of an unknown caller needs a place.
+const SMALL_BODY_BYTES: u64 = 64 * 1_024;
+/// How much of a request is buffered beside its body, in bytes: of all calls, UntagResource has the longest head.
+const MAX_HEAD_BYTES: usize = 128 * 1_024;
 /// How long open requests may take when the sandbox stops.
 const STOP_GRACE: Duration = Duration::from_millis(500);
-/// How long the listener rests when it cannot accept, such as for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -61,6 +61,9 @@ pub(crate) struct Shared {
     pub(crate) attendants: AtomicUsize,
     /// Requests that never reached the model.
     pub(crate) unread: AtomicU64,
+    pub(crate) limits: Limits,
+    /// Places for large bodies of unknown callers.
+    pub(crate) unproven_bodies: Semaphore,
 }
 
 impl Shared {
@@ -81,25 +84,39 @@ type Answer = http::Response<BoxBody<Bytes, Infallible>>;
 #[error("the connection is broken on purpose")]
 struct Broken;
 
+/// Who is at the other end of a connection.
+#[derive(Default)]
+struct Caller {
+    /// Was authenticated once; a sandbox that demands no credentials knows everybody who has sent a request.
+    known: AtomicBool,
+    proof: Notify,
+}
+
+impl Caller {
+    fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    fn authenticated(&self) {
+        self.known.store(true, Ordering::Relaxed);
+        self.proof.notify_one();
+    }
+}
+
 /// Accepts connections until the sandbox stops.
 pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
+    let places = Places::new(shared.limits.unproven_connections, shared.limits.connections);
     let mut connections = JoinSet::new();
-    while !*stop.borrow() {
+    loop {
         while connections.try_join_next().is_some() {}
-        if connections.len() >= MAX_CONNECTIONS {
-            connections.join_next().await;
-            continue;
-        }
+        // Both are cancel-safe.
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => { connections.spawn(connection(stream, Arc::clone(&shared))); }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            _ = stop.changed() => {}
+            biased;
+            () = asked(&mut stop) => break,
+            (stream, place) = places.accept(&listener) => {
+                connections.spawn(connection(stream, place, Arc::clone(&shared)));
+            }
         }
     }
     drop(listener);
@@ -108,21 +125,29 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let _ = tokio::time::timeout(STOP_GRACE, ended).await;
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn connection(stream: TcpStream, place: Place, shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
+    let patience = shared.limits.patience;
+    let caller = Arc::new(Caller::default());
+    let known = Arc::clone(&caller);
     let reset = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&reset);
     let service = service_fn(move |request| {
-        let (shared, reset) = (Arc::clone(&shared), Arc::clone(&flag));
+        let (shared, caller, reset) = (Arc::clone(&shared), Arc::clone(&caller), Arc::clone(&flag));
         let answer: Pin<Box<dyn Future<Output = Result<Answer, Broken>> + Send>> =
-            Box::pin(async move { answer(&shared, request, &reset).await });
+            Box::pin(async move { answer(&shared, request, &caller, &reset).await });
         answer
     });
     // Small answers must not wait for an acknowledgement; a connection without the option is only slower.
     let _ = stream.set_nodelay(true);
-    let mut connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    let mut connection = builder.max_buf_size(MAX_HEAD_BYTES).serve_connection(TokioIo::new(stream), service);
     let result = tokio::select! {
         result = &mut connection => result,
+        () = place.keep(&known.proof, patience) => {
+            tracing::debug!("a caller was not authenticated in time and is cut off");
+            return;
+        }
         () = asked(&mut stop) => {
             Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
@@ -142,33 +167,64 @@ async fn asked(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn answer(shared: &Arc<Shared>, request: http::Request<Body>, reset: &AtomicBool) -> Result<Answer, Broken> {
-    let (parts, body) = request.into_parts();
-    let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
-    let (body, too_large) = match body {
-        Ok(body) => (body.to_bytes(), false),
-        Err(error) if error.is::<LengthLimitError>() => (Bytes::new(), true),
-        Err(_) => return Err(Broken),
-    };
-    if parts.headers.contains_key(http::header::ORIGIN) {
-        return Ok(admin::refusal(StatusCode::FORBIDDEN, "web pages have no business here"));
+/// Refuses what can be refused before the body is read.
+fn refuse_head(shared: &Shared, head: &Incoming<'_>) -> Option<Answer> {
+    if head.headers.contains_key(http::header::ORIGIN) {
+        return Some(admin::refusal(StatusCode::FORBIDDEN, "web pages have no business here"));
     }
-    let query = parts.uri.query().unwrap_or_default();
-    let incoming = Incoming { method: &parts.method, path: parts.uri.path(), query, headers: &parts.headers, body };
-    if let Some(operation) = parts.uri.path().strip_prefix(admin::PREFIX) {
-        if shared.credentials.as_ref().is_some_and(|wanted| !signature::has_token(&incoming, wanted)) {
-            return Ok(admin::refusal(StatusCode::FORBIDDEN, "the sandbox's secret is missing or wrong"));
+    let wanted = shared.credentials.as_ref()?;
+    if head.path.starts_with(admin::PREFIX) {
+        let refused = !signature::has_token(head, wanted);
+        return refused.then(|| admin::refusal(StatusCode::FORBIDDEN, "the sandbox's secret is missing or wrong"));
+    }
+    signature::verify_head(head, wanted).err().map(|error| refusal(shared, head, &error))
+}
+
+/// In the words of the service that was asked.
+fn refusal(shared: &Shared, incoming: &Incoming<'_>, error: &ApiError) -> Answer {
+    plain(Outgoing::refusal(incoming.service(), &shared.spare_request_id(), error))
+}
+
+/// Reads a body in time. `None`: it is too large.
+async fn read(shared: &Shared, body: Body, caller: &Caller) -> Result<Option<Bytes>, Broken> {
+    let is_small = body.size_hint().upper().is_some_and(|length| length <= SMALL_BODY_BYTES);
+    let reading = async {
+        let _place = if is_small || caller.is_known() { None } else { Some(shared.unproven_bodies.acquire().await) };
+        match Limited::new(body, MAX_BODY_BYTES).collect().await {
+            Ok(body) => Ok(Some(body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => Ok(None),
+            Err(_) => Err(Broken),
         }
+    };
+    tokio::time::timeout(shared.limits.patience, reading).await.unwrap_or(Err(Broken))
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    request: http::Request<Body>,
+    caller: &Caller,
+    reset: &AtomicBool,
+) -> Result<Answer, Broken> {
+    let (parts, body) = request.into_parts();
+    let query = parts.uri.query().unwrap_or_default();
+    let mut incoming =
+        Incoming { method: &parts.method, path: parts.uri.path(), query, headers: &parts.headers, body: Bytes::new() };
+    if let Some(refusal) = refuse_head(shared, &incoming) {
+        return Ok(refusal);
+    }
+    match read(shared, body, caller).await? {
+        Some(body) => incoming.body = body,
+        // Of a body that was not read, there is nothing to verify.
+        None => return Ok(refusal(shared, &incoming, &wire::too_large(MAX_BODY_BYTES))),
+    }
+    if let Some(operation) = parts.uri.path().strip_prefix(admin::PREFIX) {
+        caller.authenticated();
         return Ok(admin::answer(shared, &parts.method, operation, &incoming.body).await);
     }
-    let refuse = |error: &ApiError| Ok(plain(Outgoing::refusal(incoming.service(), &shared.spare_request_id(), error)));
-    // Of a body that was not read, there is nothing to verify.
-    if too_large {
-        return refuse(&wire::too_large(MAX_BODY_BYTES));
-    }
     if let Some(Err(error)) = shared.credentials.as_ref().map(|wanted| signature::verify(&incoming, wanted)) {
-        return refuse(&error);
+        return Ok(refusal(shared, &incoming, &error));
     }
+    caller.authenticated();
     shared.touch();
     match incoming.parse() {
         Ok(request) => {
@@ -179,7 +235,7 @@ async fn answer(shared: &Arc<Shared>, request: http::Request<Body>, reset: &Atom
             let account = Account::open(shared, &incoming, &request, &called.reply.request_id);
             process(shared, called, &account, reset).await
         }
-        Err(error) => refuse(&error),
+        Err(error) => Ok(refusal(shared, &incoming, &error)),
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Function {
     pub(super) previous: Option<(i64, Arc<Config>)>,
     /// Until then the last update is in progress.
     pub(super) update_until: i64,
+    /// Why the last update was not carried out, once it is over.
+    pub(super) update_fails: Option<StateReason>,
     pub(super) tags: BTreeMap<String, String>,
     pub(super) events: Option<EventConfig>,
     pub(super) last_used: i64,
@@ -122,10 +124,11 @@ impl Function {
         ("Active", None)
     }
 
-    /// The configuration that an invocation at a time runs with: the old one while an update is in progress.
+    /// The configuration that an invocation at a time runs with: the old one while an update is in progress, and for good
+    /// if it fails.
     pub(super) fn running_config(&self, now: i64) -> &Arc<Config> {
         match &self.previous {
-            Some((_, previous)) if now < self.update_until => previous,
+            Some((_, previous)) if now < self.update_until || self.update_fails.is_some() => previous,
             _ => &self.config,
         }
     }
@@ -141,12 +144,13 @@ impl Function {
             _ => &self.config,
         };
         let (state, reason) = self.state(at, settings.timing.inactive_after);
+        let is_updated = self.previous.as_ref().is_some_and(|(changed, _)| at >= *changed);
+        let update_fails = self.update_fails.as_ref().filter(|_| is_updated && at >= self.update_until);
         let last_update_status = match state {
             "Pending" => "InProgress",
             "Failed" => "Failed",
-            _ if at < self.update_until && self.previous.as_ref().is_some_and(|(changed, _)| at >= *changed) => {
-                "InProgress"
-            }
+            _ if is_updated && at < self.update_until => "InProgress",
+            _ if update_fails.is_some() => "Failed",
             _ => "Successful",
         };
         FunctionConfiguration {
@@ -170,6 +174,8 @@ impl Function {
             state_reason: reason.as_ref().map(|reason| reason.message.clone()),
             state_reason_code: reason.map(|reason| reason.code),
             last_update_status: Some(last_update_status),
+            last_update_status_reason: update_fails.map(|reason| reason.message.clone()),
+            last_update_status_reason_code: update_fails.map(|reason| reason.code.clone()),
             architectures: config.architectures.clone(),
             ephemeral_storage: config.ephemeral_storage.clone(),
             snap_start: SnapStart { apply_on: "None", optimization_status: "Off" },
@@ -261,6 +267,7 @@ impl Model {
             config: Arc::new(config),
             previous: None,
             update_until: 0,
+            update_fails: None,
             tags: shape.tags.clone(),
             events: None,
             last_used: self.now,
@@ -395,6 +402,8 @@ fn listed(mut configuration: FunctionConfiguration) -> FunctionConfiguration {
     configuration.state_reason = None;
     configuration.state_reason_code = None;
     configuration.last_update_status = None;
+    configuration.last_update_status_reason = None;
+    configuration.last_update_status_reason_code = None;
     configuration
 }
 

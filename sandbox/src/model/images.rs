@@ -147,8 +147,8 @@ impl Function {
             return;
         }
         self.update_until = at;
-        if let (Some(_), Some((_, previous))) = (failure, &self.previous) {
-            self.config = Arc::clone(previous);
+        if let Some(message) = failure {
+            self.update_fails = Some(invalid_image(message));
         }
     }
 }

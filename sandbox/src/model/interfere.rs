@@ -3,6 +3,7 @@
 use super::api::{ApiError, Operation, Transport};
 use super::rng::Rng;
 use crate::faults::{FaultKind, Faults};
+use crate::settings::StateReason;
 
 /// What the faults do to a call that is processed.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub(super) struct Interference {
     pub(super) duplicate: bool,
     pub(super) twice: bool,
     pub(super) page: Page,
+    /// Why the update that is asked for fails.
+    pub(super) update_fails: Option<StateReason>,
 }
 
 /// What becomes of a page of log events.
@@ -49,6 +52,7 @@ pub(super) const NONE: Interference = Interference {
     duplicate: false,
     twice: false,
     page: Page::Whole,
+    update_fails: None,
 };
 
 /// What the faults do to a call.
@@ -125,6 +129,10 @@ fn apply(kind: &FaultKind, operation: Operation) -> Verdict {
             "The role defined for the function cannot be assumed by Lambda.",
         )),
         FaultKind::Refuse { status, code, message } => Verdict::Refuse(ApiError::new(*status, code, message.as_str())),
+        FaultKind::UpdateFails { code, message } => {
+            let update_fails = Some(StateReason { code: code.clone(), message: message.clone() });
+            Verdict::Process(Interference { update_fails, ..NONE })
+        }
         FaultKind::ResetBefore => Verdict::Drop,
         FaultKind::ResetAfter => transport(Transport::Reset),
         FaultKind::LoseAnswer => transport(Transport::Lost),

@@ -345,6 +345,12 @@ pub struct FunctionConfiguration {
     /// `Successful`, `InProgress` or `Failed`; ListFunctions leaves it out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_update_status: Option<&'static str>,
+    /// A sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_update_status_reason: Option<String>,
+    /// Such as `SubnetOutOfIPAddresses`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_update_status_reason_code: Option<String>,
     /// One of x86_64, arm64.
     pub architectures: Vec<String>,
     /// /tmp.

@@ -148,8 +148,10 @@ impl Model {
             Request::CreateFunction(shape) => self.create_function(shape),
             Request::GetFunction(name) => self.get_function(seen, name),
             Request::GetFunctionConfiguration(name) => self.get_function_configuration(seen, name),
-            Request::UpdateFunctionCode(shape) => self.update_function_code(shape),
-            Request::UpdateFunctionConfiguration(shape) => self.update_function_configuration(shape),
+            Request::UpdateFunctionCode(shape) => self.update_function_code(shape, interference.update_fails.clone()),
+            Request::UpdateFunctionConfiguration(shape) => {
+                self.update_function_configuration(shape, interference.update_fails.clone())
+            }
             Request::DeleteFunction(name) => self.delete_function(name),
             Request::ListFunctions(shape) => self.list_functions(seen, shape),
             Request::PutFunctionEventInvokeConfig(shape) => self.put_event_invoke_config(shape),

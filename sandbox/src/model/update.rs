@@ -10,9 +10,15 @@ use super::lambda_api::{
     UpdateFunctionCode, UpdateFunctionConfiguration,
 };
 use super::validate;
+use crate::settings::StateReason;
 
 impl Model {
-    pub(super) fn update_function_code(&mut self, shape: &UpdateFunctionCode) -> Result<Response, ApiError> {
+    /// `failure`: why it will not be carried out.
+    pub(super) fn update_function_code(
+        &mut self,
+        shape: &UpdateFunctionCode,
+        failure: Option<StateReason>,
+    ) -> Result<Response, ApiError> {
         let name = FunctionName::parse(&shape.function_name, None);
         let mut config = self.config_to_update(&name, shape.revision_id.as_deref())?;
         if let Some(architectures) = &shape.architectures {
@@ -27,14 +33,16 @@ impl Model {
         }
         config.image = image;
         if !shape.dry_run {
-            self.update(&name, config)?;
+            self.update(&name, config, failure)?;
         }
         self.get_function_configuration(self.now, &name)
     }
 
+    /// `failure`: why it will not be carried out.
     pub(super) fn update_function_configuration(
         &mut self,
         shape: &UpdateFunctionConfiguration,
+        failure: Option<StateReason>,
     ) -> Result<Response, ApiError> {
         let name = FunctionName::parse(&shape.function_name, None);
         let mut config = self.config_to_update(&name, shape.revision_id.as_deref())?;
@@ -53,7 +61,7 @@ impl Model {
         config.image_config = shape.image_config.clone().or(config.image_config);
         config.vpc = shape.vpc_config.clone().or(config.vpc);
         config.check()?;
-        self.update(&name, config)?;
+        self.update(&name, config, failure)?;
         self.get_function_configuration(self.now, &name)
     }
 
@@ -71,7 +79,12 @@ impl Model {
         Ok(Config::clone(&function.config))
     }
 
-    fn update(&mut self, name: &FunctionName, mut config: Config) -> Result<(), ApiError> {
+    fn update(
+        &mut self,
+        name: &FunctionName,
+        mut config: Config,
+        failure: Option<StateReason>,
+    ) -> Result<(), ApiError> {
         config.revision_id = self.rng.uuid();
         config.modified_at = self.now;
         let now = self.now;
@@ -79,8 +92,10 @@ impl Model {
         let is_new_image = self.function_at(name, now)?.config.image.digest != config.image.digest;
         let (until, waits_until) = if is_new_image { self.prepare(&config.image, planned) } else { (planned, None) };
         let function = self.function_mut(name)?;
-        let previous = std::mem::replace(&mut function.config, Arc::new(config));
+        let previous = Arc::clone(function.running_config(now));
+        function.config = Arc::new(config);
         function.previous = Some((now, previous));
+        function.update_fails = failure;
         function.update_until = until;
         function.waits_until = waits_until;
         Ok(())

@@ -140,7 +140,10 @@ impl Task {
 
     async fn hear(&mut self, call: Call) {
         match call {
-            Call::Next { reply } if self.current.is_some() => drop(reply.send(Err(Refusal::InvalidState))),
+            // A program inside that also asks must not get what the runtime waits for.
+            Call::Next { reply } if self.current.is_some() || self.is_waited_for() => {
+                drop(reply.send(Err(Refusal::InvalidState)));
+            }
             Call::Next { reply } => {
                 self.catch_up().await;
                 if matches!(self.init, Init::Running) {
@@ -166,6 +169,11 @@ impl Task {
                 let _ = reply.send(if right { Ok(()) } else { Err(Refusal::InvalidState) });
             }
         }
+    }
+
+    /// Whether a call for the next invocation is open whose caller has not hung up.
+    fn is_waited_for(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| !waiting.is_closed())
     }
 
     /// Gives the first waiting invocation to the runtime, if that has asked for one.

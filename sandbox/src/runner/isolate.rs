@@ -19,6 +19,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use nix::unistd::setsid;
 
 /// The private directory.
 const TMP: &str = "/tmp";
@@ -61,7 +62,7 @@ impl Executable {
     }
 }
 
-/// Starts the command, counted by the cgroup behind `entrance`. It is killed when the calling thread ends.
+/// Starts the command in a session of its own, counted by the cgroup behind `entrance`. It is killed when the calling thread ends.
 #[expect(unsafe_code, reason = "only a forked process can mount its own /proc and enter its cgroup before it runs")]
 pub(super) fn spawn(command: &mut Command, entrance: Option<File>, namespaces: bool) -> io::Result<Child> {
     let prepare = move || {
@@ -69,6 +70,8 @@ pub(super) fn spawn(command: &mut Command, entrance: Option<File>, namespaces: b
             nix::unistd::write(entrance, b"0")?;
         }
         set_pdeathsig(Signal::SIGKILL)?;
+        // What it starts is known by its session, if it ends first.
+        setsid()?;
         if namespaces {
             // The thread's /proc shows the processes of the namespace outside.
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -76,7 +79,7 @@ pub(super) fn spawn(command: &mut Command, entrance: Option<File>, namespaces: b
         }
         Ok(())
     };
-    // SAFETY: the closure makes three system calls with short constant arguments, for which nix uses the stack; it
+    // SAFETY: the closure makes four system calls with short constant arguments, for which nix uses the stack; it
     // neither allocates nor takes a lock, so it may run in the child of a process that has other threads.
     unsafe { command.pre_exec(prepare) }.spawn()
 }

@@ -34,6 +34,7 @@ pub use events::{End, EnvironmentConfig, ImageRoot, Invocation, Root, RunnerConf
 pub use image::{Front, Isolation, enter};
 use memory::Memory;
 use output::Output;
+use peers::{Callers, Secret};
 use process::{Launch, Private, Process};
 
 /// How many calls of one runtime wait for its environment's task.
@@ -81,11 +82,18 @@ impl Runner {
         let config = EnvironmentConfig { name: unique(&config.name), ..config };
         let memory = Memory::new(&config.name, config.memory_mb);
         let started = clock::now();
-        let (process, output, directory) = self.launch(&config, &memory, &listener).await?;
+        let own = listener.local_addr()?;
+        let secret = self.secret(&config)?;
+        let address = secret.as_ref().map_or_else(|| own.to_string(), |secret| secret.address(own));
+        let (process, output, directory) = self.launch(&config, &memory, &address).await?;
         let (calls_in, calls) = mpsc::channel(CALL_LIMIT);
         let (handovers_in, handovers) = mpsc::channel(CALL_LIMIT);
-        let inside = (!self.config.open_runtime_api).then(|| process.pid());
-        let server = tokio::spawn(runtime_api::serve(listener, inside, calls_in));
+        let callers = match secret {
+            Some(secret) => Callers::Knowing(secret),
+            None if self.config.open_runtime_api => Callers::Anyone,
+            None => Callers::Inside(process.pid()),
+        };
+        let server = tokio::spawn(runtime_api::serve(listener, callers, calls_in));
         lock(&self.environments).insert(id, Handle { process: Arc::clone(&process), handovers: handovers_in });
         let environment =
             Environment { id, process, memory, output, events: self.events.clone(), calls, handovers, started };
@@ -97,6 +105,16 @@ impl Runner {
             drop(directory);
         });
         Ok(())
+    }
+
+    /// For the bootstrap where it is not seen what that has open; another runtime may take the address for `host:port`.
+    fn secret(&self, config: &EnvironmentConfig) -> std::io::Result<Option<Secret>> {
+        let bootstrap = match &config.root {
+            Root::Machine => config.entrypoint.is_empty(),
+            Root::Image(image) => image.front,
+        };
+        let proves = bootstrap && !self.config.open_runtime_api && !peers::sees_hidden_processes();
+        proves.then(Secret::random).transpose()
     }
 
     /// Hands an invocation to an environment. It waits there until the runtime asks for it.
@@ -161,16 +179,15 @@ impl Runner {
         &self,
         config: &EnvironmentConfig,
         memory: &Memory,
-        listener: &TcpListener,
+        runtime_api: &str,
     ) -> Result<Launched, RunnerError> {
-        let runtime_api = listener.local_addr()?.to_string();
         if matches!(config.root, Root::Image(_)) {
-            let (process, output) = self.launch_in(config, memory, &runtime_api, Private::Namespaces).await?;
+            let (process, output) = self.launch_in(config, memory, runtime_api, Private::Namespaces).await?;
             process.isolation.iter().for_each(|isolation| self.note_isolation(isolation));
             return Ok((process, output, None));
         }
         if self.config.isolate && !self.refused.load(Ordering::Relaxed) {
-            match self.launch_in(config, memory, &runtime_api, Private::Namespaces).await {
+            match self.launch_in(config, memory, runtime_api, Private::Namespaces).await {
                 Ok((process, output)) => return Ok((process, output, None)),
                 Err(RunnerError::Start(error)) if means_refused(&error) => {
                     if !self.refused.swap(true, Ordering::Relaxed) {
@@ -182,7 +199,7 @@ impl Runner {
         }
         let directory = Directory::create(&config.name)?;
         let private = Private::Directory(directory.0.clone());
-        let (process, output) = self.launch_in(config, memory, &runtime_api, private).await?;
+        let (process, output) = self.launch_in(config, memory, runtime_api, private).await?;
         Ok((process, output, Some(directory)))
     }
 

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use super::events::{EnvironmentConfig, ImageRoot, Root, RunnerError};
 use super::image::{self, Entered, Isolation};
 use super::isolate::{self, Executable};
-use super::tree::{is_running, kill_tree};
+use super::tree::{is_running, kill_left, kill_tree};
 
 /// How long to wait for killed processes to be gone.
 const KILL_WAIT: Duration = Duration::from_secs(10);
@@ -31,7 +32,7 @@ pub(super) struct Launch {
     pub(super) bootstrap: Vec<OsString>,
     pub(super) enter: Vec<OsString>,
     pub(super) config: EnvironmentConfig,
-    /// `host:port` of its Runtime API.
+    /// `host:port` of its Runtime API, and the first part of the paths there if it demands one.
     pub(super) runtime_api: String,
     /// For stdout and stderr.
     pub(super) output: io::PipeWriter,
@@ -48,6 +49,8 @@ pub(super) enum Private {
 /// A started process. It may have ended.
 pub(super) struct Process {
     pid: Pid,
+    /// What is in the environment of what it starts, and of nothing else.
+    mark: Option<Vec<u8>>,
     /// Of one in an image's root.
     pub(super) isolation: Option<Isolation>,
     alive: Mutex<bool>,
@@ -61,8 +64,9 @@ impl Process {
     pub(super) async fn start(launch: Launch) -> Result<Arc<Self>, RunnerError> {
         let (started, start) = oneshot::channel();
         std::thread::Builder::new().name(format!("environment-{}", launch.config.environment)).spawn(move || {
+            let mark = launch.mark();
             match launch.spawn() {
-                Ok((child, isolation)) => supervise(child, isolation, started),
+                Ok((child, isolation)) => supervise(child, mark, isolation, started),
                 // Nobody waits any more if the runner is gone.
                 Err(error) => drop(started.send(Err(error))),
             }
@@ -84,6 +88,12 @@ impl Process {
             killed.extend(kill_tree(self.pid));
         }
         killed.clone()
+    }
+
+    /// Kills what the first process, which was not reaped yet, has left.
+    fn kill_left(&self) {
+        let left = kill_left(self.pid, self.mark.as_deref());
+        self.killed.lock().unwrap_or_else(PoisonError::into_inner).extend(left);
     }
 
     /// Waits until what was killed is gone: the first process may be the first to go.
@@ -118,6 +128,12 @@ impl Process {
 }
 
 impl Launch {
+    /// The environment's own directory in TMPDIR, if it has one.
+    fn mark(&self) -> Option<Vec<u8>> {
+        let Private::Directory(path) = &self.private else { return None };
+        Some([b"TMPDIR=", path.as_os_str().as_bytes()].concat())
+    }
+
     fn spawn(self) -> Result<(Child, Option<Isolation>), RunnerError> {
         match self.config.root.clone() {
             Root::Machine => Ok((self.spawn_here()?, None)),
@@ -144,7 +160,7 @@ impl Launch {
         check_directory(directory)?;
         let mut command = executable.command();
         command.args(arguments).args(&self.config.command);
-        command.current_dir(directory).process_group(0);
+        command.current_dir(directory);
         command.env_clear().envs(DEFAULTS).envs(&self.config.env).env("AWS_LAMBDA_RUNTIME_API", &self.runtime_api);
         if let Private::Directory(path) = &self.private
             && !self.config.env.contains_key("TMPDIR")
@@ -169,21 +185,21 @@ fn check_directory(path: &str) -> Result<(), RunnerError> {
 /// The thread's life: until the process and everything that it left have ended.
 fn supervise(
     mut child: Child,
+    mark: Option<Vec<u8>>,
     isolation: Option<Isolation>,
     started: oneshot::Sender<Result<Arc<Process>, RunnerError>>,
 ) {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let (ended_in, ended) = watch::channel(None);
-    let process = Arc::new(Process { pid, isolation, alive: Mutex::new(true), killed: Mutex::default(), ended });
+    let process = Arc::new(Process { pid, mark, isolation, alive: Mutex::new(true), killed: Mutex::default(), ended });
     if started.send(Ok(Arc::clone(&process))).is_err() {
         process.kill();
     }
     // Any failure but EINTR means that it has ended: nix takes a death by a real-time signal for EINVAL.
     while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
+    process.kill_left();
     process.outlive_the_killed();
     let mut alive = process.alive.lock().unwrap_or_else(PoisonError::into_inner);
-    // Without a PID namespace, its process group may have outlived it.
-    let _ = nix::sys::signal::killpg(pid, nix::sys::signal::Signal::SIGKILL);
     let status = child.wait().unwrap_or_else(|_| ExitStatus::from_raw(0));
     *alive = false;
     ended_in.send_replace(Some(status));

@@ -1,26 +1,32 @@
 //! The Runtime API of one environment: HTTP on a loopback address, in front of the environment's own task.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use nix::unistd::Pid;
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::events::Invocation;
-use super::peers;
+use super::peers::{self, Callers};
+use crate::places::{Place, Places};
 
 /// The longest answer, in bytes, as on Lambda: 6 MB and room for what wraps it.
 const RESPONSE_LIMIT: usize = 6 * 1024 * 1024 + 100 * 1024;
 /// How many connections are served at once. A runtime needs one.
 const CONNECTION_LIMIT: usize = 64;
+/// How many more may be there whose callers have proved nothing yet.
+const UNPROVEN_LIMIT: usize = 64;
+/// How long a caller may take to send a path with the secret: far more than a bootstrap on a busy machine needs.
+const PROOF_LIMIT: Duration = Duration::from_secs(10);
 const PREFIX: &str = "/2018-06-01/runtime/";
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 /// The error type of a runtime that names none.
@@ -55,55 +61,91 @@ pub(super) enum Refusal {
     InvalidState,
 }
 
-/// Serves until it is aborted, which closes all connections. `inside`: only this process and those below it are served.
-pub(super) async fn serve(listener: TcpListener, inside: Option<Pid>, calls: mpsc::Sender<Call>) {
+/// Serves until it is aborted, which closes all connections.
+pub(super) async fn serve(listener: TcpListener, callers: Callers, calls: mpsc::Sender<Call>) {
+    let (callers, places) = (Arc::new(callers), Places::new(UNPROVEN_LIMIT, CONNECTION_LIMIT));
     let mut connections = JoinSet::new();
     loop {
-        while connections.len() >= CONNECTION_LIMIT {
-            connections.join_next().await;
-        }
-        // A failed accept concerns one connection; its client sees it.
-        let Ok((stream, client)) = listener.accept().await else { continue };
-        let calls = calls.clone();
-        connections.spawn(async move {
-            if let (Some(inside), Ok(own)) = (inside, stream.local_addr())
-                && !peers::is_inside(inside, client, own).await
-            {
-                tracing::warn!(%client, "a process outside the environment called its Runtime API and was refused");
-                return;
-            }
-            let service = service_fn(move |request| answer(request, calls.clone()));
-            // A connection that breaks is the runtime's end, which is seen elsewhere.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
+        let (stream, place) = places.accept(&listener).await;
+        connections.spawn(attend(stream, place, Arc::clone(&callers), calls.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn answer(request: Request<Incoming>, calls: mpsc::Sender<Call>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default().to_owned();
-    let parts: Vec<&str> = path.split('/').collect();
-    Ok(match (request.method(), parts.as_slice()) {
+/// One connection.
+async fn attend(stream: TcpStream, place: Place, callers: Arc<Callers>, calls: mpsc::Sender<Call>) {
+    let (Ok(client), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    let proof = Arc::new(Notify::new());
+    match &*callers {
+        Callers::Anyone => proof.notify_one(),
+        Callers::Inside(root) if peers::is_inside(*root, client, own).await => proof.notify_one(),
+        Callers::Inside(_) => {
+            tracing::warn!(%client, "a process outside the environment called its Runtime API and was refused");
+            return;
+        }
+        Callers::Knowing(_) => {}
+    }
+    let proved = Arc::clone(&proof);
+    let service = service_fn(move |request| admit(request, Arc::clone(&callers), Arc::clone(&proved), calls.clone()));
+    tokio::select! {
+        // A connection that breaks is the runtime's end, which is seen elsewhere.
+        _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service) => {}
+        () = place.keep(&proof, PROOF_LIMIT) => {
+            tracing::warn!(%client, "a caller of a Runtime API proved nothing in time and was cut off");
+        }
+    }
+}
+
+/// Answers a request if its path has the secret that the callers must know.
+async fn admit(
+    request: Request<Incoming>,
+    callers: Arc<Callers>,
+    proof: Arc<Notify>,
+    calls: mpsc::Sender<Call>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = match &*callers {
+        Callers::Knowing(secret) => secret.strip(request.uri().path()),
+        Callers::Anyone | Callers::Inside(_) => Some(request.uri().path()),
+    };
+    let Some(path) = path.map(str::to_owned) else {
+        let mut response = error(StatusCode::FORBIDDEN, "Forbidden", "This is another environment's Runtime API.");
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return Ok(response);
+    };
+    proof.notify_one();
+    Ok(answer(request, &path, calls).await)
+}
+
+async fn answer(request: Request<Incoming>, path: &str, calls: mpsc::Sender<Call>) -> Response<Full<Bytes>> {
+    let parts: Vec<&str> = path.strip_prefix(PREFIX).unwrap_or_default().split('/').collect();
+    match (request.method(), parts.as_slice()) {
         (&Method::GET, ["invocation", "next"]) => next(&calls).await,
         (&Method::POST, ["invocation", request_id, "response"]) => {
             let result = match body_of(request).await {
-                Some(body) => RuntimeResult::Response(body),
-                None => RuntimeResult::TooLong,
+                Ok(body) => RuntimeResult::Response(body),
+                Err(NoBody::TooLong) => RuntimeResult::TooLong,
+                Err(NoBody::BrokeOff) => return broke_off(),
             };
             end(&calls, request_id, result).await
         }
         (&Method::POST, ["invocation", request_id, "error"]) => {
             let error_type = error_type_of(&request);
-            let body = body_of(request).await.unwrap_or_default();
+            let body = match body_of(request).await {
+                Err(NoBody::BrokeOff) => return broke_off(),
+                body => body.unwrap_or_default(),
+            };
             end(&calls, request_id, RuntimeResult::Error { error_type, body }).await
         }
         (&Method::POST, ["init", "error"]) => {
             let error_type = error_type_of(&request);
-            let body = body_of(request).await.unwrap_or_default();
+            let body = match body_of(request).await {
+                Err(NoBody::BrokeOff) => return broke_off(),
+                body => body.unwrap_or_default(),
+            };
             accepted(ask(&calls, |reply| Call::InitError { error_type, body, reply }).await)
         }
         _ => error(StatusCode::NOT_FOUND, "NotFound", "There is no such call."),
-    })
+    }
 }
 
 async fn next(calls: &mpsc::Sender<Call>) -> Response<Full<Bytes>> {
@@ -134,9 +176,23 @@ async fn ask<T>(
     answer.await.unwrap_or(Err(Refusal::InvalidState))
 }
 
-/// `None`: it is too long, or broke off.
-async fn body_of(request: Request<Incoming>) -> Option<Bytes> {
-    Limited::new(request.into_body(), RESPONSE_LIMIT).collect().await.ok().map(|body| body.to_bytes())
+/// Why there is no body.
+enum NoBody {
+    TooLong,
+    BrokeOff,
+}
+
+async fn body_of(request: Request<Incoming>) -> Result<Bytes, NoBody> {
+    match Limited::new(request.into_body(), RESPONSE_LIMIT).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(NoBody::TooLong),
+        Err(_) => Err(NoBody::BrokeOff),
+    }
+}
+
+/// Half a message ends nothing. Its sender has most likely hung up.
+fn broke_off() -> Response<Full<Bytes>> {
+    error(StatusCode::BAD_REQUEST, "BadRequest", "The body has broken off.")
 }
 
 fn error_type_of(request: &Request<Incoming>) -> String {
@@ -191,4 +247,49 @@ fn json(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::runner::peers::Secret;
+
+    /// Sends a call that is unknown, and gives the status.
+    async fn call(address: &str, prefix: &str) -> (TcpStream, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET {prefix}{PREFIX}x HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        (stream, String::from_utf8(status.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn callers_that_prove_nothing_take_no_place_of_the_runtimes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (own, secret) = (listener.local_addr().unwrap(), Secret::random().unwrap());
+        let (address, path) = (own.to_string(), secret.address(own));
+        let prefix = path.strip_prefix(&address).unwrap();
+        let (calls, _receiver) = mpsc::channel(1);
+        let server = tokio::spawn(serve(listener, Callers::Knowing(secret), calls));
+        let mut open = Vec::new();
+        for _ in 1..UNPROVEN_LIMIT {
+            open.push(TcpStream::connect(own).await.unwrap());
+        }
+        // All come through the one place that is left, and stay open.
+        for _ in 0..3 {
+            let (stream, status) = call(&address, prefix).await;
+            assert_eq!(status, "HTTP/1.1 404");
+            open.push(stream);
+        }
+        let (mut refused, status) = call(&address, "").await;
+        assert_eq!(status, "HTTP/1.1 403");
+        let mut rest = Vec::new();
+        refused.read_to_end(&mut rest).await.unwrap();
+        let rest = String::from_utf8(rest).unwrap();
+        assert!(rest.contains("another environment's"), "{rest}");
+        server.abort();
+    }
 }

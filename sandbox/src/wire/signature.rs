@@ -12,6 +12,10 @@ use crate::model::{ApiError, Service};
 use crate::sandbox::Credentials;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+/// The digits of an SHA-256.
+const SIGNATURE_DIGITS: usize = 64;
+/// Date, region, service and a constant.
+const SCOPE_PARTS: usize = 4;
 /// What is escaped in a query of the canonical request.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// The same in its path.
@@ -20,13 +24,28 @@ const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
 /// Refuses a request that is not signed with these credentials, in AWS's words. The secret as a bearer token stands for a
 /// signature, for calls that are made by hand.
 pub(crate) fn verify(incoming: &Incoming<'_>, credentials: &Credentials) -> Result<(), ApiError> {
-    if has_token(incoming, credentials) {
-        return Ok(());
+    let Some(signature) = verify_head(incoming, credentials)? else { return Ok(()) };
+    match signature.is_right(incoming, &credentials.secret_access_key) {
+        Some(()) => Ok(()),
+        None => refuse(
+            incoming,
+            "InvalidSignatureException",
+            "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
+             Access Key and signing method. Consult the service documentation for details.",
+        ),
     }
-    let refuse = |code: &str, message: &str| {
-        let status = if incoming.service() == Service::Lambda { 403 } else { 400 };
-        Err(ApiError::new(status, code, message))
-    };
+}
+
+/// The same as far as it can be seen before the body is read: the signature itself includes the body.
+/// `None`: the request carries the secret, so that there is nothing more to verify.
+pub(crate) fn verify_head<'a>(
+    incoming: &'a Incoming<'_>,
+    credentials: &Credentials,
+) -> Result<Option<Signature<'a>>, ApiError> {
+    if has_token(incoming, credentials) {
+        return Ok(None);
+    }
+    let refuse = |code: &str, message: &str| refuse(incoming, code, message);
     if incoming.header("authorization").is_none() {
         return refuse("MissingAuthenticationTokenException", "Missing Authentication Token");
     }
@@ -37,14 +56,12 @@ pub(crate) fn verify(incoming: &Incoming<'_>, credentials: &Credentials) -> Resu
     if signature.access_key_id != credentials.access_key_id {
         return refuse("UnrecognizedClientException", "The security token included in the request is invalid.");
     }
-    match signature.is_right(incoming, &credentials.secret_access_key) {
-        Some(()) => Ok(()),
-        None => refuse(
-            "InvalidSignatureException",
-            "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
-             Access Key and signing method. Consult the service documentation for details.",
-        ),
-    }
+    Ok(Some(signature))
+}
+
+fn refuse<T>(incoming: &Incoming<'_>, code: &str, message: &str) -> Result<T, ApiError> {
+    let status = if incoming.service() == Service::Lambda { 403 } else { 400 };
+    Err(ApiError::new(status, code, message))
 }
 
 /// Whether a request carries the secret itself.
@@ -57,7 +74,7 @@ pub(crate) fn has_token(incoming: &Incoming<'_>, credentials: &Credentials) -> b
 }
 
 /// What stands in the header `Authorization`.
-struct Signature<'a> {
+pub(crate) struct Signature<'a> {
     access_key_id: &'a str,
     /// Date, region, service and a constant.
     scope: &'a str,
@@ -72,10 +89,16 @@ impl<'a> Signature<'a> {
             parameters.split(',').find_map(|parameter| parameter.trim().strip_prefix(name)?.strip_prefix('='))
         };
         let (access_key_id, scope) = parameter("Credential")?.split_once('/')?;
-        let digits = parameter("Signature")?;
+        let (digits, signed_headers) = (parameter("Signature")?, parameter("SignedHeaders")?);
+        // What is computed for a caller that is still unknown has a limit: a key for each part of the scope, and each
+        // header once.
+        let is_sorted = signed_headers.split(';').is_sorted_by(|one, next| one < next);
+        if digits.len() != SIGNATURE_DIGITS || scope.split('/').count() != SCOPE_PARTS || !is_sorted {
+            return None;
+        }
         let pairs = (0..digits.len()).step_by(2);
         let signature = pairs.map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()).collect::<Option<_>>()?;
-        Some(Self { access_key_id, scope, signed_headers: parameter("SignedHeaders")?, signature })
+        Some(Self { access_key_id, scope, signed_headers, signature })
     }
 
     /// `None`: it is another's, or of another request.
@@ -136,6 +159,24 @@ mod tests {
     use super::*;
 
     /// From the test suite that AWS has published for its signatures: `get-vanilla-query-order-key-case`.
+    #[test]
+    fn signature_that_takes_more_than_its_share_of_work_is_incomplete() {
+        let digits = "0".repeat(SIGNATURE_DIGITS);
+        let of = |scope: &str, signed: &str, digits: &str| {
+            let text = format!("{ALGORITHM} Credential=key/{scope}, SignedHeaders={signed}, Signature={digits}");
+            let mut headers = HeaderMap::new();
+            headers.insert("authorization", HeaderValue::from_str(&text).unwrap());
+            let body = bytes::Bytes::new();
+            let incoming = Incoming { method: &Method::GET, path: "/", query: "", headers: &headers, body };
+            Signature::of(&incoming).is_some()
+        };
+        assert!(of("day/region/lambda/aws4_request", "a;host", &digits));
+        assert!(!of("day/region/lambda/aws4_request", "a;a;host", &digits), "a header that stands there twice");
+        assert!(!of("day/region/lambda/aws4_request", "host;a", &digits));
+        assert!(!of("day/region/lambda/aws4_request/more", "a;host", &digits));
+        assert!(!of("day/region/lambda/aws4_request", "a;host", &digits[2..]));
+    }
+
     #[test]
     fn signature_of_aws_own_example_is_right() {
         let credentials = Credentials {

@@ -2,7 +2,7 @@
 
 use aws_sdk_lambda::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_lambda::primitives::Blob;
-use aws_sdk_lambda::types::InvocationType;
+use aws_sdk_lambda::types::{InvocationType, LastUpdateStatus, State};
 use sockerless_sandbox::faults::{FaultKind, FaultRule, Faults, HiddenTags};
 use sockerless_sandbox::model::Operation;
 use sockerless_sandbox::settings::{Quotas, Settings};
@@ -13,6 +13,37 @@ async fn with(rules: Vec<FaultRule>) -> Aws {
     let mut settings = Settings::instant();
     settings.faults.rules = rules;
     Aws::start(settings).await
+}
+
+/// As AWS: it is shown with the new settings, and runs with the old ones.
+#[tokio::test]
+async fn function_whose_update_fails_runs_as_before_the_update() {
+    let mut settings = Settings::instant();
+    let (code, message) = ("SubnetOutOfIPAddresses".to_owned(), "no address is left".to_owned());
+    let kind = FaultKind::UpdateFails { code: code.clone(), message: message.clone() };
+    settings.faults.rules = vec![FaultRule::nth(Operation::UpdateFunctionConfiguration, 1, kind)];
+    let aws = Aws::start(settings).await;
+    aws.create("f").memory_size(256).send().await.unwrap();
+    let reported = || async {
+        aws.lambda.invoke().function_name("f").send().await.unwrap();
+        let lines = messages(&aws).await;
+        lines.iter().rev().find_map(|line| Some(line.split_once("Memory Size: ")?.1.split(' ').next()?.to_owned()))
+    };
+    assert_eq!(reported().await.as_deref(), Some("256"));
+    let update = || aws.lambda.update_function_configuration().function_name("f").memory_size(512).send();
+    update().await.unwrap();
+    let shown = aws.lambda.get_function_configuration().function_name("f").send().await.unwrap();
+    assert_eq!(shown.state, Some(State::Active));
+    assert_eq!(shown.last_update_status, Some(LastUpdateStatus::Failed));
+    assert_eq!(shown.last_update_status_reason_code.map(|code| code.as_str().to_owned()), Some(code));
+    assert_eq!((shown.last_update_status_reason, shown.memory_size), (Some(message), Some(512)));
+    assert_eq!(reported().await.as_deref(), Some("256"), "it runs as it was");
+    update().await.unwrap();
+    let shown = aws.lambda.get_function_configuration().function_name("f").send().await.unwrap();
+    assert_eq!(shown.last_update_status, Some(LastUpdateStatus::Successful));
+    assert_eq!(shown.last_update_status_reason, None);
+    assert_eq!(reported().await.as_deref(), Some("512"));
+    aws.sandbox.stop().await;
 }
 
 #[tokio::test]

@@ -445,6 +445,20 @@ async fn without_root_it_is_the_same_but_for_the_owner() {
     aws.sandbox.stop().await;
 }
 
+/// As without root: what the bootstrap hides, such a sandbox cannot see.
+#[tokio::test]
+async fn bootstrap_in_an_image_is_served_where_what_it_hides_cannot_be_seen() {
+    let Some(image) = probe(json!({})) else { return };
+    // Of this thread, and of those that it starts.
+    caps::drop(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_PTRACE).unwrap();
+    let aws = Aws::start(&Layout::default().with("app:1", &image)).await;
+    aws.function("f", "app:1").await;
+    for (word, line) in [("cwd", "cwd /"), ("env=AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_RUNTIME_API=None")] {
+        assert_eq!(aws.probe("f", &[word]).await, [line]);
+    }
+    aws.sandbox.stop().await;
+}
+
 #[tokio::test]
 async fn it_says_what_it_has_and_how_it_isolates() {
     let Some(image) = probe(json!({})) else { return };

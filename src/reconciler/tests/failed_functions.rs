@@ -1,7 +1,10 @@
 //! Functions that Lambda took and could not make active: when they are made again, and when the start ends.
 
 use super::*;
+use crate::aws::{FailedUpdate, FunctionDescription};
+use crate::reconciler::execute;
 use crate::reconciler::function_failure::{BOUNDED_ATTEMPTS, FAILED_FUNCTIONS};
+use crate::reconciler::names::Identity;
 use crate::state::model::FailureKind;
 
 fn delete() -> Action {
@@ -15,6 +18,12 @@ fn create() -> Action {
 fn failed(code: &str) -> Evidence {
     let state = FunctionState::Failed { code: code.into(), reason: "words".into() };
     Evidence::Function(function(state))
+}
+
+/// The container's function as AWS describes it.
+fn shown(story: &Story) -> FunctionDescription {
+    let identity = Identity { prefix: "skls".into(), instance: "0123456789".into() };
+    FunctionDescription { name: NAME.into(), ..described(&identity, &story.container) }
 }
 
 impl Story {
@@ -118,4 +127,49 @@ fn a_failed_function_of_a_container_that_is_not_started_is_left_until_a_start() 
     assert_eq!(story.decide().action, Action::Wait { until: None });
     story.start();
     assert_eq!(story.decide().action, delete());
+}
+
+/// AWS calls such a function active, and runs it as it was before.
+#[test]
+fn function_whose_last_update_failed_is_never_invoked_but_made_again() {
+    for (state, code) in [("Active", "SubnetOutOfIPAddresses"), ("Inactive", "EniLimitExceeded")] {
+        let mut story = Story::created();
+        story.start();
+        story.decide();
+        story.absorb(&create(), &Outcome::Done);
+        let update = FailedUpdate { code: Some(code.into()), reason: Some("words".into()) };
+        let description = FunctionDescription { state: state.into(), failed_update: Some(update), ..shown(&story) };
+        let seen = execute::function(&description, &story.container, story.now);
+        assert_eq!(seen.drift, Vec::<String>::new(), "the settings are shown as wanted");
+        story.learn(&Evidence::Function(seen));
+        let due = story.now.after(FAILED_FUNCTIONS.ceiling(1));
+        assert_eq!(story.decide().action, Action::Wait { until: Some(due) }, "{state}");
+        let failure = story.container.status.retry.failure.clone().unwrap();
+        assert_eq!(failure.message, format!("lambda: the function failed: words ({code})"));
+        story.now = due;
+        assert_eq!(story.decide().action, delete());
+        story.absorb(&delete(), &Outcome::Done);
+        story.decide();
+        story.absorb(&create(), &Outcome::Done);
+        let whole = execute::function(&shown(&story), &story.container, story.now);
+        story.learn(&Evidence::Function(whole));
+        assert_eq!(story.decide().action, Action::Invoke { run_no: 1 });
+    }
+}
+
+#[test]
+fn function_whose_update_is_in_progress_is_never_invoked() {
+    for state in ["Active", "Inactive"] {
+        let mut story = Story::created();
+        story.start();
+        story.decide();
+        story.absorb(&create(), &Outcome::Done);
+        let description = FunctionDescription { state: state.into(), updating: true, ..shown(&story) };
+        for _ in 0..3 {
+            story.learn(&Evidence::Function(execute::function(&description, &story.container, story.now)));
+            assert!(matches!(story.decide().action, Action::Wait { until: Some(_) }), "{state}");
+            story.pass(600);
+            assert_eq!(story.decide().action, Action::GetFunction { name: NAME.into() }, "{state}");
+        }
+    }
 }

@@ -79,6 +79,7 @@ pub(super) fn described(identity: &Identity, container: &Container) -> FunctionD
         state_reason_code: None,
         state_reason: None,
         updating: false,
+        failed_update: None,
         last_modified: String::new(),
         resolved_image_uri: None,
         shape: made.shape,

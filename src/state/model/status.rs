@@ -94,11 +94,11 @@ pub enum FunctionState {
     Active,
     /// Idle for weeks: the first invocation is refused and wakes it.
     Inactive,
-    /// Will never be active.
+    /// Will never be active, or never as it should be: its last update failed.
     Failed {
-        /// Lambda's `StateReasonCode`.
+        /// Lambda's `StateReasonCode` or `LastUpdateStatusReasonCode`.
         code: String,
-        /// Lambda's `StateReason`.
+        /// Lambda's `StateReason` or `LastUpdateStatusReason`.
         reason: String,
     },
     /// Any other: wait.

@@ -40,7 +40,7 @@ pub(in crate::runner) fn start(
     let (program, arguments) = helper.split_first().ok_or(RunnerError::NoBootstrap)?;
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new(program);
-    command.arg0(NAME).args(arguments).env_clear().current_dir("/").process_group(0);
+    command.arg0(NAME).args(arguments).env_clear().current_dir("/");
     command.stdin(OwnedFd::from(theirs)).stdout(output.try_clone()?).stderr(output);
     let mut child = isolate::spawn(&mut command, entrance, false)?;
     // Our copy of its end would keep the conversation open.

@@ -13,8 +13,8 @@ use sockerless_sandbox::script::{Program, Runner, World};
 use super::programs::Programs;
 use super::rng::Rng;
 use crate::aws::{
-    AwsError, AwsErrorKind, FunctionDescription, FunctionShape, InvokeReply, InvokeRequest, LogEvent, LogPage,
-    LogQuery, NewFunction, kind_of_answer,
+    AwsError, AwsErrorKind, FailedUpdate, FunctionDescription, FunctionShape, InvokeReply, InvokeRequest, LogEvent,
+    LogPage, LogQuery, NewFunction, kind_of_answer,
 };
 
 type Choose = Box<dyn FnMut(&Handover) -> Program>;
@@ -269,6 +269,10 @@ fn configuration(answer: api::FunctionConfiguration) -> FunctionDescription {
         state_reason_code: answer.state_reason_code,
         state_reason: answer.state_reason,
         updating: answer.last_update_status == Some("InProgress"),
+        failed_update: (answer.last_update_status == Some("Failed")).then_some(FailedUpdate {
+            code: answer.last_update_status_reason_code,
+            reason: answer.last_update_status_reason,
+        }),
         last_modified: answer.last_modified,
         resolved_image_uri: None,
         shape: FunctionShape {

@@ -1,6 +1,7 @@
 //! The bootstrap as a process of its own, against a Runtime API.
 
 mod support;
+mod unclean;
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -279,36 +280,6 @@ fn descendants_of_a_run_do_not_outlive_it() {
     assert_eq!(session.sh("echo again").text(), "again\n", "the environment is still used");
 }
 
-/// Attaches to the process that its environment names, says so, and never lets go of it. Not a test of its own.
-#[test]
-fn tracer() {
-    let Some(victim) = support::variable("TRACER_OF") else { return };
-    let victim = nix::unistd::Pid::from_raw(victim.parse().unwrap());
-    // Where it is forbidden, the program is one like any other.
-    let _ = nix::sys::ptrace::seize(victim, nix::sys::ptrace::Options::empty());
-    std::fs::write(support::variable("TRACER_READY").unwrap(), "").unwrap();
-    loop {
-        std::thread::park();
-    }
-}
-
-#[test]
-fn end_that_another_process_holds_back_does_not_hold_the_deadline() {
-    let mut session = Session::start(&[]);
-    let ready = session.temp.path().join("ready");
-    let script = "TRACER_OF=$$ setsid \"$TRACER\" --exact tracer --nocapture >/dev/null & \
-                  until [ -e $TRACER_READY ]; do :; done; exit 3";
-    let order = json!({
-        "command": ["sh", "-c", script],
-        "env": [format!("TRACER={}", std::env::current_exe().unwrap().display()),
-                format!("TRACER_READY={}", ready.display())],
-    });
-    let run = session.run_for("traced", &order, Duration::from_secs(3));
-    let verdict = (run.verdict.exit_code, run.verdict.reason);
-    assert!(verdict == (137, Reason::Deadline) || verdict == (3, Reason::Exited), "{verdict:?}");
-    assert_eq!(session.sh("echo again").text(), "again\n", "the environment is still used");
-}
-
 #[test]
 fn exit_before_the_deadline_counts_when_both_are_seen_at_once() {
     let mut session = Session::start(&[]);
@@ -334,37 +305,6 @@ fn exit_before_the_deadline_counts_when_both_are_seen_at_once() {
     // Lambda freezes an environment in the same way.
     support::wait_until(began + term + Duration::from_millis(100));
     nix::sys::signal::kill(bootstrap, nix::sys::signal::Signal::SIGCONT).unwrap();
-    let verdict = session.post().verdict();
-    assert_eq!((verdict.exit_code, verdict.reason), (3, Reason::Exited));
-}
-
-#[test]
-fn deadline_is_kept_while_nobody_reads_the_log() {
-    let scripts = ["exec yes", "trap 'exit 0' TERM; yes & wait", "trap '' TERM; yes; while :; do sleep 1; done"];
-    std::thread::scope(|scope| {
-        for script in scripts {
-            scope.spawn(move || {
-                let mut session = Session::start(&[]);
-                // So long that 300 ms are left for the answer.
-                let time = Duration::from_secs(9);
-                let began = support::now();
-                session.order("t", &json!({ "command": ["sh", "-c", script] }), time);
-                let verdict = session.post().verdict();
-                assert!(began.elapsed() < time, "{script}: {:?}", began.elapsed());
-                assert_eq!((verdict.exit_code, verdict.reason), (137, Reason::Deadline), "{script}");
-                // The next run's log would begin with the rest of this one's.
-                assert_eq!(session.child.wait().unwrap().code(), Some(1), "{script}");
-            });
-        }
-    });
-}
-
-#[test]
-fn exit_is_reported_while_nobody_reads_the_log() {
-    let mut session = Session::start(&[]);
-    let script = "yes & yes >&2 & while [ \"$(ls $TMPDIR/go 2>/dev/null)\" = '' ]; do :; done; exit 3";
-    session.order("t", &json!({ "command": ["sh", "-c", script] }), Duration::from_secs(60));
-    std::fs::write(session.temp.path().join("go"), "").unwrap();
     let verdict = session.post().verdict();
     assert_eq!((verdict.exit_code, verdict.reason), (3, Reason::Exited));
 }

@@ -7,7 +7,10 @@
     reason = "a test that cannot go on should fail; real processes run on real time"
 )]
 
+#[path = "../build/mod.rs"]
 mod build;
+mod runtime_api;
+mod without_rights;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -24,7 +27,6 @@ use sockerless_bootstrap::protocol::{Answer, Marker, Reason, Verdict};
 use sockerless_sandbox::runner::{
     End, EnvironmentConfig, Invocation, Root, Runner, RunnerConfig, RunnerError, RunnerEvent,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 /// How long a test waits for something that must come.
@@ -152,23 +154,6 @@ impl Sandbox {
 
 fn config(_: &mut EnvironmentConfig) {}
 
-/// One call of a Runtime API whose address an environment has printed; gives status and body.
-async fn call(address: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> (String, String) {
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let length = body.len();
-    let head = format!(
-        "{method} /2018-06-01/runtime/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    // The server may answer, and hang up, before it has read everything.
-    let _ = stream.write_all(body).await;
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.to_owned(), body.to_owned())
-}
-
 /// How long a process of this test run sleeps, in seconds: a word to find it by.
 fn word(test: u32) -> String {
     format!("{test}{:07}", std::process::id())
@@ -246,8 +231,9 @@ async fn the_deadline_kills_everything() {
     let script = "curl() { exec 3<>/dev/tcp/${AWS_LAMBDA_RUNTIME_API/:/\\/}; \
                   printf 'GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n' >&3; }; \
                   curl; read -r line <&3; echo \"$line\"; sleep $0 & sleep $0";
-    let mut sandbox = Sandbox::new(&["/bin/bash", "-c", script, &word], true);
-    sandbox.start(1, config).await;
+    let mut sandbox = Sandbox::new(&[], true);
+    let runtime = ["/bin/bash", "-c", script, &word].map(str::to_owned).to_vec();
+    sandbox.start(1, |config| config.entrypoint = runtime).await;
     sandbox.invoke(1, "a", &json!({}), Duration::from_millis(1500)).await;
     let ended = sandbox.ended("a").await;
     assert_eq!(ended.end, End::TimedOut);
@@ -286,136 +272,6 @@ async fn too_much_memory_kills_everything() {
         assert!(ended.max_memory_mb > 32, "{}", ended.max_memory_mb);
         sandbox.gone(1).await;
     }
-}
-
-/// A runtime that leaves the calls to the test, and the address to call.
-async fn puppet() -> (Sandbox, String) {
-    puppet_of(true).await
-}
-
-/// `open`: the test may call it, from outside.
-async fn puppet_of(open_runtime_api: bool) -> (Sandbox, String) {
-    let words = ["/bin/sh", "-c", "echo $AWS_LAMBDA_RUNTIME_API; exec sleep 1000"];
-    let bootstrap = words.iter().map(OsString::from).collect();
-    let config = RunnerConfig { bootstrap, isolate: true, open_runtime_api, ..RunnerConfig::default() };
-    let mut sandbox = Sandbox::with(config);
-    sandbox.start(1, self::config).await;
-    let RunnerEvent::Line { text, .. } = sandbox.event().await else { panic!() };
-    (sandbox, text)
-}
-
-#[tokio::test]
-async fn the_runtime_api_is_lambdas() {
-    let (mut sandbox, address) = puppet().await;
-    let (head, _) = call(&address, "GET", "invocation/soon", "", b"").await;
-    assert!(head.starts_with("HTTP/1.1 404"), "{head}");
-    sandbox.invoke(1, "a", &json!({ "n": 1 }), PATIENCE).await;
-    let (head, body) = call(&address, "GET", "invocation/next", "", b"").await;
-    assert!(head.starts_with("HTTP/1.1 200") && body == r#"{"n":1}"#, "{head} {body}");
-    for header in [
-        "lambda-runtime-aws-request-id: a",
-        "lambda-runtime-deadline-ms: 1",
-        "lambda-runtime-invoked-function-arn: arn:aws:lambda:",
-        "lambda-runtime-trace-id: Root=1-trace",
-    ] {
-        assert!(head.contains(header), "{header}: {head}");
-    }
-    for (method, path, status) in [
-        ("POST", "invocation/b/response", "400"),
-        ("POST", "invocation/b/error", "400"),
-        ("GET", "invocation/next", "403"),
-        ("POST", "init/error", "403"),
-    ] {
-        let (head, body) = call(&address, method, path, "", b"{}").await;
-        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {head} {body}");
-    }
-    let kind = "Lambda-Runtime-Function-Error-Type: Function.Bad\r\n";
-    let (head, body) = call(&address, "POST", "invocation/a/error", kind, b"{\"errorType\":\"x\"}").await;
-    assert!(head.starts_with("HTTP/1.1 202") && body == r#"{"status":"OK"}"#, "{head} {body}");
-    let end = sandbox.ended("a").await.end;
-    assert_eq!(end, End::Error { error_type: "Function.Bad".into(), body: Bytes::from("{\"errorType\":\"x\"}") });
-    let (head, _) = call(&address, "POST", "invocation/a/response", "", b"{}").await;
-    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
-}
-
-#[tokio::test]
-async fn runtime_api_of_another_environment_is_refused() {
-    let (sandbox, address) = puppet_of(false).await;
-    sandbox.invoke(1, "a", &json!({ "secret": 1 }), PATIENCE).await;
-    let mut outside = tokio::net::TcpStream::connect(&address).await.unwrap();
-    outside.write_all(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    let mut answer = Vec::new();
-    // It is closed without a word, or reset, as the request was not read.
-    let _ = tokio::time::timeout(PATIENCE, outside.read_to_end(&mut answer)).await.unwrap();
-    assert_eq!(answer, b"");
-}
-
-/// Asks its environment's Runtime API for more work, and to take an end.
-const INTRUDER: &str = r#"
-ask() {
-    exec 3<>/dev/tcp/127.0.0.1/$FOUND_PORT
-    printf '%s /2018-06-01/runtime/%s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}' "$1" "$2" >&3
-    read -r line <&3; echo "$2 $line"; exec 3>&-
-}
-ask GET invocation/next; ask POST init/error; ask POST invocation/x/response; ask POST invocation/x/error
-"#;
-
-#[tokio::test]
-async fn program_that_finds_the_runtime_api_can_take_no_invocation() {
-    let finder = "export FOUND_PORT=${AWS_LAMBDA_RUNTIME_API#*:}; exec \"$0\"";
-    // Without namespaces: this tree may be below the /tmp that they hide.
-    let mut sandbox = Sandbox::new(&["/bin/sh", "-c", finder, bootstrap().to_str().unwrap()], false);
-    sandbox.start(1, config).await;
-    let order = json!({ "sockerless": { "version": 1, "token": "t", "command": ["bash", "-c", INTRUDER] } });
-    sandbox.invoke(1, "a", &order, PATIENCE).await;
-    let ended = sandbox.ended("a").await;
-    assert_eq!(ended.verdict().exit_code, 0, "{:?}", ended.lines);
-    let expected = ["invocation/next HTTP/1.1 403", "init/error HTTP/1.1 403", "invocation/x/response HTTP/1.1 400"];
-    assert_eq!(ended.lines.len(), 4 + 2, "{:?}", ended.lines);
-    for expected in expected.iter().chain(&["invocation/x/error HTTP/1.1 400"]) {
-        assert!(ended.lines.iter().any(|line| line.starts_with(expected)), "{expected}: {:?}", ended.lines);
-    }
-    assert_eq!(sandbox.sh(1, "b", "echo again").await.lines, ["again"]);
-}
-
-#[tokio::test]
-async fn an_answer_that_is_too_long_is_an_error() {
-    let (mut sandbox, address) = puppet().await;
-    sandbox.invoke(1, "a", &json!({}), PATIENCE).await;
-    call(&address, "GET", "invocation/next", "", b"").await;
-    let body = vec![b' '; 7 * 1024 * 1024];
-    tokio::join!(call_too_long(&address, &body), async {
-        let End::Error { error_type, .. } = sandbox.ended("a").await.end else { panic!() };
-        assert_eq!(error_type, "Function.ResponseSizeTooLarge");
-    });
-}
-
-/// The answer, if it arrives at all before the connection breaks, is 413.
-async fn call_too_long(address: &str, body: &[u8]) {
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let head = format!(
-        "POST /2018-06-01/runtime/invocation/a/response HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let _ = stream.write_all(body).await;
-    let mut status = [0; 12];
-    if stream.read_exact(&mut status).await.is_ok() {
-        assert_eq!(&status, b"HTTP/1.1 413");
-    }
-}
-
-#[tokio::test]
-async fn a_runtime_that_cannot_start_says_why() {
-    let (mut sandbox, address) = puppet().await;
-    let kind = "Lambda-Runtime-Function-Error-Type: Runtime.Broken\r\n";
-    let (head, _) = call(&address, "POST", "init/error", kind, b"{}").await;
-    assert!(head.starts_with("HTTP/1.1 202"), "{head}");
-    sandbox.invoke(1, "a", &json!({}), PATIENCE).await;
-    sandbox.runner.kill(1).await;
-    let end = sandbox.ended("a").await.end;
-    assert_eq!(end, End::InitError { error_type: "Runtime.Broken".into(), body: Bytes::from("{}") });
-    sandbox.gone(1).await;
 }
 
 #[tokio::test]
@@ -461,6 +317,22 @@ async fn nothing_is_left_after_a_kill() {
         assert!(!is_running(&word));
         sandbox.runner.kill(1).await;
     }
+}
+
+/// Without a PID namespace, where the kernel kills the rest: there, nobody inside can kill the first process either.
+#[tokio::test]
+async fn nothing_is_left_of_an_environment_whose_bootstrap_is_killed() {
+    let word = word(5);
+    let mut sandbox = Sandbox::with_environment(false).await;
+    let script = format!(
+        "sleep {word} & setsid sleep {word} & \
+         setsid sh -c 'env -i sleep {word} & sleep {word}' & kill -9 $PPID; sleep {word}"
+    );
+    let order = json!({ "version": 1, "token": "t", "command": ["sh", "-c", script] });
+    sandbox.invoke(1, "a", &json!({ "sockerless": order }), PATIENCE).await;
+    assert_eq!(sandbox.ended("a").await.end, End::Signalled { signal: 9 });
+    sandbox.gone(1).await;
+    assert!(!is_running(&word));
 }
 
 #[tokio::test]

@@ -232,3 +232,10 @@ pub(crate) fn wait_until(moment: Instant) {
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
+
+/// Sends any signal, a real-time one included.
+#[expect(unsafe_code, reason = "nix knows no real-time signals")]
+pub(crate) fn signal(process: i32, number: i32) {
+    // SAFETY: the call touches no memory. A process that is gone, and a full queue, are refused.
+    unsafe { nix::libc::kill(process, number) };
+}
