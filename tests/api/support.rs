@@ -34,10 +34,14 @@ pub(crate) struct Logs(Mutex<Vec<LogEvent>>);
 
 impl Logs {
     pub(crate) fn put(&self, timestamp_ms: i64, message: &str) {
+        self.put_in(STREAM, timestamp_ms, message);
+    }
+
+    /// In a stream of this name.
+    pub(crate) fn put_in(&self, stream: &str, timestamp_ms: i64, message: &str) {
         let mut events = self.0.lock().unwrap();
-        let id = events.len().to_string();
-        let message = message.to_owned();
-        events.push(LogEvent { id, stream: STREAM.to_owned(), timestamp_ms, ingestion_ms: timestamp_ms, message });
+        let (id, stream, message) = (events.len().to_string(), stream.to_owned(), message.to_owned());
+        events.push(LogEvent { id, stream, timestamp_ms, ingestion_ms: timestamp_ms, message });
     }
 }
 
@@ -225,6 +229,22 @@ impl Api {
         });
         let issue = self.facts.issue(write, container.spec.generation).await.unwrap();
         assert!(matches!(issue, Issue::Granted(..)), "{issue:?}");
+    }
+
+    /// As `running`, but nothing of the run was seen yet: neither its request id nor its stream is known.
+    pub(crate) async fn running_unseen(&self, name: &str, body: &Value) -> String {
+        let id = self.running(name, body).await;
+        self.note(&id, |write| {
+            let run = write.status.run.as_mut().unwrap();
+            (run.request_id, run.log_stream) = (None, None);
+        })
+        .await;
+        id
+    }
+
+    /// The fact that the run's request id is known.
+    pub(crate) async fn name_run(&self, id: &str) {
+        self.note(id, |write| write.status.run.as_mut().unwrap().request_id = Some(REQUEST_ID.to_owned())).await;
     }
 
     /// The fact that the run has ended, with the event that belongs to it; its log is complete.
