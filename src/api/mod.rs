@@ -8,6 +8,7 @@
 //!
 //! Pure files, without clock, store or network: `admit`, `wire`, `query`, `stream`, `json`, `origin`, `logs::lines`.
 
+mod accept;
 mod admit;
 mod attach;
 mod call;
@@ -28,6 +29,7 @@ mod networks;
 mod open_streams;
 mod openapi;
 mod origin;
+mod patient;
 mod query;
 mod reference;
 mod reply;
