@@ -59,8 +59,14 @@ pub(super) const MAX_SHOWN_HEADER_BYTES: usize = 256;
 pub(super) const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Bytes of a body that needs no place among the large ones.
 pub(super) const SMALL_BODY_BYTES: usize = 64 * 1_024;
-/// Larger bodies at once: each takes a multiple of its bytes while its JSON is looked at.
+/// Larger bodies at once that are complete: each takes a multiple of its bytes while its JSON is looked at.
 pub(super) const MAX_LARGE_BODIES: usize = 8;
+/// Bytes of larger bodies that are arriving: eight of the largest ones.
+pub(super) const MAX_ARRIVING_BYTES: usize = 8 * MAX_BODY_BYTES;
+/// Bytes of a larger body that count as progress: one that brings so much within [`BODY_STALL`] is not stalled.
+pub(super) const BODY_PROGRESS_BYTES: usize = 64 * 1_024;
+/// A larger body without progress for so long is given up when others need its memory.
+pub(super) const BODY_STALL: Duration = Duration::from_secs(1);
 /// How long a request's body may take to arrive.
 pub(super) const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a body that nobody wants is read, so that its sender sees the answer.

@@ -11,6 +11,7 @@
 mod accept;
 mod admit;
 mod attach;
+mod bodies;
 mod call;
 pub mod client;
 mod containers;

@@ -136,6 +136,28 @@ async fn a_body_that_stops_is_given_up() {
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
 
+/// Whether those that have stopped hold little or much, and however many they are: large requests of others are answered.
+#[tokio::test]
+async fn large_bodies_that_stop_hinder_no_other_request() {
+    let api = Api::new().await;
+    let head = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let body = format!("{}{}", " ".repeat(1_000_000), plain());
+    for sent in [100_000, 900_000] {
+        let part = body.get(..sent).unwrap();
+        let begun = format!("{head}Content-Length: {}\r\n\r\n{part}", body.len());
+        let mut stopped = Vec::new();
+        for _ in 0..100 {
+            let opened = timeout(PATIENCE, api.send_raw(begun.as_bytes())).await;
+            stopped.push(opened.unwrap());
+        }
+        for number in 0..10 {
+            let created = api.ask("POST", &format!("/containers/create?name=c{sent}-{number}"), &body).await;
+            assert_eq!(created.status, 201, "{}", created.text());
+        }
+        drop(stopped);
+    }
+}
+
 /// Lists come page by page, and nobody holds all of a long one at once.
 #[tokio::test]
 async fn a_long_list_is_whole() {
