@@ -178,6 +178,8 @@ pub(super) const STATS_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) const MAX_RESULT_BYTES: usize = 64 * 1_024;
 /// Containers of whose end a client of `events` is not told yet, because its output is still being given; more are told.
 pub(super) const MAX_HELD_ENDS: usize = 1_000;
+/// Bytes of the attributes of events that are held for one client; more are told.
+pub(super) const MAX_HELD_BYTES: usize = 4 * 1_024 * 1_024;
 /// Events of one container that wait behind its end.
 pub(super) const MAX_HELD_EVENTS: usize = 64;
 /// Containers that are read from the store at once: some 100 KiB of a list, which is what a client that does not read holds.

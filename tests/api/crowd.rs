@@ -1,8 +1,10 @@
 //! Clients that wait, that are slow, and that vanish: what they held is free again.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
+use sockerless_lambda::clock::Clock;
 use tokio::time::timeout;
 
 use crate::support::{Api, Connection, PATIENCE, plain, until_tasks};
@@ -122,6 +124,26 @@ async fn slow_clients_hinder_nobody() {
     assert!(served.await.is_ok(), "others wait for the slow ones");
     drop(slow);
     until_tasks(before, PATIENCE).await;
+}
+
+/// However much of the log is left to be looked through.
+#[tokio::test]
+async fn nothing_more_is_read_for_a_client_that_has_gone() {
+    const ALL: usize = 10_000;
+    let api = Api::new().await;
+    api.running("one", &plain()).await;
+    api.get("/_ping").await;
+    let before = tasks();
+    api.logs.endless.store(true, Ordering::Relaxed);
+    for number in 0..20_000 {
+        api.logs.put(Clock::real().now().as_millis(), &format!("line {number}"));
+    }
+    let mut client = api.send("GET", "/containers/one/logs?stdout=1", "", "").await;
+    client.until("line 19999").await;
+    drop(client);
+    until_tasks(before, PATIENCE).await;
+    let read = api.logs.pages.load(Ordering::Relaxed);
+    assert!(read < ALL, "{read} pages were read");
 }
 
 #[tokio::test]

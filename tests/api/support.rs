@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,7 +31,13 @@ pub(crate) const STREAM: &str = "2026/11/23/function[1]abc";
 
 /// CloudWatch Logs as the API sees it: the events that a test has put there.
 #[derive(Debug, Default)]
-pub(crate) struct Logs(Mutex<Vec<LogEvent>>);
+pub(crate) struct Logs {
+    events: Mutex<Vec<LogEvent>>,
+    /// Behind the first page of an answer there is always another one, with nothing on it.
+    pub(crate) endless: AtomicBool,
+    /// Pages of such answers.
+    pub(crate) pages: AtomicUsize,
+}
 
 impl Logs {
     pub(crate) fn put(&self, timestamp_ms: i64, message: &str) {
@@ -39,7 +46,7 @@ impl Logs {
 
     /// In a stream of this name.
     pub(crate) fn put_in(&self, stream: &str, timestamp_ms: i64, message: &str) {
-        let mut events = self.0.lock().unwrap();
+        let mut events = self.events.lock().unwrap();
         let (id, stream, message) = (events.len().to_string(), stream.to_owned(), message.to_owned());
         events.push(LogEvent { id, stream, timestamp_ms, ingestion_ms: timestamp_ms, message });
     }
@@ -53,8 +60,16 @@ impl ReadLogs for Logs {
                 && query.start_ms.is_none_or(|start| event.timestamp_ms >= start)
                 && query.end_ms.is_none_or(|end| event.timestamp_ms <= end)
         };
-        let events = self.0.lock().unwrap().iter().filter(is_asked).cloned().collect();
-        Box::pin(async move { Ok(LogPage { events, next_token: None }) })
+        let events = self.events.lock().unwrap().iter().filter(is_asked).cloned().collect();
+        if !self.endless.load(Ordering::Relaxed) {
+            return Box::pin(async move { Ok(LogPage { events, next_token: None }) });
+        }
+        self.pages.fetch_add(1, Ordering::Relaxed);
+        let events = if query.next_token.is_none() { events } else { Vec::new() };
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok(LogPage { events, next_token: Some("more".to_owned()) })
+        })
     }
 }
 

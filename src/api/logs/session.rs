@@ -433,11 +433,17 @@ impl Session {
         Ok(())
     }
 
-    /// The next events of a pass. A failure that will pass does not end it: it goes on where it was.
+    /// The next events of a pass. A failure that will pass does not end it: it goes on where it was. Nothing more is read for a
+    /// client that has gone, however much of the log is left.
     async fn next_batch(&mut self, reading: &mut Reading) -> Result<Option<Vec<LogEvent>>, Stop> {
         let mut failures = 0;
         loop {
-            match reading.next(&*self.room.api.logs, &mut self.seen).await {
+            // What is cancelled here is never needed again: the session ends.
+            let read = tokio::select! {
+                read = reading.next(&*self.room.api.logs, &mut self.seen) => read,
+                () = self.output.gone() => return Err(Stop::Nobody),
+            };
+            match read {
                 Ok(events) => return Ok(events),
                 Err(error) if error.kind == AwsErrorKind::Throttled && failures < limits::MAX_FOLLOW_FAILURES => {
                     tracing::debug!(container = %self.container.id, %error, failures, "a reading of the log waits");
