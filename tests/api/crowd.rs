@@ -158,26 +158,49 @@ async fn a_body_that_stops_is_given_up() {
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
 
-/// Whether those that have stopped hold little or much, and however many they are: large requests of others are answered.
+/// A large body that nothing is wrong with.
+fn large_body() -> String {
+    format!("{}{}", " ".repeat(1_000_000), plain())
+}
+
+/// Connections whose large bodies stop after so many bytes.
+async fn stopped(api: &Api, connections: usize, bytes: usize) -> Vec<Connection> {
+    let body = large_body();
+    let head = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let begun = format!("{head}Content-Length: {}\r\n\r\n{}", body.len(), &body[..bytes]);
+    let mut stopped = Vec::new();
+    for _ in 0..connections {
+        stopped.push(api.send_raw(begun.as_bytes()).await);
+    }
+    stopped
+}
+
+/// Other large requests are answered, and those that have stopped may go on: they were in nobody's way.
 #[tokio::test]
 async fn large_bodies_that_stop_hinder_no_other_request() {
     let api = Api::new().await;
-    let head = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
-    let body = format!("{}{}", " ".repeat(1_000_000), plain());
-    for sent in [100_000, 900_000] {
-        let part = body.get(..sent).unwrap();
-        let begun = format!("{head}Content-Length: {}\r\n\r\n{part}", body.len());
-        let mut stopped = Vec::new();
-        for _ in 0..100 {
-            let opened = timeout(PATIENCE, api.send_raw(begun.as_bytes())).await;
-            stopped.push(opened.unwrap());
-        }
-        for number in 0..10 {
-            let created = api.ask("POST", &format!("/containers/create?name=c{sent}-{number}"), &body).await;
-            assert_eq!(created.status, 201, "{}", created.text());
-        }
-        drop(stopped);
+    let mut stopped = stopped(&api, 100, 100_000).await;
+    for number in 0..10 {
+        let created = api.ask("POST", &format!("/containers/create?name=c{number}"), &large_body()).await;
+        assert_eq!(created.status, 201, "{}", created.text());
     }
+    for connection in &mut stopped[..10] {
+        connection.write(&large_body()[100_000..]).await;
+        assert_eq!(connection.answer().await.status, 201);
+    }
+}
+
+/// They hold all the memory there is for bodies: as many as are in the way are given up, before their time-out.
+#[tokio::test]
+async fn large_bodies_that_stop_give_way_to_others() {
+    let api = Api::new().await;
+    let mut stopped = stopped(&api, 37, 900_000).await;
+    let created = api.ask("POST", "/containers/create?name=one", &large_body()).await;
+    assert_eq!(created.status, 201, "{}", created.text());
+    let answers = stopped.iter_mut().map(|connection| Box::pin(connection.answer()));
+    let (first, ..) = futures_util::future::select_all(answers).await;
+    assert_eq!(first.status, 408);
+    assert!(first.text().contains("given up for others"), "{}", first.text());
 }
 
 /// Lists come page by page, and nobody holds all of a long one at once.
