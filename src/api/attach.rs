@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
 use hyper::ext::ReasonPhrase;
@@ -17,6 +18,7 @@ use super::call::Call;
 use super::containers;
 use super::error::ApiError;
 use super::logs::{self, History, Session, Wanted};
+use super::patient::Patient;
 use super::reply::{self, Body, Piece, Reply};
 use super::{limits, stream, unsupported};
 use crate::state::model::Container;
@@ -107,11 +109,11 @@ async fn hand_over(upgrade: OnUpgrade, pieces: mpsc::Receiver<Piece>) {
             return;
         }
     };
-    match upgraded.downcast::<TokioIo<UnixStream>>() {
-        Ok(parts) => carry(parts.io.into_inner(), pieces).await,
-        Err(upgraded) => match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => carry(parts.io.into_inner(), pieces).await,
-            Err(upgraded) => match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
+    match upgraded.downcast::<TokioIo<Patient<UnixStream>>>() {
+        Ok(parts) => carry(parts.io.into_inner().into_inner(), pieces, limits::WRITE_TIMEOUT).await,
+        Err(upgraded) => match upgraded.downcast::<TokioIo<Patient<TcpStream>>>() {
+            Ok(parts) => carry(parts.io.into_inner().into_inner(), pieces, limits::WRITE_TIMEOUT).await,
+            Err(upgraded) => match upgraded.downcast::<TokioIo<TlsStream<Patient<TcpStream>>>>() {
                 Ok(parts) => carry_encrypted(parts.io.into_inner(), pieces).await,
                 Err(_) => tracing::error!("a connection is neither of a Unix socket nor of TCP"),
             },
@@ -144,11 +146,12 @@ macro_rules! taken {
 taken!(UnixStream);
 taken!(TcpStream);
 
-/// Carries the output to the client until it ends or nobody listens any more.
-async fn carry(mut connection: impl Taken, mut pieces: mpsc::Receiver<Piece>) {
+/// Carries the output to the client until it ends or nobody listens any more, which is also so when the client has taken
+/// nothing of a write for `patience`.
+async fn carry(mut connection: impl Taken, mut pieces: mpsc::Receiver<Piece>, patience: Duration) {
     let carrying = async {
         while let Some(Piece::Data(bytes)) = pieces.recv().await {
-            if send(&connection, &bytes).await.is_err() {
+            if send(&connection, &bytes, patience).await.is_err() {
                 return;
             }
         }
@@ -163,7 +166,7 @@ async fn carry(mut connection: impl Taken, mut pieces: mpsc::Receiver<Piece>) {
 
 /// The same through TLS. A client that has ended its input and then vanishes is found out by the next write only: TLS
 /// has one end of input, and it says nothing of the connection below.
-async fn carry_encrypted(connection: TlsStream<TcpStream>, mut pieces: mpsc::Receiver<Piece>) {
+async fn carry_encrypted(connection: TlsStream<Patient<TcpStream>>, mut pieces: mpsc::Receiver<Piece>) {
     let (mut input, mut output) = tokio::io::split(connection);
     let carrying = async {
         while let Some(Piece::Data(bytes)) = pieces.recv().await {
@@ -190,9 +193,9 @@ async fn carry_encrypted(connection: TlsStream<TcpStream>, mut pieces: mpsc::Rec
     let _ = output.shutdown().await;
 }
 
-async fn send(connection: &impl Taken, mut bytes: &[u8]) -> io::Result<()> {
+async fn send(connection: &impl Taken, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
     while !bytes.is_empty() {
-        connection.ready(Interest::WRITABLE).await?;
+        tokio::time::timeout(patience, connection.ready(Interest::WRITABLE)).await??;
         match connection.try_write(bytes) {
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -229,4 +232,29 @@ pub(super) async fn resize(call: Call) -> Result<Reply, ApiError> {
     }
     containers::named(&call).await?;
     Ok(reply::empty(StatusCode::OK))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(100);
+
+    /// A silent program is followed for longer than a write may wait; a client that takes nothing of a write is left.
+    #[tokio::test]
+    async fn idle_client_stays_and_one_that_never_reads_does_not() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let (pieces, receiver) = mpsc::channel(1);
+        let mut carrying = tokio::spawn(carry(server, receiver, PATIENCE));
+        assert!(tokio::time::timeout(PATIENCE * 3, &mut carrying).await.is_err(), "nothing is to be written");
+        pieces.send(Piece::Data(Bytes::from_static(b"x"))).await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'x');
+        let much = Bytes::from(vec![b'y'; 16 << 20]);
+        pieces.send(Piece::Data(much)).await.unwrap();
+        carrying.await.unwrap();
+        assert!(pieces.is_closed());
+    }
 }

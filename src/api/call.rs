@@ -7,13 +7,14 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::upgrade::OnUpgrade;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::ApiContext;
+use super::bodies::{Arrival, GivenUp, LargeBodies};
 use super::error::ApiError;
 use super::open_streams::OpenStreams;
 use super::query::Query;
@@ -35,8 +36,8 @@ pub(super) struct Room {
     pub(super) stop: CancellationToken,
     /// Who listens to which container's output.
     pub(super) streams: OpenStreams,
-    /// Places for large bodies: what is held of them, and of the JSON in them, at once.
-    pub(super) large_bodies: Arc<Semaphore>,
+    /// Large bodies: what is held of them, and of the JSON in them, at once.
+    pub(super) large_bodies: LargeBodies,
     /// Places for connections that are taken over.
     pub(super) taken_over: Arc<Semaphore>,
     /// Turns of those that wait for news to read the store.
@@ -46,7 +47,7 @@ pub(super) struct Room {
 impl Room {
     /// A room in which nothing goes on yet. So many connections can be taken over at once.
     pub(super) fn new(api: ApiContext, stop: CancellationToken, taken_over: usize) -> Self {
-        let large_bodies = Arc::new(Semaphore::new(limits::MAX_LARGE_BODIES));
+        let large_bodies = LargeBodies::default();
         let taken_over = Arc::new(Semaphore::new(taken_over));
         let turns = Semaphore::new(limits::STREAM_READERS);
         Self { api, stop, streams: OpenStreams::default(), large_bodies, taken_over, turns }
@@ -178,29 +179,51 @@ fn check_is_json(headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::BadRequest(format!("unsupported Content-Type header ({shown}): must be '{JSON}'")))
 }
 
-/// Reads a body of limited size. A small one is read at once; a large one needs one of the `places`.
+/// Reads a body of limited size. A small one is read at once; a large one shares memory with `others`, and needs a place once
+/// it is complete.
 async fn read_body<B>(
     mut body: B,
-    places: &Arc<Semaphore>,
+    others: &LargeBodies,
     place: &mut Option<OwnedSemaphorePermit>,
 ) -> Result<Bytes, ApiError>
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
 {
     let mut read = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    let mut arriving: Option<Arrival> = None;
+    while let Some(frame) = next_frame(&mut body, arriving.as_ref()).await? {
         let frame = frame.map_err(|error| ApiError::BadRequest(format!("the request's body broke off: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if read.len() + data.len() > limits::MAX_BODY_BYTES {
             return Err(ApiError::BodyTooLarge(limits::MAX_BODY_BYTES));
         }
-        if read.len() + data.len() > limits::SMALL_BODY_BYTES && place.is_none() {
-            // The semaphore is never closed. Whoever waits too long is refused as one that was too slow.
-            *place = places.clone().acquire_owned().await.ok();
+        let length = read.len() + data.len();
+        if length > limits::SMALL_BODY_BYTES {
+            let arrival = arriving.get_or_insert_with(|| others.arrive());
+            arrival.hold(length).await.map_err(|GivenUp| ApiError::BodyStalled)?;
         }
         read.extend_from_slice(&data);
     }
+    if let Some(arrival) = arriving {
+        *place = arrival.complete().await;
+    }
     Ok(read.freeze())
+}
+
+/// The next part of a body, unless it is given up before.
+async fn next_frame<B>(
+    body: &mut B,
+    arriving: Option<&Arrival>,
+) -> Result<Option<Result<Frame<Bytes>, B::Error>>, ApiError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let Some(arriving) = arriving else { return Ok(body.frame().await) };
+    // Both are cancel-safe.
+    tokio::select! {
+        frame = body.frame() => Ok(frame),
+        () = arriving.given_up() => Err(ApiError::BodyStalled),
+    }
 }
 
 #[cfg(test)]
@@ -208,10 +231,8 @@ mod tests {
     use std::convert::Infallible;
     use std::time::Duration;
 
-    use http_body_util::{Full, StreamBody};
-    use hyper::body::Frame;
-
     use super::*;
+    use http_body_util::{Full, StreamBody};
 
     fn body(bytes: usize) -> Full<Bytes> {
         Full::new(Bytes::from(vec![b' '; bytes]))
@@ -239,24 +260,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_so_many_large_bodies_are_held_at_once() {
-        let (places, mut first, mut second) = (Arc::new(Semaphore::new(1)), None, None);
+    async fn only_so_many_large_bodies_are_looked_at_at_once() {
+        let (all, mut places, mut place) = (LargeBodies::default(), Vec::new(), None);
         let large = limits::SMALL_BODY_BYTES + 1;
-        assert_eq!(read_body(body(large), &places, &mut first).await.unwrap().len(), large);
-        assert_eq!(read_body(body(large - 1), &places, &mut second).await.unwrap().len(), large - 1);
-        assert!(first.is_some() && second.is_none());
-        let waiting = tokio::time::timeout(Duration::from_millis(50), read_body(body(large), &places, &mut second));
-        assert!(waiting.await.is_err(), "the only place is taken");
-        drop(first.take());
-        assert!(read_body(body(large), &places, &mut second).await.is_ok());
+        for _ in 0..limits::MAX_LARGE_BODIES {
+            let mut place = None;
+            assert_eq!(read_body(body(large), &all, &mut place).await.unwrap().len(), large);
+            places.push(place.unwrap());
+        }
+        assert_eq!(read_body(body(large - 1), &all, &mut place).await.unwrap().len(), large - 1);
+        assert!(place.is_none(), "a small one needs none");
+        let waiting = tokio::time::timeout(Duration::from_millis(50), read_body(body(large), &all, &mut place));
+        assert!(waiting.await.is_err(), "all places are taken");
+        places.pop();
+        assert!(read_body(body(large), &all, &mut place).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_body_without_a_length_is_limited_all_the_same() {
-        let (places, mut place) = (Arc::new(Semaphore::new(1)), None);
+        let (all, mut place) = (LargeBodies::default(), None);
         let pieces = std::iter::repeat_with(|| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b' '; 100_000]))));
         let endless = StreamBody::new(futures_util::stream::iter(pieces));
-        let read = read_body(Box::pin(endless), &places, &mut place).await;
+        let read = read_body(Box::pin(endless), &all, &mut place).await;
         assert!(matches!(read, Err(ApiError::BodyTooLarge(_))), "{read:?}");
     }
 }

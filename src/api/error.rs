@@ -65,6 +65,9 @@ pub(super) enum ApiError {
     /// The body did not arrive in time.
     #[error("the request's body did not arrive within {0} seconds")]
     BodyTooSlow(u64),
+    /// The body came too slowly while others needed the memory that it held.
+    #[error("the request's body came too slowly, and was given up for others; try again")]
+    BodyStalled,
     /// The last attempt failed, and trying again cannot help.
     #[error("{}", .0.message)]
     Terminal(Failure),
@@ -93,7 +96,7 @@ impl ApiError {
             Self::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyAttached => StatusCode::TOO_MANY_REQUESTS,
-            Self::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooSlow(_) | Self::BodyStalled => StatusCode::REQUEST_TIMEOUT,
             Self::NotASwarmManager => StatusCode::SERVICE_UNAVAILABLE,
             Self::Terminal(failure) => failure_status(failure.kind),
             Self::Aws(error) => aws_status(error.kind),

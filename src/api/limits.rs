@@ -23,6 +23,16 @@ pub(super) const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const ARRIVING_SHARE: usize = 4;
 /// Connections that are arriving at once on the listener of the metrics.
 pub(super) const MAX_METRICS_ARRIVALS: usize = 64;
+/// How long a client of the API may take nothing of what is written to it: a reader that has paused its terminal goes on
+/// within minutes, and one that never reads holds no place for ever.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(600);
+/// The same on the listener of the metrics, whose clients read at once.
+pub(super) const METRICS_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// As [`HEADER_READ_TIMEOUT`], on the listener of the metrics, whose clients ask at once.
+pub(super) const METRICS_HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that the system holds for a TCP client that does not read. It takes more when a third is free, so a reader of some
+/// 300 bytes a second is never taken for one that does not read.
+pub(super) const SEND_BUFFER_BYTES: usize = 256 * 1_024;
 /// How often the TLS files are read again.
 pub(super) const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 /// Bytes of a TLS file: bundles of all public authorities have some 200 KB.
@@ -49,8 +59,14 @@ pub(super) const MAX_SHOWN_HEADER_BYTES: usize = 256;
 pub(super) const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Bytes of a body that needs no place among the large ones.
 pub(super) const SMALL_BODY_BYTES: usize = 64 * 1_024;
-/// Larger bodies at once: each takes a multiple of its bytes while its JSON is looked at.
+/// Larger bodies at once that are complete: each takes a multiple of its bytes while its JSON is looked at.
 pub(super) const MAX_LARGE_BODIES: usize = 8;
+/// Bytes of larger bodies that are arriving: eight of the largest ones.
+pub(super) const MAX_ARRIVING_BYTES: usize = 8 * MAX_BODY_BYTES;
+/// Bytes of a larger body that count as progress: one that brings so much within [`BODY_STALL`] is not stalled.
+pub(super) const BODY_PROGRESS_BYTES: usize = 64 * 1_024;
+/// A larger body without progress for so long is given up when others need its memory.
+pub(super) const BODY_STALL: Duration = Duration::from_secs(1);
 /// How long a request's body may take to arrive.
 pub(super) const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a body that nobody wants is read, so that its sender sees the answer.
@@ -127,11 +143,18 @@ pub(super) const MAX_TAIL_BYTES: usize = 16 * 1_024 * 1_024;
 pub(super) const MAX_TAIL_LINES: usize = 100_000;
 /// Log events that a reader remembers within one pass, so that none is given twice: 6 MB.
 pub(super) const MAX_SEEN_EVENTS: usize = 200_000;
+/// Log events with a time in the future that a reader remembers: a quarter of all, so that they leave room for the others.
+pub(super) const MAX_FUTURE_EVENTS: usize = MAX_SEEN_EVENTS / 4;
+/// Pages of the log that one search for a run's unknown stream reads at once: three days, and a flood of forged streams
+/// that delays a reader by seconds.
+pub(super) const MAX_SEARCH_PAGES: usize = 10;
+/// Streams that one session has proven to be the container's, of which the reconciler may not know yet: the latest ones.
+pub(super) const MAX_PROVEN_STREAMS: usize = 16;
 /// Log events that a reader asks for again, for lines that came late among them, and remembers until then.
 pub(super) const MAX_REREAD_EVENTS: usize = 20_000;
 /// Pages of one reading of the log.
 pub(super) const MAX_LOG_PAGES: usize = 10_000;
-/// How far clocks may differ: the log is read from so much before the container's creation.
+/// How far clocks may differ: the log is read from so much before the container's creation until so much after now.
 pub(super) const CLOCK_SLACK: Duration = Duration::from_secs(300);
 /// How far back a follower reads again, for lines that came late.
 pub(super) const FOLLOW_OVERLAP: Duration = Duration::from_secs(60);
@@ -145,8 +168,8 @@ pub(super) const REST_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) const REST_OF_LOG: Duration = Duration::from_secs(10);
 /// Failed readings in a row after which a follower gives up.
 pub(super) const MAX_FOLLOW_FAILURES: u32 = 8;
-/// Bytes of a run's lines that a follower remembers, to continue in the run's tail: more than a tail holds.
-pub(super) const MAX_REMEMBERED_BYTES: usize = 8 * 1_024;
+/// Bytes of text in the tail of a run's log: twice what Lambda gives. Of a run with more lines the tail is of no use.
+pub(super) const MAX_TAIL_TEXT_BYTES: usize = 8 * 1_024;
 /// How long `wait` and `events` hold an end for open streams of the container.
 pub(super) const STREAMS_BEFORE_WAIT: Duration = Duration::from_secs(15);
 /// How often a stream of samples gives one.
@@ -155,6 +178,8 @@ pub(super) const STATS_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) const MAX_RESULT_BYTES: usize = 64 * 1_024;
 /// Containers of whose end a client of `events` is not told yet, because its output is still being given; more are told.
 pub(super) const MAX_HELD_ENDS: usize = 1_000;
+/// Bytes of the attributes of events that are held for one client; more are told.
+pub(super) const MAX_HELD_BYTES: usize = 4 * 1_024 * 1_024;
 /// Events of one container that wait behind its end.
 pub(super) const MAX_HELD_EVENTS: usize = 64;
 /// Containers that are read from the store at once: some 100 KiB of a list, which is what a client that does not read holds.

@@ -1,9 +1,8 @@
 //! Where the API listens, and the life of a connection.
 
 use std::convert::Infallible;
-use std::io::{self, BufRead as _};
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +12,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::ApiContext;
+use super::accept::{Accept, TlsListener};
 use super::call::Room;
 use super::limits;
 use super::origin::Entrance;
@@ -94,30 +93,55 @@ enum Bound {
     Tls(TlsListener, SocketAddr),
 }
 
-/// How many connections a listener may have at once.
+/// How many connections a listener may have at once, and for how long each may hold its place without any progress.
 pub(super) struct Places {
     /// Of those that are made and have not sent anything yet, TLS included.
     arriving: Arc<Semaphore>,
     /// Of those that are served.
     served: Arc<Semaphore>,
-    /// How long a connection may be arriving.
-    arrival_timeout: Duration,
+    patience: Patience,
+}
+
+/// How long a listener waits for its clients.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For a connection that is arriving: until its handshake is done and its first byte is there.
+    pub(super) arrival: Duration,
+    /// For a request's head, from the moment when it could come.
+    pub(super) head: Duration,
+    /// For a client that takes nothing of what is written.
+    pub(super) write: Duration,
+    /// Whether a connection may take another request after the first one.
+    pub(super) keep_alive: bool,
+}
+
+impl Patience {
+    /// With clients of the API.
+    pub(super) const API: Self = Self {
+        arrival: limits::ARRIVAL_TIMEOUT,
+        head: limits::HEADER_READ_TIMEOUT,
+        write: limits::WRITE_TIMEOUT,
+        keep_alive: true,
+    };
+    /// With clients of the metrics' listener, which has few places: one request on each connection.
+    pub(super) const METRICS: Self = Self {
+        arrival: limits::ARRIVAL_TIMEOUT,
+        head: limits::METRICS_HEADER_READ_TIMEOUT,
+        write: limits::METRICS_WRITE_TIMEOUT,
+        keep_alive: false,
+    };
 }
 
 impl Places {
     /// This many of each kind.
-    pub(super) fn new(arriving: usize, served: usize) -> Self {
-        Self {
-            arriving: Arc::new(Semaphore::new(arriving)),
-            served: Arc::new(Semaphore::new(served)),
-            arrival_timeout: limits::ARRIVAL_TIMEOUT,
-        }
+    pub(super) fn new(arriving: usize, served: usize, patience: Patience) -> Self {
+        Self { arriving: Arc::new(Semaphore::new(arriving)), served: Arc::new(Semaphore::new(served)), patience }
     }
 
     /// One part of `all` for those that arrive, and the rest for those that are served.
     fn of(all: usize) -> Self {
         let arriving = (all / limits::ARRIVING_SHARE).max(1);
-        Self::new(arriving, all.saturating_sub(arriving).max(1))
+        Self::new(arriving, all.saturating_sub(arriving).max(1), Patience::API)
     }
 }
 
@@ -223,98 +247,6 @@ pub(super) async fn bind_tcp(address: SocketAddr) -> Result<(TcpListener, Socket
     Ok((listener, real))
 }
 
-/// Something that connections come from.
-pub(super) trait Accept: Sync {
-    /// A connection.
-    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    /// The next one, and what is left to do until it can be used: the handshake, and the wait for its first byte. That waits
-    /// for the client, and must not keep others waiting.
-    fn next(
-        &self,
-    ) -> impl Future<Output = io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static>> + Send;
-}
-
-impl Accept for UnixListener {
-    type Io = UnixStream;
-
-    async fn next(&self) -> io::Result<impl Future<Output = io::Result<UnixStream>> + Send + 'static> {
-        let (stream, _) = self.accept().await?;
-        Ok(async move {
-            stream.async_io(Interest::READABLE, || peek(&stream)).await?;
-            Ok(stream)
-        })
-    }
-}
-
-impl Accept for TcpListener {
-    type Io = TcpStream;
-
-    /// Small answers are sent at once, and a client that vanished without a word is found out.
-    async fn next(&self) -> io::Result<impl Future<Output = io::Result<TcpStream>> + Send + 'static> {
-        let (stream, _) = self.accept().await?;
-        // A client that has gone meanwhile is met by whoever serves it.
-        let _ = stream.set_nodelay(true);
-        let _ = keep_alive(&stream);
-        Ok(async move {
-            stream.async_io(Interest::READABLE, || peek(&stream)).await?;
-            Ok(stream)
-        })
-    }
-}
-
-/// A TCP listener that speaks TLS.
-struct TlsListener {
-    listener: TcpListener,
-    credentials: Arc<Credentials>,
-}
-
-impl std::fmt::Debug for TlsListener {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TlsListener").field("listener", &self.listener).finish_non_exhaustive()
-    }
-}
-
-impl Accept for TlsListener {
-    type Io = TlsStream<TcpStream>;
-
-    async fn next(&self) -> io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static> {
-        let arriving = self.listener.next().await?;
-        let acceptor = self.credentials.acceptor();
-        Ok(async move {
-            let mut stream = acceptor.accept(arriving.await?).await?;
-            // The first request may have come together with the end of the handshake.
-            if !has_plaintext(&mut stream) {
-                let socket = stream.get_ref().0;
-                socket.async_io(Interest::READABLE, || peek(socket)).await?;
-            }
-            Ok(stream)
-        })
-    }
-}
-
-/// Fails until something was received, or the other side has closed. That a socket is readable is not enough: it may be said
-/// too early.
-fn peek(socket: &impl AsRawFd) -> io::Result<()> {
-    use nix::sys::socket::{MsgFlags, recv};
-    recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)?;
-    Ok(())
-}
-
-/// Whether something was decrypted that nobody has read yet.
-fn has_plaintext(stream: &mut TlsStream<TcpStream>) -> bool {
-    stream.get_mut().1.reader().fill_buf().is_ok()
-}
-
-fn keep_alive(stream: &TcpStream) -> nix::Result<()> {
-    use nix::sys::socket::{setsockopt, sockopt};
-    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-    setsockopt(stream, sockopt::TcpKeepIdle, &seconds(limits::KEEP_ALIVE_IDLE))?;
-    setsockopt(stream, sockopt::TcpKeepInterval, &seconds(limits::KEEP_ALIVE_INTERVAL))?;
-    setsockopt(stream, sockopt::TcpKeepCount, &limits::KEEP_ALIVE_PROBES)?;
-    setsockopt(stream, sockopt::KeepAlive, &true)
-}
-
 /// Accepts and serves until `stop`, then lets the open connections end within `drain`.
 pub(super) async fn serve_connections<Answer, Answering>(
     listener: &impl Accept,
@@ -335,16 +267,16 @@ pub(super) async fn serve_connections<Answer, Answering>(
         };
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.next() => accepted,
+            accepted = listener.next(places.patience.write) => accepted,
         };
         match accepted {
             Ok(connecting) => {
                 let (answer, stop, served) = (answer.clone(), stop.clone(), places.served.clone());
-                let timeout = places.arrival_timeout;
+                let patience = places.patience;
                 connections.spawn(async move {
-                    let Some((io, place)) = arrive(connecting, timeout, served, &stop).await else { return };
+                    let Some((io, place)) = arrive(connecting, patience.arrival, served, &stop).await else { return };
                     drop(arriving);
-                    serve_connection(io, answer, stop, limits::HEADER_READ_TIMEOUT).await;
+                    serve_connection(io, answer, stop, patience).await;
                     drop(place);
                 });
             }
@@ -390,8 +322,7 @@ async fn arrive<Io>(
     }
 }
 
-/// `patience`: from the moment a request could come until its head is complete.
-async fn serve_connection<Io, Answer, Answering>(io: Io, answer: Answer, stop: CancellationToken, patience: Duration)
+async fn serve_connection<Io, Answer, Answering>(io: Io, answer: Answer, stop: CancellationToken, patience: Patience)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     Answer: Fn(Request<Incoming>) -> Answering + Send + 'static,
@@ -399,7 +330,8 @@ where
 {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience)
+        .header_read_timeout(patience.head)
+        .keep_alive(patience.keep_alive)
         .max_headers(limits::MAX_HEADERS)
         .max_buf_size(limits::MAX_HEADER_BYTES)
         .title_case_headers(true)
@@ -421,20 +353,22 @@ where
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::socket::{getsockopt, sockopt};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio::net::{TcpStream, UnixStream};
 
     use super::*;
 
     const PATIENCE: Duration = Duration::from_millis(200);
     /// Longer than anything here takes.
     const LONG: Duration = Duration::from_secs(60);
+    const QUICK: Patience = Patience { arrival: PATIENCE, head: PATIENCE, write: PATIENCE, keep_alive: true };
+    const PATIENT: Patience = Patience { arrival: LONG, head: LONG, write: LONG, keep_alive: true };
 
     /// A connection whose requests are all answered at once.
     fn connection() -> (DuplexStream, tokio::task::JoinHandle<()>) {
         let (client, server) = tokio::io::duplex(64);
         let answer = |_| async { Ok(crate::api::reply::empty(http::StatusCode::NO_CONTENT)) };
-        (client, tokio::spawn(serve_connection(server, answer, CancellationToken::new(), PATIENCE)))
+        (client, tokio::spawn(serve_connection(server, answer, CancellationToken::new(), QUICK)))
     }
 
     /// A head that never becomes complete, and none at all: both end the connection, also after a first request.
@@ -457,26 +391,16 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_vanished_tcp_client_is_found_out() {
-        let (listener, address) = bind_tcp((std::net::Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
-        let (client, accepted) = tokio::join!(TcpStream::connect(address), Accept::next(&listener));
-        let mut client = client.unwrap();
-        client.write_all(b"G").await.unwrap();
-        let accepted = accepted.unwrap().await.unwrap();
-        assert!(getsockopt(&accepted, sockopt::KeepAlive).unwrap());
-        assert_eq!(getsockopt(&accepted, sockopt::TcpKeepIdle).unwrap(), 30);
-        assert_eq!(getsockopt(&accepted, sockopt::TcpKeepInterval).unwrap(), 10);
-        assert_eq!(getsockopt(&accepted, sockopt::TcpKeepCount).unwrap(), 3);
-    }
-
     /// Gives these connections in turn; `None`: one that never finishes its handshake.
     struct Scripted(tokio::sync::Mutex<std::collections::VecDeque<Option<DuplexStream>>>);
 
     impl Accept for Scripted {
         type Io = DuplexStream;
 
-        async fn next(&self) -> io::Result<impl Future<Output = io::Result<DuplexStream>> + Send + 'static> {
+        async fn next(
+            &self,
+            _: Duration,
+        ) -> io::Result<impl Future<Output = io::Result<DuplexStream>> + Send + 'static> {
             let next = self.0.lock().await.pop_front();
             let Some(connection) = next else { return std::future::pending().await };
             Ok(async {
@@ -502,7 +426,7 @@ mod tests {
         let (client, server) = tokio::io::duplex(512);
         let listener = Scripted(tokio::sync::Mutex::new([None, None, Some(server)].into()));
         let answer = |_| async { Ok(crate::api::reply::empty(http::StatusCode::NO_CONTENT)) };
-        let places = Places { arrival_timeout: PATIENCE, ..Places::new(1, 1) };
+        let places = Places::new(1, 1, Patience { arrival: PATIENCE, ..PATIENT });
         let stop = CancellationToken::new();
         let serving = serve_connections(&listener, answer, &places, &stop, PATIENCE);
         let asking = async {
@@ -520,7 +444,7 @@ mod tests {
         let (client, server) = tokio::io::duplex(512);
         let listener = Scripted(tokio::sync::Mutex::new([None, None, Some(server)].into()));
         let answer = |_| async { Ok(crate::api::reply::empty(http::StatusCode::NO_CONTENT)) };
-        let places = Places { arrival_timeout: LONG, ..Places::new(3, 1) };
+        let places = Places::new(3, 1, PATIENT);
         let stop = CancellationToken::new();
         let serving = serve_connections(&listener, answer, &places, &stop, PATIENCE);
         let asking = async {
@@ -532,26 +456,67 @@ mod tests {
         assert!(answer.unwrap().starts_with("HTTP/1.1 204 "));
     }
 
-    /// On both kinds of socket, whatever the system says of one that has received nothing.
+    /// More than the buffers of both ends of a socket hold.
+    const MUCH: usize = 64 << 20;
+
+    /// Asks for an answer that is more than any buffer holds, and reads nothing of it.
+    async fn ask_for_much(mut client: impl AsyncWrite + Unpin) -> impl AsyncWrite + Unpin {
+        client.write_all(b"GET /much HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        client
+    }
+
+    async fn much(request: Request<Incoming>) -> Served {
+        let bytes = if request.uri().path() == "/much" { MUCH } else { 1 };
+        Ok(crate::api::reply::text(http::StatusCode::OK, "text/plain", vec![b'x'; bytes]))
+    }
+
+    /// The only place is held by a client that never reads its answer: the next one waits for the time-out, and no longer.
     #[tokio::test]
-    async fn connection_that_sends_nothing_does_not_arrive() {
+    async fn client_that_never_reads_frees_its_place_on_both_kinds_of_socket() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("d.sock");
         let local = UnixListener::bind(&path).unwrap();
         let (listener, address) = bind_tcp((std::net::Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
-        let (mut client, mut local_client) =
-            (TcpStream::connect(address).await.unwrap(), UnixStream::connect(&path).await.unwrap());
-        let (arriving, local_arriving) = (Accept::next(&listener).await.unwrap(), Accept::next(&local).await.unwrap());
-        tokio::pin!(arriving, local_arriving);
-        assert!(tokio::time::timeout(PATIENCE, &mut arriving).await.is_err());
-        assert!(tokio::time::timeout(PATIENCE, &mut local_arriving).await.is_err());
-        client.write_all(b"G").await.unwrap();
-        local_client.write_all(b"G").await.unwrap();
-        let (mut arrived, mut local_arrived) = (arriving.await.unwrap(), local_arriving.await.unwrap());
-        let mut first = [0; 2];
-        arrived.read_exact(&mut first[..1]).await.unwrap();
-        local_arrived.read_exact(&mut first[1..]).await.unwrap();
-        assert_eq!(&first, b"GG", "nothing is lost");
+        let places = [(); 2].map(|()| Places::new(2, 1, Patience { write: PATIENCE, ..PATIENT }));
+        let stop = CancellationToken::new();
+        let asking = async {
+            let silent = ask_for_much(TcpStream::connect(address).await.unwrap()).await;
+            let local_silent = ask_for_much(UnixStream::connect(&path).await.unwrap()).await;
+            let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            let (mut answer, mut local_answer) = (String::new(), String::new());
+            let answers = async {
+                let mut client = TcpStream::connect(address).await.unwrap();
+                client.write_all(request).await.unwrap();
+                client.read_to_string(&mut answer).await.unwrap();
+                let mut client = UnixStream::connect(&path).await.unwrap();
+                client.write_all(request).await.unwrap();
+                client.read_to_string(&mut local_answer).await.unwrap();
+            };
+            let answered = tokio::time::timeout(LONG, answers).await;
+            stop.cancel();
+            drop((silent, local_silent));
+            answered.unwrap();
+            assert!(answer.ends_with('x') && local_answer.ends_with('x'));
+        };
+        tokio::join!(
+            serve_connections(&listener, much, &places[0], &stop, PATIENCE),
+            serve_connections(&local, much, &places[1], &stop, PATIENCE),
+            asking
+        );
+    }
+
+    /// The metrics' listener: an answer ends the connection, so that nobody holds a place between two requests.
+    #[tokio::test]
+    async fn connection_without_keep_alive_ends_with_its_answer() {
+        let (mut client, server) = tokio::io::duplex(4_096);
+        let answer = |_| async { Ok(crate::api::reply::empty(http::StatusCode::NO_CONTENT)) };
+        let patience = Patience { keep_alive: Patience::METRICS.keep_alive, ..PATIENT };
+        let served = tokio::spawn(serve_connection(server, answer, CancellationToken::new(), patience));
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.matches("HTTP/1.1 204 ").count(), 1, "{answer}");
+        served.await.unwrap();
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
-use super::listeners::{BindError, Places, bind_tcp, serve_connections};
+use super::listeners::{BindError, Patience, Places, bind_tcp, serve_connections};
 use super::origin::{self, Entrance};
 use super::reply::{self, Reply};
 use super::{health, limits, ui};
@@ -70,7 +70,7 @@ impl MetricsListener {
             let sources = Arc::clone(&sources);
             async move { Ok::<Reply, Infallible>(answer(&request, entrance, &sources).await) }
         };
-        let places = Places::new(limits::MAX_METRICS_ARRIVALS, limits::MAX_METRICS_CONNECTIONS);
+        let places = Places::new(limits::MAX_METRICS_ARRIVALS, limits::MAX_METRICS_CONNECTIONS, Patience::METRICS);
         serve_connections(&self.listener, answer, &places, &stop, DRAIN).await;
     }
 }

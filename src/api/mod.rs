@@ -8,8 +8,10 @@
 //!
 //! Pure files, without clock, store or network: `admit`, `wire`, `query`, `stream`, `json`, `origin`, `logs::lines`.
 
+mod accept;
 mod admit;
 mod attach;
+mod bodies;
 mod call;
 pub mod client;
 mod containers;
@@ -28,6 +30,7 @@ mod networks;
 mod open_streams;
 mod openapi;
 mod origin;
+mod patient;
 mod query;
 mod reference;
 mod reply;

@@ -5,7 +5,9 @@
 //! - A page of another site sends requests here (cross-site request forgery). A browser names the page's origin in
 //!   `Origin`; programs that are no browsers send none. A foreign origin is refused on every path, with every method.
 //! - A site makes its own name resolve to a loopback address (DNS rebinding); its requests are of the same origin then.
-//!   On a loopback listener `Host` must therefore be an IP address, `localhost` or a name of `allowed_hosts`. Listeners
+//!   On a loopback listener `Host` must therefore be an IP address, `localhost` or a name of `allowed_hosts`. So it must on
+//!   a listener on all addresses, which is reached through loopback too, and through every other address of the machine;
+//!   but not if it speaks TLS, as no browser takes its certificate for the name of a site. Listeners on one address
 //!   beyond loopback are reached by names that are not known here.
 //!
 //! No answer has an `Access-Control-Allow-…` header, so no browser lets a page of another site read one.
@@ -30,17 +32,34 @@ pub(super) enum Entrance {
     Socket,
     /// A TCP listener.
     Tcp {
-        /// It listens on a loopback address.
-        loopback: bool,
+        /// Where it listens.
+        reach: Reach,
         /// It speaks TLS.
         tls: bool,
     },
 }
 
+/// From where a TCP listener can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// From this machine.
+    Loopback,
+    /// Through every address of this machine, those of loopback included.
+    AllAddresses,
+    /// Through one address beyond loopback.
+    OneAddress,
+}
+
 impl Entrance {
     /// Of a TCP listener.
     pub(super) fn tcp(address: SocketAddr, tls: bool) -> Self {
-        Self::Tcp { loopback: address.ip().to_canonical().is_loopback(), tls }
+        let ip = address.ip().to_canonical();
+        let reach = match (ip.is_loopback(), ip.is_unspecified()) {
+            (true, _) => Reach::Loopback,
+            (_, true) => Reach::AllAddresses,
+            (false, false) => Reach::OneAddress,
+        };
+        Self::Tcp { reach, tls }
     }
 }
 
@@ -51,9 +70,10 @@ impl Entrance {
 pub(super) fn check<B>(request: &Request<B>, entrance: Entrance, allowed_hosts: &[String]) -> Result<(), ApiError> {
     let host = match entrance {
         Entrance::Socket => host_on_socket(request.headers()),
-        Entrance::Tcp { loopback, tls } => {
-            let host = host_on_tcp(request, loopback, tls)?;
-            if let (true, Some(host)) = (loopback, host)
+        Entrance::Tcp { reach, tls } => {
+            let host = host_on_tcp(request, reach == Reach::Loopback, tls)?;
+            let is_guarded = reach == Reach::Loopback || (reach == Reach::AllAddresses && !tls);
+            if let (true, Some(host)) = (is_guarded, host)
                 && !host.is_of_this_machine(allowed_hosts)
             {
                 return Err(ApiError::ForeignHost(shown(host.name)));
@@ -91,7 +111,8 @@ impl<'a> Host<'a> {
         Some(Self { name, port })
     }
 
-    /// Whether no site can make this name resolve to a loopback address.
+    /// Whether no site can make this name resolve to an address of this machine. An IP address resolves to nothing else: it
+    /// is the connection's own address, or the one that was translated to it on the way.
     fn is_of_this_machine(self, allowed: &[String]) -> bool {
         self.name.eq_ignore_ascii_case("localhost")
             || self.name.parse::<IpAddr>().is_ok()
@@ -169,9 +190,11 @@ fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const LOOPBACK: Entrance = Entrance::Tcp { loopback: true, tls: false };
-    const NETWORK: Entrance = Entrance::Tcp { loopback: false, tls: false };
-    const TLS: Entrance = Entrance::Tcp { loopback: false, tls: true };
+    const LOOPBACK: Entrance = Entrance::Tcp { reach: Reach::Loopback, tls: false };
+    const EVERYWHERE: Entrance = Entrance::Tcp { reach: Reach::AllAddresses, tls: false };
+    const EVERYWHERE_TLS: Entrance = Entrance::Tcp { reach: Reach::AllAddresses, tls: true };
+    const NETWORK: Entrance = Entrance::Tcp { reach: Reach::OneAddress, tls: false };
+    const TLS: Entrance = Entrance::Tcp { reach: Reach::OneAddress, tls: true };
 
     fn status(entrance: Entrance, target: &str, headers: &[(&str, &str)]) -> u16 {
         let mut request = Request::builder().uri(target);
@@ -220,11 +243,14 @@ mod tests {
             ("loc\u{e4}lhost", 400),
         ] {
             assert_eq!(status(LOOPBACK, "/_ping", &[("host", host)]), expected, "{host}");
+            assert_eq!(status(EVERYWHERE, "/_ping", &[("host", host)]), expected, "{host}");
             let on_network = if expected == 403 { 200 } else { expected };
             assert_eq!(status(NETWORK, "/_ping", &[("host", host)]), on_network, "{host}");
+            assert_eq!(status(EVERYWHERE_TLS, "/_ping", &[("host", host)]), on_network, "{host}");
             assert_eq!(status(Entrance::Socket, "/_ping", &[("host", host)]), 200, "{host}");
         }
         assert_eq!(status(LOOPBACK, "/_ping", &[]), 400);
+        assert_eq!(status(EVERYWHERE, "/_ping", &[]), 400, "only HTTP/1.0 may leave it out, as health checks do");
         assert_eq!(status(LOOPBACK, "/_ping", &[("host", "localhost"), ("host", "localhost")]), 400);
         assert_eq!(status(Entrance::Socket, "/_ping", &[]), 200);
     }
@@ -278,17 +304,19 @@ mod tests {
 
     #[test]
     fn addresses_of_this_machine() {
-        for (address, loopback) in [
-            ("127.0.0.1:1", true),
-            ("127.1.2.3:1", true),
-            ("[::1]:1", true),
-            ("[::ffff:127.0.0.1]:1", true),
-            ("0.0.0.0:1", false),
-            ("[::]:1", false),
-            ("10.0.0.1:1", false),
+        for (address, reach) in [
+            ("127.0.0.1:1", Reach::Loopback),
+            ("127.1.2.3:1", Reach::Loopback),
+            ("[::1]:1", Reach::Loopback),
+            ("[::ffff:127.0.0.1]:1", Reach::Loopback),
+            ("0.0.0.0:1", Reach::AllAddresses),
+            ("[::]:1", Reach::AllAddresses),
+            ("[::ffff:0.0.0.0]:1", Reach::AllAddresses),
+            ("10.0.0.1:1", Reach::OneAddress),
+            ("[fe80::1]:1", Reach::OneAddress),
         ] {
             let entrance = Entrance::tcp(address.parse().unwrap(), false);
-            assert_eq!(entrance, Entrance::Tcp { loopback, tls: false }, "{address}");
+            assert_eq!(entrance, Entrance::Tcp { reach, tls: false }, "{address}");
         }
     }
 }

@@ -151,7 +151,7 @@ keys! {
     INSECURE_TCP: Switch, "insecure_tcp", "false",
         "Listen on TCP beyond loopback although clients are not verified: whoever reaches it can run anything.", Switch;
     ALLOWED_HOSTS: List, "allowed_hosts", "",
-        "Names, beside IP addresses and localhost, under which the loopback TCP listeners are reached: other names are refused.",
+        "Names, beside IP addresses and localhost, under which the TCP listeners on loopback, and those without TLS on 0.0.0.0 or [::], are reached: other names are refused.",
         List {
             max: 16,
             of: Form {

@@ -1,8 +1,10 @@
 //! Clients that wait, that are slow, and that vanish: what they held is free again.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
+use sockerless_lambda::clock::Clock;
 use tokio::time::timeout;
 
 use crate::support::{Api, Connection, PATIENCE, plain, until_tasks};
@@ -124,6 +126,26 @@ async fn slow_clients_hinder_nobody() {
     until_tasks(before, PATIENCE).await;
 }
 
+/// However much of the log is left to be looked through.
+#[tokio::test]
+async fn nothing_more_is_read_for_a_client_that_has_gone() {
+    const ALL: usize = 10_000;
+    let api = Api::new().await;
+    api.running("one", &plain()).await;
+    api.get("/_ping").await;
+    let before = tasks();
+    api.logs.endless.store(true, Ordering::Relaxed);
+    for number in 0..20_000 {
+        api.logs.put(Clock::real().now().as_millis(), &format!("line {number}"));
+    }
+    let mut client = api.send("GET", "/containers/one/logs?stdout=1", "", "").await;
+    client.until("line 19999").await;
+    drop(client);
+    until_tasks(before, PATIENCE).await;
+    let read = api.logs.pages.load(Ordering::Relaxed);
+    assert!(read < ALL, "{read} pages were read");
+}
+
 #[tokio::test]
 async fn a_body_that_stops_is_given_up() {
     let api = Api::new().await;
@@ -134,6 +156,51 @@ async fn a_body_that_stops_is_given_up() {
     drop(broken);
     let answer = timeout(Duration::from_secs(60), stopped.head()).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+/// A large body that nothing is wrong with.
+fn large_body() -> String {
+    format!("{}{}", " ".repeat(1_000_000), plain())
+}
+
+/// Connections whose large bodies stop after so many bytes.
+async fn stopped(api: &Api, connections: usize, bytes: usize) -> Vec<Connection> {
+    let body = large_body();
+    let head = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let begun = format!("{head}Content-Length: {}\r\n\r\n{}", body.len(), &body[..bytes]);
+    let mut stopped = Vec::new();
+    for _ in 0..connections {
+        stopped.push(api.send_raw(begun.as_bytes()).await);
+    }
+    stopped
+}
+
+/// Other large requests are answered, and those that have stopped may go on: they were in nobody's way.
+#[tokio::test]
+async fn large_bodies_that_stop_hinder_no_other_request() {
+    let api = Api::new().await;
+    let mut stopped = stopped(&api, 100, 100_000).await;
+    for number in 0..10 {
+        let created = api.ask("POST", &format!("/containers/create?name=c{number}"), &large_body()).await;
+        assert_eq!(created.status, 201, "{}", created.text());
+    }
+    for connection in &mut stopped[..10] {
+        connection.write(&large_body()[100_000..]).await;
+        assert_eq!(connection.answer().await.status, 201);
+    }
+}
+
+/// They hold all the memory there is for bodies: as many as are in the way are given up, before their time-out.
+#[tokio::test]
+async fn large_bodies_that_stop_give_way_to_others() {
+    let api = Api::new().await;
+    let mut stopped = stopped(&api, 37, 900_000).await;
+    let created = api.ask("POST", "/containers/create?name=one", &large_body()).await;
+    assert_eq!(created.status, 201, "{}", created.text());
+    let answers = stopped.iter_mut().map(|connection| Box::pin(connection.answer()));
+    let (first, ..) = futures_util::future::select_all(answers).await;
+    assert_eq!(first.status, 408);
+    assert!(first.text().contains("given up for others"), "{}", first.text());
 }
 
 /// Lists come page by page, and nobody holds all of a long one at once.

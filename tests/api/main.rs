@@ -12,6 +12,7 @@ mod cross_site;
 mod crowd;
 mod described;
 mod docker;
+mod forged;
 mod fuzz;
 mod garbage;
 mod images;

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,14 +31,24 @@ pub(crate) const STREAM: &str = "2026/11/23/function[1]abc";
 
 /// CloudWatch Logs as the API sees it: the events that a test has put there.
 #[derive(Debug, Default)]
-pub(crate) struct Logs(Mutex<Vec<LogEvent>>);
+pub(crate) struct Logs {
+    events: Mutex<Vec<LogEvent>>,
+    /// Behind the first page of an answer there is always another one, with nothing on it.
+    pub(crate) endless: AtomicBool,
+    /// Pages of such answers.
+    pub(crate) pages: AtomicUsize,
+}
 
 impl Logs {
     pub(crate) fn put(&self, timestamp_ms: i64, message: &str) {
-        let mut events = self.0.lock().unwrap();
-        let id = events.len().to_string();
-        let message = message.to_owned();
-        events.push(LogEvent { id, stream: STREAM.to_owned(), timestamp_ms, ingestion_ms: timestamp_ms, message });
+        self.put_in(STREAM, timestamp_ms, message);
+    }
+
+    /// In a stream of this name.
+    pub(crate) fn put_in(&self, stream: &str, timestamp_ms: i64, message: &str) {
+        let mut events = self.events.lock().unwrap();
+        let (id, stream, message) = (events.len().to_string(), stream.to_owned(), message.to_owned());
+        events.push(LogEvent { id, stream, timestamp_ms, ingestion_ms: timestamp_ms, message });
     }
 }
 
@@ -49,8 +60,16 @@ impl ReadLogs for Logs {
                 && query.start_ms.is_none_or(|start| event.timestamp_ms >= start)
                 && query.end_ms.is_none_or(|end| event.timestamp_ms <= end)
         };
-        let events = self.0.lock().unwrap().iter().filter(is_asked).cloned().collect();
-        Box::pin(async move { Ok(LogPage { events, next_token: None }) })
+        let events = self.events.lock().unwrap().iter().filter(is_asked).cloned().collect();
+        if !self.endless.load(Ordering::Relaxed) {
+            return Box::pin(async move { Ok(LogPage { events, next_token: None }) });
+        }
+        self.pages.fetch_add(1, Ordering::Relaxed);
+        let events = if query.next_token.is_none() { events } else { Vec::new() };
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok(LogPage { events, next_token: Some("more".to_owned()) })
+        })
     }
 }
 
@@ -225,6 +244,22 @@ impl Api {
         });
         let issue = self.facts.issue(write, container.spec.generation).await.unwrap();
         assert!(matches!(issue, Issue::Granted(..)), "{issue:?}");
+    }
+
+    /// As `running`, but nothing of the run was seen yet: neither its request id nor its stream is known.
+    pub(crate) async fn running_unseen(&self, name: &str, body: &Value) -> String {
+        let id = self.running(name, body).await;
+        self.note(&id, |write| {
+            let run = write.status.run.as_mut().unwrap();
+            (run.request_id, run.log_stream) = (None, None);
+        })
+        .await;
+        id
+    }
+
+    /// The fact that the run's request id is known.
+    pub(crate) async fn name_run(&self, id: &str) {
+        self.note(id, |write| write.status.run.as_mut().unwrap().request_id = Some(REQUEST_ID.to_owned())).await;
     }
 
     /// The fact that the run has ended, with the event that belongs to it; its log is complete.

@@ -128,8 +128,6 @@ fn make_stream_in(world: &World, group: &str, name: &str) -> Result<(), String> 
 
 fn put(world: &World, stream: &str, log_events: Vec<InputLogEvent>) {
     let (log_group_name, log_stream_name) = (LOG_GROUP.to_owned(), stream.to_owned());
-    let is_forged = !stream.contains("/hostile[");
-    world.lines_are_forged.set(world.lines_are_forged.get() || is_forged);
     // AWS refuses some of them.
     let _ = world.operate(&Request::PutLogEvents(PutLogEvents { log_group_name, log_stream_name, log_events }));
 }

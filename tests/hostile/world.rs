@@ -69,8 +69,6 @@ pub(crate) struct World {
     pub(crate) instance: String,
     /// Somebody has made a stream among the claims that no daemon makes.
     pub(crate) claims_are_forged: Cell<bool>,
-    /// Somebody has put lines into a stream that is called as one of another's function.
-    pub(crate) lines_are_forged: Cell<bool>,
 }
 
 impl World {
@@ -91,7 +89,7 @@ impl World {
         let clock = Clock::fixed(Timestamp::from_millis(BEGIN_MS));
         let around = Around { rest: Arc::clone(&idle.rest), clock, aws_clock, endpoint: sandbox.endpoint() };
         let (now_ms, lives, instance) = (BEGIN_MS, 0, String::new());
-        let (claims_are_forged, lines_are_forged) = (Cell::default(), Cell::default());
+        let claims_are_forged = Cell::default();
         let mut world = Self {
             around,
             idle,
@@ -102,7 +100,6 @@ impl World {
             lives,
             instance,
             claims_are_forged,
-            lines_are_forged,
         };
         // The daemon's first start may make it, too.
         let group = CreateLogGroup { log_group_name: LOG_GROUP.to_owned(), tags: BTreeMap::new() };

@@ -2,13 +2,14 @@
 
 use http::StatusCode;
 use serde_json::json;
+use tokio::time::MissedTickBehavior;
 
 use super::{image_id, read_named};
-use crate::api::call::Call;
+use crate::api::call::{Call, Room};
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply, Writer};
 use crate::api::stream::json_line;
-use crate::api::{ApiContext, limits, unsupported, wire};
+use crate::api::{limits, unsupported, wire};
 use crate::state::StateError;
 use crate::state::model::{Container, ContainerId};
 
@@ -40,7 +41,7 @@ pub(in crate::api) async fn stats(call: Call) -> Result<Reply, ApiError> {
     let room = call.room.clone();
     tokio::spawn(async move {
         let sampled = tokio::select! {
-            sampled = sample(&room.api, container.id, &writer) => sampled,
+            sampled = sample(&room, container.id, &writer) => sampled,
             () = writer.gone() => return,
             () = room.stop.cancelled() => return,
         };
@@ -53,11 +54,16 @@ pub(in crate::api) async fn stats(call: Call) -> Result<Reply, ApiError> {
 }
 
 /// Samples until the container or the client has gone.
-async fn sample(api: &ApiContext, id: ContainerId, writer: &Writer) -> Result<(), StateError> {
+async fn sample(room: &Room, id: ContainerId, writer: &Writer) -> Result<(), StateError> {
+    let api = &room.api;
     let mut seconds = tokio::time::interval(limits::STATS_INTERVAL);
+    // A client that was slow is not given what it has missed, all at once.
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         seconds.tick().await;
+        let turn = room.turn().await;
         let found = api.reader.container(&id).await?.filter(|container: &Container| !container.is_removed());
+        drop(turn);
         let Some(container) = found else { return Ok(()) };
         if writer.send(json_line(&wire::stats(&container, api.clock.now()))).await.is_err() {
             return Ok(());

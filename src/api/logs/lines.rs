@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sockerless_bootstrap::protocol::{Marker, Stream, decode_line};
 
+use super::names::Names;
 use crate::aws::LogEvent;
 use crate::state::model::lambda_log::PlatformLine;
 use crate::state::model::{Protocol, Run, Status};
@@ -22,8 +23,9 @@ pub(super) struct Line {
     pub(super) request_id: Option<String>,
 }
 
-/// What Lambda itself writes around no particular invocation.
-const INIT_LINES: [&str; 3] = ["INIT_START Runtime Version: ", "INIT_REPORT Init Duration: ", "EXTENSION\tName: "];
+/// What Lambda itself writes between invocations.
+const INIT_LINES: [&str; 4] =
+    ["INIT_START Runtime Version: ", "INIT_REPORT Init Duration: ", "EXTENSION\tName: ", "TELEMETRY\tName: "];
 
 /// What one log stream is in the middle of.
 #[derive(Debug, Default)]
@@ -41,6 +43,19 @@ impl Place {
     }
 }
 
+/// Where the latest run's program was seen to start in a stream, and where its invocation was seen to end: Unix milliseconds.
+#[derive(Debug)]
+struct Span {
+    from_ms: i64,
+    until_ms: Option<i64>,
+}
+
+impl Span {
+    fn has(&self, at_ms: i64) -> bool {
+        self.from_ms < at_ms && self.until_ms.is_none_or(|until| at_ms < until)
+    }
+}
+
 /// Tells the program's lines from the platform's, event by event in the order of the log.
 #[derive(Debug)]
 pub(super) struct Decoder {
@@ -49,9 +64,13 @@ pub(super) struct Decoder {
     known: BTreeSet<String>,
     /// Whether `known` is all there can be: then a line with another id is the program's, however it looks.
     settled: bool,
+    /// The latest run, by stream: for a reader who begins in the middle.
+    spans: HashMap<String, Span>,
+    request_id: Option<String>,
+    token: Option<String>,
     places: HashMap<String, Place>,
-    reported: BTreeSet<String>,
-    exited: BTreeSet<String>,
+    reported: Names<()>,
+    exited: Names<()>,
 }
 
 impl Decoder {
@@ -60,34 +79,62 @@ impl Decoder {
             protocol,
             known: BTreeSet::new(),
             settled: false,
+            spans: HashMap::new(),
+            request_id: None,
+            token: None,
             places: HashMap::new(),
-            reported: BTreeSet::new(),
-            exited: BTreeSet::new(),
+            reported: Names::default(),
+            exited: Names::default(),
         }
     }
 
     /// Takes in which invocations are known. `settled`: no other is under way.
     pub(super) fn learn(&mut self, status: &Status, settled: bool) {
-        self.known.extend(status.past_request_ids.iter().cloned());
         let run = status.run.as_ref();
-        self.known.extend(run.and_then(|run| run.request_id.clone()));
-        self.settled = settled && run.is_some_and(|run| run.request_id.is_some());
+        self.request_id = run.and_then(|run| run.request_id.clone());
+        self.token = run.and_then(|run| run.issued.as_ref()).map(|issued| issued.token.clone());
+        self.known = status.past_request_ids.iter().chain(&self.request_id).cloned().collect();
+        self.settled = settled && self.request_id.is_some();
+        self.spans = run.map(spans).unwrap_or_default();
+        let run = run.map_or(0, |run| run.no);
+        self.reported.begin_run(run, |id| self.known.contains(id));
+        self.exited.begin_run(run, |token| self.token.as_deref() == Some(token));
+    }
+
+    /// Forgets how far every other stream was read.
+    pub(super) fn keep_streams(&mut self, streams: &[String]) {
+        self.places.retain(|stream, _| streams.contains(stream));
+    }
+
+    /// Whether the request id is known to be this container's.
+    pub(super) fn knows(&self, request_id: &str) -> bool {
+        self.known.contains(request_id)
     }
 
     /// Whether the log showed the end of the run: nothing of the program comes after it.
     pub(super) fn saw_end_of(&self, run: &Run) -> bool {
         run.request_id.as_ref().is_some_and(|id| self.has_reported(id))
-            || run.issued.as_ref().is_some_and(|issued| self.exited.contains(&issued.token))
+            || run.issued.as_ref().is_some_and(|issued| self.exited.get(&issued.token).is_some())
     }
 
     /// Whether the log showed the end of this invocation.
     pub(super) fn has_reported(&self, request_id: &str) -> bool {
-        self.reported.contains(request_id)
+        self.reported.get(request_id).is_some()
+    }
+
+    /// Where a stream is when its first event is read: within the latest run if that was seen to start before.
+    fn place(&self, event: &LogEvent) -> Place {
+        let is_open = self.spans.get(&event.stream).is_some_and(|span| span.has(event.timestamp_ms));
+        let request_id = self.request_id.clone().filter(|_| is_open);
+        Place { request_id, is_open, after_failure: false }
     }
 
     /// The program's line in this event, if it is one.
     pub(super) fn line(&mut self, event: &LogEvent) -> Option<Line> {
         let message = event.message.strip_suffix('\n').unwrap_or(&event.message);
+        if !self.places.contains_key(&event.stream) {
+            self.places.insert(event.stream.clone(), self.place(event));
+        }
         let place = self.places.entry(event.stream.clone()).or_default();
         let is_after_failure = std::mem::take(&mut place.after_failure);
         if let Some((id, line)) = PlatformLine::parse(message) {
@@ -100,7 +147,7 @@ impl Decoder {
                 }
                 PlatformLine::Report(_) if is_ours => {
                     place.is_open &= !place.is_in(id);
-                    self.reported.insert(id.to_owned());
+                    self.reported.note(id, |id| self.known.contains(id));
                     return None;
                 }
                 PlatformLine::End if is_ours => return None,
@@ -110,9 +157,10 @@ impl Decoder {
                 }
                 _ => {}
             }
-        } else if INIT_LINES.iter().any(|init| message.starts_with(init))
-            || (is_after_failure && is_error_type(message))
-        {
+        } else if is_after_failure && is_error_type(message) {
+            return None;
+        } else if is_init_line(message) && (self.protocol == Protocol::Bootstrap || !place.is_open) {
+            // The bootstrap encodes such a line of the program; a native program's is Lambda's outside an invocation only.
             return None;
         }
         let request_id = place.request_id.clone();
@@ -122,7 +170,7 @@ impl Decoder {
                 Some(decoded) => decoded,
                 None => {
                     if let Some(Marker::Exit { token, .. }) = Marker::parse(message) {
-                        self.exited.insert(token);
+                        self.exited.note(&token, |token| self.token.as_deref() == Some(token));
                     }
                     return None;
                 }
@@ -132,6 +180,22 @@ impl Decoder {
         text.extend(complete.then_some(b'\n'));
         Some(Line { stream, at_ms: event.timestamp_ms, text, request_id })
     }
+}
+
+/// Where the run was seen to start, by stream, and to end there.
+fn spans(run: &Run) -> HashMap<String, Span> {
+    let report = run.report.as_ref();
+    let span = |place: &String| {
+        let (stream, from) = place.rsplit_once('@')?;
+        let end = report.filter(|report| report.stream == stream);
+        let until_ms = end.map(|report| report.at.as_millis());
+        Some((stream.to_owned(), Span { from_ms: from.parse().ok()?, until_ms }))
+    };
+    run.starts_seen.iter().filter_map(span).collect()
+}
+
+fn is_init_line(message: &str) -> bool {
+    INIT_LINES.iter().any(|init| message.starts_with(init))
 }
 
 /// `Runtime.ExitError` and its like, alone on a line, as Lambda writes it under a failure.
@@ -144,6 +208,9 @@ fn is_error_type(message: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::tests::issued_run;
+    use crate::clock::Timestamp;
+    use crate::state::model::Report;
 
     const ID: &str = "6bc28136-0e5d-4365-b021-0ce6b2e64ab0";
     const NUMBERS: &str = "Duration: 10.51 ms\tBilled Duration: 11 ms\tMemory Size: 128 MB\tMax Memory Used: 40 MB";
@@ -177,6 +244,60 @@ mod tests {
         ];
         let found = texts(Protocol::Native, &Status::default(), false, &messages);
         assert_eq!(found, [(Stream::Stdout, "hello\n".to_owned())]);
+    }
+
+    /// Between START and REPORT, Lambda writes no line about the environment: a program does.
+    #[test]
+    fn init_lines_within_an_invocation_are_output() {
+        let inits = INIT_LINES.map(|init| format!("{init}x"));
+        let [a, b, c, d] = inits.each_ref().map(String::as_str);
+        let (start, end) = (format!("START RequestId: {ID} Version: $LATEST"), format!("END RequestId: {ID}"));
+        let report = format!("REPORT RequestId: {ID}\t{NUMBERS}");
+        let messages = [a, b, c, d, &start, a, b, c, d, &end, &report, a, b, c, d];
+        let known = Status { past_request_ids: vec![ID.to_owned()], ..Status::default() };
+        for (status, settled) in [(&Status::default(), false), (&known, false), (&known, true)] {
+            let found = texts(Protocol::Native, status, settled, &messages);
+            assert_eq!(found, inits.each_ref().map(|init| (Stream::Stdout, format!("{init}\n"))));
+        }
+        assert_eq!(texts(Protocol::Bootstrap, &known, false, &messages), [], "the bootstrap encodes the program's");
+    }
+
+    /// As with `--since`: the START was not read, but the reconciler has seen it.
+    #[test]
+    fn init_lines_are_output_for_a_reader_who_begins_within_the_invocation() {
+        let mut run = issued_run(1);
+        let found = |run: &Run| {
+            let status = Status { run: Some(run.clone()), ..Status::default() };
+            texts(Protocol::Native, &status, false, &[INIT_LINES[2]]).len()
+        };
+        assert_eq!(found(&run), 0);
+        run.starts_seen = vec!["s@1".to_owned(), "other@0".to_owned()];
+        assert_eq!(found(&run), 0, "it was not before");
+        run.starts_seen = vec!["s@0".to_owned()];
+        assert_eq!(found(&run), 1);
+        run.report = Some(Report { stream: "s".to_owned(), at: Timestamp::from_millis(1), ..Report::default() });
+        assert_eq!(found(&run), 0, "the invocation was over");
+    }
+
+    #[test]
+    fn ends_of_forged_invocations_are_bounded() {
+        let status = Status { run: Some(issued_run(1)), ..Status::default() };
+        let mut decoder = Decoder::new(Protocol::Bootstrap);
+        decoder.learn(&status, false);
+        let mut line = |message: String| {
+            let (id, stream) = (String::new(), "s".to_owned());
+            decoder.line(&LogEvent { id, stream, timestamp_ms: 1, ingestion_ms: 1, message })
+        };
+        for forged in 0..10_000 {
+            let id = format!("00000000-0000-0000-0000-{forged:012}");
+            line(format!("START RequestId: {id} Version: $LATEST"));
+            line(format!("@sockerless:exit forged-{forged} 0 exited"));
+            line(format!("@sockerless:exit {} 0 exited", "x".repeat(1_000 + forged)));
+            line(format!("REPORT RequestId: {id}\t{NUMBERS}"));
+        }
+        line("@sockerless:exit token-1 0 exited".to_owned());
+        assert!(decoder.saw_end_of(status.run.as_ref().unwrap()), "the run's own end is seen");
+        assert!(decoder.reported.len() <= 64 && decoder.exited.len() <= 65);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The container's output: read from CloudWatch Logs while somebody listens, never kept.
 
+mod given;
 mod lines;
+mod names;
 mod output;
 mod queries;
 mod reading;
 mod session;
+mod streams;
 
 use http::StatusCode;
 

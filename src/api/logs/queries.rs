@@ -3,33 +3,68 @@
 use super::super::limits;
 use crate::aws::LogQuery;
 use crate::clock::Timestamp;
-use crate::state::model::{Container, Run};
+use crate::state::model::{Container, Protocol, Run};
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 
-/// The questions whose answers together are the output of a container's runs, from `from_ms` on. CloudWatch takes no span
-/// that ends before it begins: nothing is in it.
-pub(super) fn queries(container: &Container, from_ms: i64, until_ms: Option<i64>, now: Timestamp) -> Vec<LogQuery> {
-    if until_ms.is_some_and(|until| until < from_ms) {
+/// A span of time in a log, Unix milliseconds, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) from_ms: i64,
+    pub(super) until_ms: i64,
+}
+
+/// The queries for all lines of some streams. CloudWatch refuses a span that ends before it begins: it is empty.
+pub(super) fn queries(group: &str, streams: &[String], span: Span) -> Vec<LogQuery> {
+    if span.until_ms < span.from_ms {
         return Vec::new();
     }
+    let query = |streams: &[String]| LogQuery { streams: streams.to_vec(), ..spanning(group, span) };
+    streams.chunks(limits::MAX_STREAMS_PER_QUERY).map(query).collect()
+}
+
+/// The streams in which the reconciler has seen this container's output.
+pub(super) fn known_streams(container: &Container) -> Vec<String> {
     let status = &container.status;
     let mut streams = status.log_streams.clone();
-    let run = status.run.as_ref();
-    if let Some(stream) = run.and_then(|run| run.log_stream.as_ref()).filter(|stream| !streams.contains(stream)) {
-        streams.push(stream.clone());
-    }
-    let base = LogQuery {
-        group: container.spec.config.function.log_group.clone(),
-        start_ms: Some(from_ms),
-        end_ms: until_ms,
-        ..LogQuery::default()
+    let latest = status.run.as_ref().and_then(|run| run.log_stream.as_ref());
+    streams.extend(latest.filter(|stream| !status.log_streams.contains(stream)).cloned());
+    streams
+}
+
+/// The queries for the lines that prove a stream to be the run's while it is unknown: those with the run's secrets, in the
+/// streams of its function. Empty while the run has no secret.
+pub(super) fn proof_queries(container: &Container, run: &Run, now: Timestamp) -> Vec<LogQuery> {
+    let (Some(issued), Some(pattern)) = (&run.issued, secret_pattern(container, run)) else { return Vec::new() };
+    let span = Span {
+        from_ms: issued.at.before(limits::CLOCK_SLACK).as_millis().max(0),
+        until_ms: now.max(issued.at).after(limits::CLOCK_SLACK).as_millis(),
     };
-    let of_streams = streams.chunks(limits::MAX_STREAMS_PER_QUERY);
-    let of_streams = of_streams.map(|streams| LogQuery { streams: streams.to_vec(), ..base.clone() });
-    let prefixes = run.filter(|run| run.log_stream.is_none()).map(|run| prefixes(run, now)).unwrap_or_default();
-    let of_prefixes = prefixes.into_iter().map(|prefix| LogQuery { stream_prefix: Some(prefix), ..base.clone() });
-    of_streams.chain(of_prefixes).collect()
+    let query = |prefix| LogQuery {
+        stream_prefix: Some(prefix),
+        pattern: Some(pattern.clone()),
+        ..spanning(&container.spec.config.function.log_group, span)
+    };
+    prefixes(run, now).into_iter().map(query).collect()
+}
+
+/// What only the run's own log can contain: the token of its order, and its request id. A native function does not get
+/// the token.
+fn secret_pattern(container: &Container, run: &Run) -> Option<String> {
+    let has_token = container.spec.config.function.protocol == Protocol::Bootstrap;
+    let token = run.issued.as_ref().map(|issued| &issued.token).filter(|_| has_token);
+    let secrets: Vec<String> =
+        token.into_iter().chain(&run.request_id).map(|secret| format!("?\"{secret}\"")).collect();
+    (!secrets.is_empty()).then(|| secrets.join(" "))
+}
+
+fn spanning(group: &str, span: Span) -> LogQuery {
+    LogQuery {
+        group: group.to_owned(),
+        start_ms: Some(span.from_ms),
+        end_ms: Some(span.until_ms),
+        ..LogQuery::default()
+    }
 }
 
 /// How the streams begin that a run may write to while its stream is unknown: `YYYY/MM/DD/<function>[`.
@@ -62,35 +97,41 @@ mod tests {
     fn known_streams_are_asked_for_a_hundred_at_a_time() {
         let mut container = container("x");
         container.status.log_streams = (0..250).map(|n| format!("s{n}")).collect();
-        let queries = queries(&container, 5, Some(9), Timestamp::default());
-        let sizes: Vec<usize> = queries.iter().map(|query| query.streams.len()).collect();
+        let streams = known_streams(&container);
+        let found = queries("g", &streams, Span { from_ms: 5, until_ms: 9 });
+        let sizes: Vec<usize> = found.iter().map(|query| query.streams.len()).collect();
         assert_eq!(sizes, [100, 100, 50]);
-        assert!(queries.iter().all(|query| query.start_ms == Some(5) && query.end_ms == Some(9)));
-        assert_eq!(super::queries(&container, 5, Some(4), Timestamp::default()), []);
+        assert!(found.iter().all(|query| query.start_ms == Some(5) && query.end_ms == Some(9)));
+        assert_eq!(queries("g", &streams, Span { from_ms: 5, until_ms: 4 }), []);
+        assert_eq!(queries("g", &[], Span { from_ms: 5, until_ms: 9 }), []);
     }
 
     #[test]
-    fn an_unknown_stream_is_looked_for_by_days() {
+    fn an_unknown_stream_is_looked_for_by_days_and_by_the_runs_secrets() {
         let mut container = container("x");
         let mut run = issued_run(1);
         run.issued.as_mut().unwrap().at = at("2026-11-23T00:30:00Z");
         run.issued.as_mut().unwrap().function_name = "fn-1".to_owned();
-        container.status.run = Some(run);
-        let prefixes = |container: &Container, now: &str| -> Vec<String> {
-            queries(container, 0, None, at(now)).into_iter().filter_map(|query| query.stream_prefix).collect()
+        let prefixes = |run: &Run, now: &str| -> Vec<String> {
+            let found = proof_queries(&container, run, at(now));
+            found.into_iter().filter_map(|query| query.stream_prefix).collect()
         };
-        assert_eq!(prefixes(&container, "2026-11-23T00:31:00Z"), ["2026/11/22/fn-1[", "2026/11/23/fn-1["]);
+        assert_eq!(prefixes(&run, "2026-11-23T00:31:00Z"), ["2026/11/22/fn-1[", "2026/11/23/fn-1["]);
         assert_eq!(
-            prefixes(&container, "2026-12-24T00:31:00Z"),
+            prefixes(&run, "2026-12-24T00:31:00Z"),
             ["2026/11/22/fn-1[", "2026/11/23/fn-1[", "2026/11/24/fn-1["]
         );
-        container.status.run.as_mut().unwrap().log_stream = Some("s".to_owned());
-        assert!(prefixes(&container, "2026-11-23T00:31:00Z").is_empty());
-        assert_eq!(queries(&container, 0, None, at("2026-11-23T00:31:00Z")).len(), 1);
-    }
-
-    #[test]
-    fn what_never_ran_has_no_log() {
-        assert!(queries(&container("x"), 0, None, Timestamp::default()).is_empty());
+        let pattern = |container: &Container, run: &Run| {
+            proof_queries(container, run, at("2026-11-23T00:31:00Z"))
+                .first()
+                .map(|query| query.pattern.clone().unwrap())
+        };
+        assert_eq!(pattern(&container, &run).as_deref(), Some("?\"token-1\""));
+        run.request_id = Some("r".to_owned());
+        assert_eq!(pattern(&container, &run).as_deref(), Some("?\"token-1\" ?\"r\""));
+        container.spec.config.function.protocol = Protocol::Native;
+        assert_eq!(pattern(&container, &run).as_deref(), Some("?\"r\""));
+        run.request_id = None;
+        assert_eq!(pattern(&container, &run), None, "a native run has no secret before its request id is known");
     }
 }

@@ -1,19 +1,19 @@
 //! Somebody listens to a container: from the first page to the end of its run's log.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-
-use sockerless_bootstrap::protocol::Stream;
 
 use super::super::call::Room;
 use super::super::error::ApiError;
 use super::super::limits;
 use super::super::reply::{Gone, Writer};
+use super::given::Given;
 use super::lines::{Decoder, Line};
 use super::output::{Output, Wanted};
-use super::queries::queries;
+use super::queries::{Span, queries};
 use super::reading::{Reading, Seen};
+use super::streams::Streams;
 use crate::aws::{AwsError, AwsErrorKind, LogEvent};
 use crate::clock::Timestamp;
 use crate::state::model::life::is_running;
@@ -58,13 +58,6 @@ impl From<StateError> for Stop {
     }
 }
 
-/// The first lines of one invocation, to find the place in the run's tail where CloudWatch's lines stop.
-#[derive(Debug, Default)]
-struct Remembered {
-    lines: Vec<(Stream, Vec<u8>)>,
-    bytes: usize,
-}
-
 /// What a reading has brought.
 struct News {
     any: bool,
@@ -80,6 +73,7 @@ pub(in crate::api) struct Session {
     is_gone: bool,
     watch: Watch,
     decoder: Decoder,
+    streams: Streams,
     seen: Seen,
     output: Output,
     /// The pass that [`Session::begin`] has begun.
@@ -88,9 +82,11 @@ pub(in crate::api) struct Session {
     history: History,
     /// Invocations whose lines are not shown.
     muted: BTreeSet<String>,
+    /// A run was under way when the session was opened, and this was the time: its lines of before are history.
+    history_until_ms: Option<i64>,
     /// The starts that were wished before.
     starts_before: u64,
-    remembered: HashMap<Option<String>, Remembered>,
+    given: Given,
     /// Whether the rest of the log of a run that just ended is waited for.
     pub(in crate::api) wait_for_the_rest: bool,
 }
@@ -111,17 +107,21 @@ impl Session {
             History::Shown => BTreeSet::new(),
             History::Skipped => container.status.past_request_ids.iter().cloned().chain(earlier).collect(),
         };
+        let was_running = is_running(&container.spec, &container.status);
+        let history_until_ms = (history == History::Skipped && was_running).then(|| room.api.clock.now().as_millis());
         Self {
             watch: room.api.reader.watch(container.id),
             decoder: Decoder::new(container.spec.config.function.protocol),
+            streams: Streams::default(),
             seen: Seen::default(),
             output: Output::new(wanted, writer),
             first: None,
 
             history,
             muted,
+            history_until_ms,
             starts_before: container.spec.starts,
-            remembered: HashMap::new(),
+            given: Given::default(),
             wait_for_the_rest: true,
             is_gone: false,
             room: room.clone(),
@@ -138,15 +138,25 @@ impl Session {
     /// the whole log came with the run's answer, that is enough.
     pub(in crate::api) async fn begin(&mut self) -> Result<(), ApiError> {
         self.learn();
-        let mut reading = self.reading();
-        match reading.next(&*self.room.api.logs, &mut self.seen).await {
-            Ok(events) => self.first = events.map(|events| (reading, events)),
+        match self.first_batch().await {
+            Ok((reading, events)) => self.first = events.map(|events| (reading, events)),
             Err(error) if self.tail_is_whole() => {
                 tracing::warn!(container = %self.container.id, %error, "the log cannot be read; its tail is served");
             }
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    async fn first_batch(&mut self) -> Result<(Reading, Option<Vec<LogEvent>>), AwsError> {
+        self.search().await?;
+        let mut reading = self.reading();
+        let events = reading.next(&*self.room.api.logs, &mut self.seen).await?;
+        if events.is_none() {
+            self.end_pass(reading);
+            reading = Reading::new(Vec::new(), BTreeSet::new());
+        }
+        Ok((reading, events))
     }
 
     /// Gives what there is, and the rest of a run that just ended.
@@ -237,7 +247,7 @@ impl Session {
         tokio::select! {
             changed = self.watch.changed() => changed.map(|()| true).map_err(Stop::from),
             () = self.output.gone() => Err(Stop::Nobody),
-                        () = tokio::time::sleep(longest) => Ok(false),
+            () = tokio::time::sleep(longest) => Ok(false),
             () = self.room.stop.cancelled(), if !is_stopping => Ok(false),
         }
     }
@@ -333,15 +343,8 @@ impl Session {
         let Some(tail) = tail else { return Ok(logs_missing) };
         let RunPhase::Exited(exit) = &run.phase else { return Ok(false) };
         let lines = tail_lines(&self.container, &tail.text, exit.finished_at);
-        let given = self.remembered.get(&run.request_id).map(|given| (given.lines.as_slice(), given.bytes));
-        let (given, bytes) = given.unwrap_or_default();
-        let is_prefix = bytes <= limits::MAX_REMEMBERED_BYTES
-            && given.len() <= lines.len()
-            && given.iter().zip(&lines).all(|(given, line)| given.0 == line.stream && given.1 == line.text);
-        if !is_prefix {
-            return Ok(logs_missing);
-        }
-        let missing: Vec<Line> = lines.into_iter().skip(given.len()).collect();
+        let Some(given) = self.given.prefix_of(run.request_id.as_deref(), &lines) else { return Ok(logs_missing) };
+        let missing: Vec<Line> = lines.into_iter().skip(given).collect();
         for line in missing {
             self.give(line).await?;
         }
@@ -368,16 +371,39 @@ impl Session {
     fn learn(&mut self) {
         let running = is_running(&self.container.spec, &self.container.status);
         self.decoder.learn(&self.container.status, !running && !self.is_gone);
+        self.given.begin_run(self.container.status.run.as_ref().map_or(0, |run| run.no), &self.decoder);
     }
 
-    fn reading(&self) -> Reading {
+    /// Looks for the stream of a run whose stream is unknown.
+    async fn search(&mut self) -> Result<(), AwsError> {
+        let now = self.room.api.clock.now();
+        self.streams.search(&*self.room.api.logs, &self.container, now).await
+    }
+
+    /// A pass over the container's streams: those that were read before from where it is worth it, the others from their
+    /// beginning.
+    fn reading(&mut self) -> Reading {
+        let now = self.room.api.clock.now();
+        let streams = self.streams.of(&self.container);
+        self.decoder.keep_streams(&streams);
+        self.seen.begin(now.as_millis());
         let created = self.container.created_at.before(limits::CLOCK_SLACK);
         let wanted = self.output.wanted();
-        let start = wanted.since.map_or(created, |since| since.max(created));
-        let again = self.seen.resume_ms(limits::FOLLOW_OVERLAP, limits::MAX_REREAD_EVENTS);
-        let from_ms = start.as_millis().max(again.unwrap_or(i64::MIN));
-        let until_ms = wanted.until.map(Timestamp::as_millis);
-        Reading::new(queries(&self.container, from_ms, until_ms, self.room.api.clock.now()))
+        let from_ms = wanted.since.map_or(created, |since| since.max(created)).as_millis();
+        let latest = now.after(limits::CLOCK_SLACK);
+        let until_ms = wanted.until.map_or(latest, |until| until.min(latest)).as_millis();
+        let resume_ms = self.seen.resume_ms(limits::FOLLOW_OVERLAP, limits::MAX_REREAD_EVENTS).unwrap_or(i64::MIN);
+
+        let (again, first): (Vec<_>, Vec<_>) = streams.into_iter().partition(|stream| self.streams.is_read(stream));
+        let group = &self.container.spec.config.function.log_group;
+        let mut asked = queries(group, &again, Span { from_ms: from_ms.max(resume_ms), until_ms });
+        asked.extend(queries(group, &first, Span { from_ms, until_ms }));
+        Reading::new(asked, first.into_iter().collect())
+    }
+
+    fn end_pass(&mut self, reading: Reading) {
+        self.streams.note_read(reading.into_first());
+        self.seen.settle(limits::FOLLOW_OVERLAP, limits::MAX_REREAD_EVENTS);
     }
 
     /// What was there when the session began.
@@ -392,7 +418,7 @@ impl Session {
             };
             for event in events {
                 match self.decoder.line(&event) {
-                    Some(line) if is_history(&line, &self.muted) => self.remember(&line),
+                    Some(line) if is_history(&line, &self.muted) => self.given.push(&line, &self.decoder),
                     Some(line) => self.give(line).await?,
                     None => {}
                 }
@@ -403,15 +429,21 @@ impl Session {
                 None => break,
             }
         }
-        self.seen.settle(limits::FOLLOW_OVERLAP, limits::MAX_REREAD_EVENTS);
+        self.end_pass(reading);
         Ok(())
     }
 
-    /// The next events of a pass. A failure that will pass does not end it: it goes on where it was.
+    /// The next events of a pass. A failure that will pass does not end it: it goes on where it was. Nothing more is read for a
+    /// client that has gone, however much of the log is left.
     async fn next_batch(&mut self, reading: &mut Reading) -> Result<Option<Vec<LogEvent>>, Stop> {
         let mut failures = 0;
         loop {
-            match reading.next(&*self.room.api.logs, &mut self.seen).await {
+            // What is cancelled here is never needed again: the session ends.
+            let read = tokio::select! {
+                read = reading.next(&*self.room.api.logs, &mut self.seen) => read,
+                () = self.output.gone() => return Err(Stop::Nobody),
+            };
+            match read {
                 Ok(events) => return Ok(events),
                 Err(error) if error.kind == AwsErrorKind::Throttled && failures < limits::MAX_FOLLOW_FAILURES => {
                     tracing::debug!(container = %self.container.id, %error, failures, "a reading of the log waits");
@@ -425,35 +457,36 @@ impl Session {
 
     /// What came since.
     async fn read_news(&mut self) -> Result<News, Stop> {
+        self.search().await?;
         let mut reading = self.reading();
         let mut any = false;
         while let Some(events) = self.next_batch(&mut reading).await? {
             for event in events {
-                if let Some(line) = self.decoder.line(&event) {
-                    any = true;
-                    self.give(line).await?;
+                // The run was under way before the session, and its stream was found only now.
+                let is_history = reading.is_first_of(&event.stream)
+                    && self.history_until_ms.is_some_and(|until| event.timestamp_ms < until);
+                match self.decoder.line(&event) {
+                    Some(line) if is_history => self.given.push(&line, &self.decoder),
+                    Some(line) => {
+                        any = true;
+                        self.give(line).await?;
+                    }
+                    None => {}
                 }
             }
             self.output.flush().await?;
         }
-        self.seen.settle(limits::FOLLOW_OVERLAP, limits::MAX_REREAD_EVENTS);
-        Ok(News { any, may_have_gaps: reading.has_turned() })
+        let may_have_gaps = reading.has_turned();
+        self.end_pass(reading);
+        Ok(News { any, may_have_gaps })
     }
 
     async fn give(&mut self, line: Line) -> Result<(), Stop> {
         if line.request_id.as_ref().is_some_and(|id| self.muted.contains(id)) {
             return Ok(());
         }
-        self.remember(&line);
+        self.given.push(&line, &self.decoder);
         Ok(self.output.push(line).await?)
-    }
-
-    fn remember(&mut self, line: &Line) {
-        let remembered = self.remembered.entry(line.request_id.clone()).or_default();
-        remembered.bytes = remembered.bytes.saturating_add(line.text.len());
-        if remembered.bytes <= limits::MAX_REMEMBERED_BYTES {
-            remembered.lines.push((line.stream, line.text.clone()));
-        }
     }
 }
 
