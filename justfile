@@ -39,14 +39,14 @@ _stories-ci:
 crash-plans:
     #!/usr/bin/env bash
     set -uo pipefail
-    told=$(mktemp)
-    trap 'rm -f "$told"' EXIT
-    cargo test --release --workspace --test crash -- --nocapture | tee "$told"
+    output=$(mktemp)
+    trap 'rm -f "$output"' EXIT
+    cargo test --release --workspace --test crash -- --nocapture | tee "$output"
     status=$?
-    grep '^plans: ' "$told" || status=1
+    grep '^plans: ' "$output" || status=1
     exit $status
 
-# So many stories of hostile tenants beside honest containers, optimised; the last line is `hostile: N, failed: N`. A base
+# Random stories of hostile tenants beside honest containers, optimised; the last line is `hostile: N, failed: N`. A base
 # seed plays the stories of an earlier run.
 hostile count="1000000" seed="":
     #!/usr/bin/env bash
@@ -71,11 +71,11 @@ hostile-mutations:
 clients:
     tests/clients/run.sh
 
-# So many real `kill -9` of the real binary under a workload; the last line is the account of all runs.
+# A number of real `kill -9` of the real binary under a workload; the last line is the account of all runs.
 kill9 kills="50" *seed:
     cargo test --quiet --workspace --test endurance -- kill9 {{kills}} {{seed}}
 
-# So many minutes of mixed load with faults and kills; the last line is the verdict.
+# Minutes of mixed load with faults and kills; the last line is the verdict.
 soak minutes="60" *seed:
     cargo test --quiet --workspace --test endurance -- soak {{minutes}} {{seed}}
 
@@ -98,13 +98,13 @@ attack:
 
 # Memory with as many containers as the store keeps, ten times what `cargo test` takes; the last line of the test has the figures.
 memory containers="100000":
-    SOCKERLESS_MEMORY_CONTAINERS={{containers}} cargo test --test memory -- --nocapture
+    SOCKERLESS_MEMORY_CONTAINERS={{containers}} cargo test --workspace --test memory -- --nocapture
 
 # An image that speaks Lambda's Runtime API itself: payloads in, results out.
 native:
     tests/clients/native.sh
 
-# Requests made from the OpenAPI document, for so many minutes.
+# Requests made from the OpenAPI document, for a number of minutes.
 schemathesis minutes="10":
     tests/clients/schemathesis.sh {{minutes}}
 
