@@ -101,6 +101,11 @@ impl Decoder {
         self.exited.begin_run(run, |token| self.token.as_deref() == Some(token));
     }
 
+    /// Whether no other invocation than the known ones is under way.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// Forgets how far every other stream was read.
     pub(super) fn keep_streams(&mut self, streams: &[String]) {
         self.places.retain(|stream, _| streams.contains(stream));

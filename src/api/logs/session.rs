@@ -368,6 +368,11 @@ impl Session {
         Ok(())
     }
 
+    /// Before events are decoded that were just read: a run may have begun while they were, and its START is not the program's.
+    async fn unsettle(&mut self) -> Result<(), Stop> {
+        if self.decoder.is_settled() { self.refresh().await } else { Ok(()) }
+    }
+
     fn learn(&mut self) {
         let running = is_running(&self.container.spec, &self.container.status);
         self.decoder.learn(&self.container.status, !running && !self.is_gone);
@@ -416,6 +421,7 @@ impl Session {
             let is_history = |line: &Line, muted: &BTreeSet<String>| {
                 skips && (running || line.request_id.as_ref().is_none_or(|id| muted.contains(id)))
             };
+            self.unsettle().await?;
             for event in events {
                 match self.decoder.line(&event) {
                     Some(line) if is_history(&line, &self.muted) => self.given.push(&line, &self.decoder),
@@ -461,6 +467,7 @@ impl Session {
         let mut reading = self.reading();
         let mut any = false;
         while let Some(events) = self.next_batch(&mut reading).await? {
+            self.unsettle().await?;
             for event in events {
                 // The run was under way before the session, and its stream was found only now.
                 let is_history = reading.is_first_of(&event.stream)
