@@ -1,7 +1,8 @@
 //! One request, as a handler sees it.
 
+use std::error::Error;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -154,11 +155,16 @@ impl Call {
 }
 
 /// Reads and drops a body as far as it is small and quick: a client that is still sending when the connection closes would
-/// not see the answer.
-pub(super) async fn drain(body: Incoming) {
+/// not see the answer. What has come is dropped at once: anybody may send this much, on any number of connections.
+pub(super) async fn drain(body: impl Body<Error: Into<Box<dyn Error + Send + Sync>>>) {
     if !body.is_end_stream() {
-        let rest = Limited::new(body, limits::MAX_BODY_BYTES).collect();
-        let _ = tokio::time::timeout(limits::BODY_DRAIN_TIMEOUT, rest).await;
+        let mut rest = pin!(Limited::new(body, limits::MAX_BODY_BYTES));
+        let all = async {
+            while let Some(Ok(frame)) = rest.frame().await {
+                drop(frame)
+            }
+        };
+        let _ = tokio::time::timeout(limits::BODY_DRAIN_TIMEOUT, all).await;
     }
 }
 
@@ -283,5 +289,28 @@ mod tests {
         let endless = StreamBody::new(futures_util::stream::iter(pieces));
         let read = read_body(Box::pin(endless), &all, &mut place).await;
         assert!(matches!(read, Err(ApiError::BodyTooLarge(_))), "{read:?}");
+    }
+
+    /// Anybody may send a body that is not needed, on any number of connections.
+    #[tokio::test]
+    async fn pieces_of_a_body_that_is_not_needed_are_dropped_as_they_come() {
+        #[derive(Debug)]
+        struct Piece {
+            _held: Arc<()>,
+        }
+        impl AsRef<[u8]> for Piece {
+            fn as_ref(&self) -> &[u8] {
+                &[b' '; 100_000]
+            }
+        }
+        let (held, mut most) = (Arc::new(()), 0);
+        let mut come = 0;
+        let pieces = std::iter::repeat_with(|| {
+            most = most.max(Arc::strong_count(&held) - 1);
+            come += 1;
+            Ok::<_, Infallible>(Frame::data(Bytes::from_owner(Piece { _held: Arc::clone(&held) })))
+        });
+        drain(StreamBody::new(futures_util::stream::iter(pieces))).await;
+        assert_eq!((come, most), (limits::MAX_BODY_BYTES / 100_000 + 1, 0));
     }
 }

@@ -14,7 +14,7 @@ use super::world::Broken;
 const COUNTS: &str = "object_count";
 
 /// What was found at one moment.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Stored {
     /// The rows of each table.
     pub(crate) rows: BTreeMap<String, i64>,
@@ -31,7 +31,7 @@ impl Stored {
     pub(crate) async fn read(database: &Path) -> Result<Self, Broken> {
         let options = SqliteConnectOptions::new().filename(database).read_only(true);
         let mut connection = options.connect().await.map_err(|error| error.to_string())?;
-        let stored = Self::read_all(&mut connection).await.map_err(|error| format!("the database: {error}"));
+        let stored = Self::read_at_once(&mut connection).await.map_err(|error| format!("the database: {error}"));
         connection.close().await.map_err(|error| error.to_string())?;
         stored
     }
@@ -39,6 +39,14 @@ impl Stored {
     /// The rows of a table.
     pub(crate) fn rows_of(&self, table: Table) -> i64 {
         self.rows.get(table.name()).copied().unwrap_or_default()
+    }
+
+    /// In one transaction, which sees one state of all tables.
+    async fn read_at_once(connection: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
+        let mut transaction = connection.begin().await?;
+        let stored = Self::read_all(&mut transaction).await?;
+        transaction.rollback().await?;
+        Ok(stored)
     }
 
     async fn read_all(connection: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
