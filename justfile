@@ -3,7 +3,7 @@
 
 # The README's test command.
 test:
-    cargo test --workspace
+    tests/all.sh
 
 fmt:
     cargo fmt --all --check

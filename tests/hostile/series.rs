@@ -23,6 +23,10 @@ const STORIES: usize = 300;
 const ENOUGH_FOR_ALL_KINDS: usize = 300;
 /// Stories of one world.
 const IN_A_WORLD: usize = 50;
+/// Stories of one world of a long series, of which honest containers and looks at the rows would take the most time.
+const IN_A_WORLD_OF_MANY: usize = 200;
+/// A series of so many is long.
+const MANY_STORIES: usize = 100_000;
 /// One world in so many has a flood; it takes as long as several others.
 const FLOODS_ONE_IN: usize = 40;
 /// Which of them.
@@ -105,10 +109,11 @@ struct Chapter {
 }
 
 impl Chapter {
-    fn of(seed: u64, number: usize) -> Self {
-        let mut rng = Rng::stream(seed, u64::try_from(number).unwrap());
+    fn of(options: &Options, number: usize) -> Self {
+        let mut rng = Rng::stream(options.seed, u64::try_from(number).unwrap());
+        let in_a_world = if options.stories < MANY_STORIES { IN_A_WORLD } else { IN_A_WORLD_OF_MANY };
         let floods = number % FLOODS_ONE_IN == FLOODS_AT;
-        let count = if floods { BESIDE_A_FLOOD } else { IN_A_WORLD };
+        let count = if floods { BESIDE_A_FLOOD } else { in_a_world };
         let mut stories: Vec<Story> = (0..count).map(|_| Story::of(rng.next())).collect();
         if floods {
             stories.push(Story::of_a_flood(rng.next(), FLOOD_AT_MS));
@@ -131,7 +136,7 @@ pub(crate) fn play(options: &Options) -> Report {
     let enough = if options.world.is_some() { 1 } else { options.stories };
     let work = || {
         while stories.load(Ordering::SeqCst) < enough && worlds_failed.load(Ordering::SeqCst) < MOST_FAILURES {
-            let chapter = Chapter::of(options.seed, next.fetch_add(1, Ordering::SeqCst));
+            let chapter = Chapter::of(options, next.fetch_add(1, Ordering::SeqCst));
             stories.fetch_add(chapter.stories.len(), Ordering::SeqCst);
             let setup = Setup {
                 number: chapter.number,
