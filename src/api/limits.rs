@@ -148,6 +148,8 @@ pub(super) const MAX_FUTURE_EVENTS: usize = MAX_SEEN_EVENTS / 4;
 /// Pages of the log that one search for a run's unknown stream reads at once: three days, and a flood of forged streams
 /// that delays a reader by seconds.
 pub(super) const MAX_SEARCH_PAGES: usize = 10;
+/// Earlier invocations that one search looks for: a pattern of CloudWatch Logs has at most 1,024 characters, and each takes 40.
+pub(super) const MAX_SEARCHED_IDS: usize = 16;
 /// Streams that one session has proven to be the container's, of which the reconciler may not know yet: the latest ones.
 pub(super) const MAX_PROVEN_STREAMS: usize = 16;
 /// Log events that a reader asks for again, for lines that came late among them, and remembers until then.

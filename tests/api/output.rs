@@ -146,6 +146,33 @@ async fn the_lines_of_an_earlier_run_are_waited_for() {
     assert_eq!(logs.all().await.body, [frame(1, "first\n"), frame(1, "third\n"), frame(1, "earlier\n")].concat());
 }
 
+/// As above, and the earlier run wrote to a stream of its own, of which the reconciler has seen nothing.
+#[tokio::test]
+async fn earlier_run_in_an_unknown_stream_is_found_by_its_request_id() {
+    const EARLIER: &str = "99999999-2222-3333-4444-555555555555";
+    let api = Api::new().await;
+    let id = api.ended("one", &plain(), 0).await;
+    api.ran_before(&id, EARLIER).await;
+    let begin = print_a_run(&api);
+    let day = Clock::real().now().to_string()[..10].replace('-', "/");
+    let stream = |environment: &str| format!("{day}/function[$LATEST]{environment}");
+    let numbers = "Duration: 1.00 ms\tBilled Duration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 1 MB";
+    let (own, forged) = (stream(&"f".repeat(32)), stream(&"0".repeat(32)));
+    api.logs.put_in(&forged, begin - 2_000, &format!("@sockerless:start forged {EARLIER}"));
+    api.logs.put_in(&forged, begin - 2_000, "forged");
+    for message in [
+        &format!("START RequestId: {EARLIER} Version: $LATEST\n"),
+        "earlier",
+        &format!("REPORT RequestId: {EARLIER}\t{numbers}\t\n"),
+    ] {
+        api.logs.put_in(&own, begin - 2_000, message);
+    }
+    let output = [frame(1, "first\n"), frame(1, "third\n"), frame(1, "earlier\n")].concat();
+    for path in ["logs?stdout=1", "logs?stdout=1&follow=1"] {
+        assert_eq!(api.get(&format!("/containers/one/{path}")).await.body, output, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_daemon_that_stops_tells_what_has_ended_to_its_end_and_leaves_what_runs() {
     let api = Api::new().await;

@@ -306,11 +306,16 @@ impl Session {
     /// Whether the ends of the runs before the latest one were seen: two runs may be so close that the second one has
     /// ended before the log shows the first.
     fn earlier_runs_are_complete(&self) -> bool {
-        let (status, wanted) = (&self.container.status, self.output.wanted());
         // A part of the log need not hold their ends.
+        let wanted = self.output.wanted();
         let is_part = wanted.since.is_some() || wanted.until.is_some();
-        let mut ids = status.past_request_ids.iter().filter(|id| !self.muted.contains(*id));
-        is_part || status.logs_missing || ids.all(|id| self.decoder.has_reported(id))
+        is_part || self.container.status.logs_missing || self.missing_runs().next().is_none()
+    }
+
+    /// The invocations before the latest run whose end the log has not shown yet.
+    fn missing_runs(&self) -> impl Iterator<Item = &String> {
+        let ids = self.container.status.past_request_ids.iter();
+        ids.filter(|id| !self.muted.contains(*id) && !self.decoder.has_reported(id))
     }
 
     /// Whether nothing more of the latest run can come.
@@ -461,9 +466,19 @@ impl Session {
         }
     }
 
+    /// Looks for the streams of earlier runs whose end should be in the log and was not read. Once the streams that are
+    /// known were read: their ends are in those, or nowhere.
+    async fn search_earlier(&mut self) -> Result<(), AwsError> {
+        let missing: Vec<String> =
+            if self.earlier_runs_are_complete() { Vec::new() } else { self.missing_runs().cloned().collect() };
+        let now = self.room.api.clock.now();
+        self.streams.search_earlier(&*self.room.api.logs, &self.container, &missing, now).await
+    }
+
     /// What came since.
     async fn read_news(&mut self) -> Result<News, Stop> {
         self.search().await?;
+        self.search_earlier().await?;
         let mut reading = self.reading();
         let mut any = false;
         while let Some(events) = self.next_batch(&mut reading).await? {
