@@ -62,6 +62,8 @@ impl From<StateError> for Stop {
 struct News {
     any: bool,
     may_have_gaps: bool,
+    /// Why the latest run's stream could not be looked for: its lines are missing, and those of the known streams are there.
+    unsearched: Option<AwsError>,
 }
 
 /// One listener.
@@ -149,7 +151,9 @@ impl Session {
     }
 
     async fn first_batch(&mut self) -> Result<(Reading, Option<Vec<LogEvent>>), AwsError> {
-        self.search().await?;
+        if let Err(error) = self.search().await {
+            self.must_know_streams(error)?;
+        }
         let mut reading = self.reading();
         let events = reading.next(&*self.room.api.logs, &mut self.seen).await?;
         if events.is_none() {
@@ -264,19 +268,23 @@ impl Session {
             let left = *patience.get_or_insert_with(|| self.patience());
             // Judged by facts from before this reading: what they promise must be in it.
             let was_complete = self.is_complete();
+            let mut unsearched = None;
             match self.read_news().await {
                 Err(Stop::Aws(error)) if self.tail_is_whole() || left > Duration::ZERO => {
                     tracing::debug!(container = %self.container.id, %error, "the rest of a log could not be read");
                 }
                 Err(other) => return Err(other),
-                Ok(_) if was_complete => return Ok(()),
+                Ok(News { unsearched: None, .. }) if was_complete => return Ok(()),
                 // Once more, from what was there before the end was seen.
-                Ok(News { may_have_gaps: true, .. }) if self.is_complete() => continue,
-                Ok(_) => {}
+                Ok(News { may_have_gaps: true, unsearched: None, .. }) if self.is_complete() => continue,
+                Ok(news) => unsearched = news.unsearched,
             }
             let is_last = left.is_zero();
-            if self.is_complete() || self.finish_from_tail(is_last).await? || is_last {
+            if (unsearched.is_none() && self.is_complete()) || self.finish_from_tail(is_last).await? {
                 return Ok(());
+            }
+            if is_last {
+                return unsearched.map_or(Ok(()), |error| Err(error.into()));
             }
             let pause = limits::REST_INTERVAL.min(left);
             self.pause(pause).await?;
@@ -390,6 +398,40 @@ impl Session {
         self.streams.search(&*self.room.api.logs, &self.container, now).await
     }
 
+    /// What is read without a search that has failed, which goes on with the next reading: the streams that are known.
+    fn must_know_streams(&mut self, error: AwsError) -> Result<AwsError, AwsError> {
+        if self.streams.of(&self.container).is_empty() {
+            return Err(error);
+        }
+        tracing::debug!(container = %self.container.id, %error, "a log stream could not be looked for");
+        Ok(error)
+    }
+
+    /// Looks for all streams that are unknown; waits while AWS throttles that. Returns why the latest run's could not be
+    /// looked for.
+    async fn search_all(&mut self) -> Result<Option<AwsError>, Stop> {
+        let mut failures = 0;
+        loop {
+            let latest = self.search().await;
+            let earlier = self.search_earlier().await;
+            let is_throttled = |result: &Result<(), AwsError>| {
+                result.as_ref().is_err_and(|error| error.kind == AwsErrorKind::Throttled)
+            };
+            if failures < limits::MAX_FOLLOW_FAILURES && (is_throttled(&latest) || is_throttled(&earlier)) {
+                failures += 1;
+                self.pause(limits::REST_INTERVAL).await?;
+                continue;
+            }
+            if let Err(error) = earlier {
+                self.must_know_streams(error)?;
+            }
+            return match latest {
+                Ok(()) => Ok(None),
+                Err(error) => Ok(Some(self.must_know_streams(error)?)),
+            };
+        }
+    }
+
     /// A pass over the container's streams: those that were read before from where it is worth it, the others from their
     /// beginning.
     fn reading(&mut self) -> Reading {
@@ -477,8 +519,7 @@ impl Session {
 
     /// What came since.
     async fn read_news(&mut self) -> Result<News, Stop> {
-        self.search().await?;
-        self.search_earlier().await?;
+        let unsearched = self.search_all().await?;
         let mut reading = self.reading();
         let mut any = false;
         while let Some(events) = self.next_batch(&mut reading).await? {
@@ -500,7 +541,7 @@ impl Session {
         }
         let may_have_gaps = reading.has_turned();
         self.end_pass(reading);
-        Ok(News { any, may_have_gaps })
+        Ok(News { any, may_have_gaps, unsearched })
     }
 
     async fn give(&mut self, line: Line) -> Result<(), Stop> {
