@@ -283,6 +283,13 @@ impl Api {
         id
     }
 
+    /// As `running_unseen`, and nobody knows whether the program runs yet.
+    pub(crate) async fn cold(&self, name: &str, body: &Value) -> String {
+        let id = self.running_unseen(name, body).await;
+        self.note(&id, |write| write.status.run.as_mut().unwrap().phase = RunPhase::Issued).await;
+        id
+    }
+
     /// The fact that the run's request id is known.
     pub(crate) async fn name_run(&self, id: &str) {
         self.note(id, |write| write.status.run.as_mut().unwrap().request_id = Some(REQUEST_ID.to_owned())).await;

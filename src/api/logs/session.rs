@@ -58,6 +58,28 @@ impl From<StateError> for Stop {
     }
 }
 
+/// A run under way.
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    run: u64,
+    /// When its program was last seen to start, by the log's clock: ours may be minutes ahead of it, and would take what the
+    /// program writes next for history.
+    seen_ms: i64,
+}
+
+impl Running {
+    /// `None`: no program was seen to run yet, so that nothing it writes is history.
+    fn of(run: &Run) -> Option<Self> {
+        let RunPhase::Running { since } = run.phase else { return None };
+        let times = run.starts_seen.iter().filter_map(|place| place.rsplit_once('@')?.1.parse().ok());
+        Some(Self { run: run.no, seen_ms: times.fold(since.as_millis(), i64::max) })
+    }
+
+    fn is_history(self, run: u64, at_ms: i64) -> bool {
+        self.run == run && at_ms < self.seen_ms
+    }
+}
+
 /// What a reading has brought.
 struct News {
     any: bool,
@@ -84,8 +106,8 @@ pub(in crate::api) struct Session {
     history: History,
     /// Invocations whose lines are not shown.
     muted: BTreeSet<String>,
-    /// A run was under way when the session was opened, and this was the time: its lines of before are history.
-    history_until_ms: Option<i64>,
+    /// The run whose program was seen to run when the session was opened: its lines of before are history.
+    running: Option<Running>,
     /// The starts that were wished before.
     starts_before: u64,
     given: Given,
@@ -109,8 +131,7 @@ impl Session {
             History::Shown => BTreeSet::new(),
             History::Skipped => container.status.past_request_ids.iter().cloned().chain(earlier).collect(),
         };
-        let was_running = is_running(&container.spec, &container.status);
-        let history_until_ms = (history == History::Skipped && was_running).then(|| room.api.clock.now().as_millis());
+        let running = run.filter(|_| history == History::Skipped).and_then(Running::of);
         Self {
             watch: room.api.reader.watch(container.id),
             decoder: Decoder::new(container.spec.config.function.protocol),
@@ -121,7 +142,7 @@ impl Session {
 
             history,
             muted,
-            history_until_ms,
+            running,
             starts_before: container.spec.starts,
             given: Given::default(),
             wait_for_the_rest: true,
@@ -524,10 +545,11 @@ impl Session {
         let mut any = false;
         while let Some(events) = self.next_batch(&mut reading).await? {
             self.unsettle().await?;
+            let run = self.container.status.run.as_ref().map_or(0, |run| run.no);
             for event in events {
-                // The run was under way before the session, and its stream was found only now.
+                // The program ran before the session, and its stream was found only now.
                 let is_history = reading.is_first_of(&event.stream)
-                    && self.history_until_ms.is_some_and(|until| event.timestamp_ms < until);
+                    && self.running.is_some_and(|running| running.is_history(run, event.timestamp_ms));
                 match self.decoder.line(&event) {
                     Some(line) if is_history => self.given.push(&line, &self.decoder),
                     Some(line) => {
