@@ -17,6 +17,7 @@ use super::ApiContext;
 use super::bodies::{Arrival, GivenUp, LargeBodies};
 use super::error::ApiError;
 use super::open_streams::OpenStreams;
+use super::patient::WritePatience;
 use super::query::Query;
 use super::reply::Reply;
 use super::{json, limits};
@@ -40,6 +41,8 @@ pub(super) struct Room {
     pub(super) large_bodies: LargeBodies,
     /// Places for connections that are taken over.
     pub(super) taken_over: Arc<Semaphore>,
+    /// How long a write on such a connection waits.
+    pub(super) taken_over_patience: WritePatience,
     /// Turns of those that wait for news to read the store.
     turns: Semaphore,
 }
@@ -48,9 +51,11 @@ impl Room {
     /// A room in which nothing goes on yet. So many connections can be taken over at once.
     pub(super) fn new(api: ApiContext, stop: CancellationToken, taken_over: usize) -> Self {
         let large_bodies = LargeBodies::default();
-        let taken_over = Arc::new(Semaphore::new(taken_over));
+        let places = Arc::new(Semaphore::new(taken_over));
+        let taken_over_patience = WritePatience::new(limits::WRITE_TIMEOUT, places.clone(), taken_over);
         let turns = Semaphore::new(limits::STREAM_READERS);
-        Self { api, stop, streams: OpenStreams::default(), large_bodies, taken_over, turns }
+        let streams = OpenStreams::default();
+        Self { api, stop, streams, large_bodies, taken_over: places, taken_over_patience, turns }
     }
 
     /// The turn to read the store for one that waits for news, to be given back at once. One commit can wake thousands:

@@ -56,11 +56,8 @@ pub(super) fn earlier_queries(container: &Container, issued: &Issued, request_id
 }
 
 fn searching(group: &str, span: Span, prefixes: Vec<String>, pattern: &str) -> Vec<LogQuery> {
-    let query = |prefix| LogQuery {
-        stream_prefix: Some(prefix),
-        pattern: Some(pattern.to_owned()),
-        ..spanning(group, span)
-    };
+    let query =
+        |prefix| LogQuery { stream_prefix: Some(prefix), pattern: Some(pattern.to_owned()), ..spanning(group, span) };
     prefixes.into_iter().map(query).collect()
 }
 

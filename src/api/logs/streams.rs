@@ -53,11 +53,7 @@ enum Step {
 
 impl Search {
     /// Reads some pages until `found` returns `true` for an event. After an error, it goes on with the page that failed.
-    async fn step(
-        &mut self,
-        logs: &dyn ReadLogs,
-        mut found: impl FnMut(&LogEvent) -> bool,
-    ) -> Result<Step, AwsError> {
+    async fn step(&mut self, logs: &dyn ReadLogs, mut found: impl FnMut(&LogEvent) -> bool) -> Result<Step, AwsError> {
         for _ in 0..limits::MAX_SEARCH_PAGES {
             let Some(query) = self.queries.front_mut() else { return Ok(Step::Over) };
             let page = match logs.read(query.clone()).await {
