@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use super::limits;
-use super::patient::Patient;
+use super::patient::{Patient, WritePatience};
 use super::tls::Credentials;
 
 /// Something that connections come from.
@@ -20,17 +20,20 @@ pub(super) trait Accept: Sync {
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// The next one, and what is left to do until it can be used: the handshake, and the wait for its first byte. That waits
-    /// for the client, and must not keep others waiting. A write on it waits as long as `write`.
+    /// for the client, and must not keep others waiting. A write on it waits as `write` says.
     fn next(
         &self,
-        write: Duration,
+        write: WritePatience,
     ) -> impl Future<Output = io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static>> + Send;
 }
 
 impl Accept for UnixListener {
     type Io = Patient<UnixStream>;
 
-    async fn next(&self, write: Duration) -> io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static> {
+    async fn next(
+        &self,
+        write: WritePatience,
+    ) -> io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static> {
         let (stream, _) = self.accept().await?;
         Ok(async move {
             stream.async_io(Interest::READABLE, || peek(&stream)).await?;
@@ -43,7 +46,10 @@ impl Accept for TcpListener {
     type Io = Patient<TcpStream>;
 
     /// Small answers are sent at once, and a client that vanished without a word is found out.
-    async fn next(&self, write: Duration) -> io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static> {
+    async fn next(
+        &self,
+        write: WritePatience,
+    ) -> io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static> {
         let (stream, _) = self.accept().await?;
         // A client that has gone meanwhile is met by whoever serves it.
         let _ = stream.set_nodelay(true);
@@ -71,7 +77,10 @@ impl std::fmt::Debug for TlsListener {
 impl Accept for TlsListener {
     type Io = TlsStream<Patient<TcpStream>>;
 
-    async fn next(&self, write: Duration) -> io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static> {
+    async fn next(
+        &self,
+        write: WritePatience,
+    ) -> io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static> {
         let arriving = self.listener.next(write).await?;
         let acceptor = self.credentials.acceptor();
         Ok(async move {
@@ -117,18 +126,22 @@ fn bound_send_buffer(stream: &TcpStream) -> nix::Result<()> {
 mod tests {
     use nix::sys::socket::{getsockopt, sockopt};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::api::listeners::bind_tcp;
 
     const PATIENCE: Duration = Duration::from_millis(200);
+
     /// Longer than anything here takes.
-    const LONG: Duration = Duration::from_secs(60);
+    fn patience() -> WritePatience {
+        WritePatience::new(Duration::from_secs(60), Arc::new(Semaphore::new(0)), 1)
+    }
 
     #[tokio::test]
     async fn a_vanished_tcp_client_is_found_out() {
         let (listener, address) = bind_tcp((std::net::Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
-        let (client, accepted) = tokio::join!(TcpStream::connect(address), Accept::next(&listener, LONG));
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), Accept::next(&listener, patience()));
         let mut client = client.unwrap();
         client.write_all(b"G").await.unwrap();
         let accepted = accepted.unwrap().await.unwrap();
@@ -149,7 +162,7 @@ mod tests {
         let (mut client, mut local_client) =
             (TcpStream::connect(address).await.unwrap(), UnixStream::connect(&path).await.unwrap());
         let (arriving, local_arriving) =
-            (Accept::next(&listener, LONG).await.unwrap(), Accept::next(&local, LONG).await.unwrap());
+            (Accept::next(&listener, patience()).await.unwrap(), Accept::next(&local, patience()).await.unwrap());
         tokio::pin!(arriving, local_arriving);
         assert!(tokio::time::timeout(PATIENCE, &mut arriving).await.is_err());
         assert!(tokio::time::timeout(PATIENCE, &mut local_arriving).await.is_err());

@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::io;
-use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
 use hyper::ext::ReasonPhrase;
@@ -18,7 +17,7 @@ use super::call::Call;
 use super::containers;
 use super::error::ApiError;
 use super::logs::{self, History, Session, Wanted};
-use super::patient::Patient;
+use super::patient::{Patient, WritePatience};
 use super::reply::{self, Body, Piece, Reply};
 use super::{limits, stream, unsupported};
 use crate::state::model::Container;
@@ -43,8 +42,9 @@ pub(super) async fn attach(mut call: Call) -> Result<Reply, ApiError> {
     let body = begin(&call, container, wanted).await?;
     match (upgrade, body) {
         (Some((upgrade, place)), Body::Stream(pieces)) => {
+            let patience = call.room.taken_over_patience.clone();
             tokio::spawn(async move {
-                hand_over(upgrade, pieces).await;
+                hand_over(upgrade, pieces, patience).await;
                 drop(place);
             });
             Ok(switching(logs::content_type(&call, tty)))
@@ -101,7 +101,7 @@ fn switching(content_type: &'static str) -> Reply {
 }
 
 /// Takes the connection over. The session ends the output, as it does when the daemon is being stopped.
-async fn hand_over(upgrade: OnUpgrade, pieces: mpsc::Receiver<Piece>) {
+async fn hand_over(upgrade: OnUpgrade, pieces: mpsc::Receiver<Piece>, patience: WritePatience) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -110,11 +110,15 @@ async fn hand_over(upgrade: OnUpgrade, pieces: mpsc::Receiver<Piece>) {
         }
     };
     match upgraded.downcast::<TokioIo<Patient<UnixStream>>>() {
-        Ok(parts) => carry(parts.io.into_inner().into_inner(), pieces, limits::WRITE_TIMEOUT).await,
+        Ok(parts) => carry(parts.io.into_inner().into_inner(), pieces, patience).await,
         Err(upgraded) => match upgraded.downcast::<TokioIo<Patient<TcpStream>>>() {
-            Ok(parts) => carry(parts.io.into_inner().into_inner(), pieces, limits::WRITE_TIMEOUT).await,
+            Ok(parts) => carry(parts.io.into_inner().into_inner(), pieces, patience).await,
             Err(upgraded) => match upgraded.downcast::<TokioIo<TlsStream<Patient<TcpStream>>>>() {
-                Ok(parts) => carry_encrypted(parts.io.into_inner(), pieces).await,
+                Ok(parts) => {
+                    let mut connection = parts.io.into_inner();
+                    connection.get_mut().0.set_patience(patience);
+                    carry_encrypted(connection, pieces).await;
+                }
                 Err(_) => tracing::error!("a connection is neither of a Unix socket nor of TCP"),
             },
         },
@@ -147,11 +151,11 @@ taken!(UnixStream);
 taken!(TcpStream);
 
 /// Carries the output to the client until it ends or nobody listens any more, which is also so when the client has taken
-/// nothing of a write for `patience`.
-async fn carry(mut connection: impl Taken, mut pieces: mpsc::Receiver<Piece>, patience: Duration) {
+/// nothing of a write for as long as `patience` says.
+async fn carry(mut connection: impl Taken, mut pieces: mpsc::Receiver<Piece>, patience: WritePatience) {
     let carrying = async {
         while let Some(Piece::Data(bytes)) = pieces.recv().await {
-            if send(&connection, &bytes, patience).await.is_err() {
+            if send(&connection, &bytes, &patience).await.is_err() {
                 return;
             }
         }
@@ -193,9 +197,13 @@ async fn carry_encrypted(connection: TlsStream<Patient<TcpStream>>, mut pieces: 
     let _ = output.shutdown().await;
 }
 
-async fn send(connection: &impl Taken, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
+async fn send(connection: &impl Taken, mut bytes: &[u8], patience: &WritePatience) -> io::Result<()> {
     while !bytes.is_empty() {
-        tokio::time::timeout(patience, connection.ready(Interest::WRITABLE)).await??;
+        // Both are cancel-safe.
+        tokio::select! {
+            ready = connection.ready(Interest::WRITABLE) => drop(ready?),
+            () = patience.run_out() => return Err(io::ErrorKind::TimedOut.into()),
+        }
         match connection.try_write(bytes) {
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -236,8 +244,12 @@ pub(super) async fn resize(call: Call) -> Result<Reply, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use bytes::Bytes;
     use tokio::io::AsyncReadExt as _;
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -248,7 +260,8 @@ mod tests {
     async fn idle_client_stays_and_one_that_never_reads_does_not() {
         let (mut client, server) = UnixStream::pair().unwrap();
         let (pieces, receiver) = mpsc::channel(1);
-        let mut carrying = tokio::spawn(carry(server, receiver, PATIENCE));
+        let patience = WritePatience::new(PATIENCE, Arc::new(Semaphore::new(0)), 1);
+        let mut carrying = tokio::spawn(carry(server, receiver, patience));
         assert!(tokio::time::timeout(PATIENCE * 3, &mut carrying).await.is_err(), "nothing is to be written");
         pieces.send(Piece::Data(Bytes::from_static(b"x"))).await.unwrap();
         assert_eq!(client.read_u8().await.unwrap(), b'x');

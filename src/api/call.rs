@@ -18,6 +18,7 @@ use super::ApiContext;
 use super::bodies::{Arrival, GivenUp, LargeBodies};
 use super::error::ApiError;
 use super::open_streams::OpenStreams;
+use super::patient::WritePatience;
 use super::query::Query;
 use super::reply::Reply;
 use super::{json, limits};
@@ -41,6 +42,8 @@ pub(super) struct Room {
     pub(super) large_bodies: LargeBodies,
     /// Places for connections that are taken over.
     pub(super) taken_over: Arc<Semaphore>,
+    /// How long a write on such a connection waits.
+    pub(super) taken_over_patience: WritePatience,
     /// Turns of those that wait for news to read the store.
     turns: Semaphore,
 }
@@ -49,9 +52,11 @@ impl Room {
     /// A room in which nothing goes on yet. So many connections can be taken over at once.
     pub(super) fn new(api: ApiContext, stop: CancellationToken, taken_over: usize) -> Self {
         let large_bodies = LargeBodies::default();
-        let taken_over = Arc::new(Semaphore::new(taken_over));
+        let places = Arc::new(Semaphore::new(taken_over));
+        let taken_over_patience = WritePatience::new(limits::WRITE_TIMEOUT, places.clone(), taken_over);
         let turns = Semaphore::new(limits::STREAM_READERS);
-        Self { api, stop, streams: OpenStreams::default(), large_bodies, taken_over, turns }
+        let streams = OpenStreams::default();
+        Self { api, stop, streams, large_bodies, taken_over: places, taken_over_patience, turns }
     }
 
     /// The turn to read the store for one that waits for news, to be given back at once. One commit can wake thousands:
@@ -87,7 +92,7 @@ pub(super) struct Call {
     pub(super) body: Option<Incoming>,
     /// The body that was read before the handler was asked: JSON by its type.
     pub(super) received: Bytes,
-    /// The place of a large body, for as long as the request is answered.
+    /// The place of a large body, until its handler has answered: the values in it take a multiple of its bytes.
     pub(super) large_body: Option<OwnedSemaphorePermit>,
     /// The connection behind the request, until it is taken over.
     pub(super) upgrade: Option<OnUpgrade>,
@@ -109,23 +114,8 @@ impl Call {
         self.dialect == Dialect::Internal
     }
 
-    /// The whole body, within the limits.
-    async fn bytes(&mut self) -> Result<Bytes, ApiError> {
-        let Some(body) = self.body.take() else { return Ok(Bytes::new()) };
-        if body.size_hint().lower() > limits::MAX_BODY_BYTES as u64 {
-            return Err(ApiError::BodyTooLarge(limits::MAX_BODY_BYTES));
-        }
-        let mut large = None;
-        let reading =
-            tokio::time::timeout(limits::BODY_READ_TIMEOUT, read_body(body, &self.room.large_bodies, &mut large));
-        let read = reading.await.unwrap_or(Err(ApiError::BodyTooSlow(limits::BODY_READ_TIMEOUT.as_secs())));
-        self.large_body = large;
-        read
-    }
-
-    /// Reads the body. One that is not empty must be of the type `application/json`, also where no body is needed: a page of
-    /// another site cannot send that type unasked.
-    pub(super) async fn receive(&mut self, headers: &HeaderMap) -> Result<(), ApiError> {
+    /// The body that was sent, if its announced length and type are right.
+    async fn checked_body(&mut self, headers: &HeaderMap) -> Result<Option<Incoming>, ApiError> {
         let announced = self.body.as_ref().map_or(0, |body| body.size_hint().lower());
         if announced > 0
             && let Err(error) = check_is_json(headers)
@@ -133,8 +123,28 @@ impl Call {
             self.drain().await;
             return Err(error);
         }
-        self.received = self.bytes().await?;
+        let body = self.body.take();
+        if announced > limits::MAX_BODY_BYTES as u64 {
+            return Err(ApiError::BodyTooLarge(limits::MAX_BODY_BYTES));
+        }
+        Ok(body)
+    }
+
+    /// Reads the body. One that is not empty must be of the type `application/json`, also where no body is needed: a page of
+    /// another site cannot send that type unasked.
+    pub(super) async fn receive(&mut self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let Some(body) = self.checked_body(headers).await? else { return Ok(()) };
+        let mut large = None;
+        let read = in_time(read_body(body, &self.room.large_bodies, &mut large)).await;
+        self.large_body = large;
+        self.received = read?;
         if self.received.is_empty() { Ok(()) } else { check_is_json(headers) }
+    }
+
+    /// As [`Call::receive`], for a handler that needs no body: nothing of it is held, and no place.
+    pub(super) async fn discard(&mut self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let Some(body) = self.checked_body(headers).await? else { return Ok(()) };
+        if in_time(skip_body(body)).await? == 0 { Ok(()) } else { check_is_json(headers) }
     }
 
     /// The received body as JSON; `None`: it is empty.
@@ -185,6 +195,32 @@ fn check_is_json(headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::BadRequest(format!("unsupported Content-Type header ({shown}): must be '{JSON}'")))
 }
 
+/// Within the time that a body may take.
+async fn in_time<T>(reading: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    let read = tokio::time::timeout(limits::BODY_READ_TIMEOUT, reading).await;
+    read.unwrap_or(Err(ApiError::BodyTooSlow(limits::BODY_READ_TIMEOUT.as_secs())))
+}
+
+fn broken_off(error: impl std::fmt::Display) -> ApiError {
+    ApiError::BadRequest(format!("the request's body broke off: {error}"))
+}
+
+/// Reads and drops a body of limited size; returns its length.
+async fn skip_body<B>(mut body: B) -> Result<usize, ApiError>
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+{
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(broken_off)?.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        if length > limits::MAX_BODY_BYTES {
+            return Err(ApiError::BodyTooLarge(limits::MAX_BODY_BYTES));
+        }
+    }
+    Ok(length)
+}
+
 /// Reads a body of limited size. A small one is read at once; a large one shares memory with `others`, and needs a place once
 /// it is complete.
 async fn read_body<B>(
@@ -198,8 +234,7 @@ where
     let mut read = BytesMut::new();
     let mut arriving: Option<Arrival> = None;
     while let Some(frame) = next_frame(&mut body, arriving.as_ref()).await? {
-        let frame = frame.map_err(|error| ApiError::BadRequest(format!("the request's body broke off: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.map_err(broken_off)?.into_data() else { continue };
         if read.len() + data.len() > limits::MAX_BODY_BYTES {
             return Err(ApiError::BodyTooLarge(limits::MAX_BODY_BYTES));
         }

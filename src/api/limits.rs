@@ -23,11 +23,13 @@ pub(super) const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const ARRIVING_SHARE: usize = 4;
 /// Connections that are arriving at once on the listener of the metrics.
 pub(super) const MAX_METRICS_ARRIVALS: usize = 64;
-/// How long a client of the API may take nothing of what is written to it: a reader that has paused its terminal goes on
-/// within minutes, and one that never reads holds no place for ever.
+/// How long a client of the API may take nothing of what is written to it while more than half of the places are taken: a
+/// reader that has paused its terminal goes on within minutes, and those that never read cannot take all places.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(600);
 /// The same on the listener of the metrics, whose clients read at once.
 pub(super) const METRICS_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a client that has taken nothing for so long is looked at again: whether others need its place by now.
+pub(super) const STALLED_WRITE_INTERVAL: Duration = Duration::from_secs(10);
 /// As [`HEADER_READ_TIMEOUT`], on the listener of the metrics, whose clients ask at once.
 pub(super) const METRICS_HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that the system holds for a TCP client that does not read. It takes more when a third is free, so a reader of some
@@ -148,6 +150,8 @@ pub(super) const MAX_FUTURE_EVENTS: usize = MAX_SEEN_EVENTS / 4;
 /// Pages of the log that one search for a run's unknown stream reads at once: three days, and a flood of forged streams
 /// that delays a reader by seconds.
 pub(super) const MAX_SEARCH_PAGES: usize = 10;
+/// Earlier invocations that one search looks for: a pattern of CloudWatch Logs has at most 1,024 characters, and each takes 40.
+pub(super) const MAX_SEARCHED_IDS: usize = 16;
 /// Streams that one session has proven to be the container's, of which the reconciler may not know yet: the latest ones.
 pub(super) const MAX_PROVEN_STREAMS: usize = 16;
 /// Log events that a reader asks for again, for lines that came late among them, and remembers until then.

@@ -23,6 +23,7 @@ use super::accept::{Accept, TlsListener};
 use super::call::Room;
 use super::limits;
 use super::origin::Entrance;
+use super::patient::WritePatience;
 use super::reply::{Reply, Served};
 use super::routes::Routes;
 use super::service;
@@ -100,6 +101,7 @@ pub(super) struct Places {
     /// Of those that are served.
     served: Arc<Semaphore>,
     patience: Patience,
+    write: WritePatience,
 }
 
 /// How long a listener waits for its clients.
@@ -109,7 +111,7 @@ pub(super) struct Patience {
     pub(super) arrival: Duration,
     /// For a request's head, from the moment when it could come.
     pub(super) head: Duration,
-    /// For a client that takes nothing of what is written.
+    /// For a client that takes nothing of what is written, while places are short.
     pub(super) write: Duration,
     /// Whether a connection may take another request after the first one.
     pub(super) keep_alive: bool,
@@ -135,7 +137,9 @@ impl Patience {
 impl Places {
     /// This many of each kind.
     pub(super) fn new(arriving: usize, served: usize, patience: Patience) -> Self {
-        Self { arriving: Arc::new(Semaphore::new(arriving)), served: Arc::new(Semaphore::new(served)), patience }
+        let (arriving, places) = (Arc::new(Semaphore::new(arriving)), Arc::new(Semaphore::new(served)));
+        let write = WritePatience::new(patience.write, places.clone(), served);
+        Self { arriving, served: places, patience, write }
     }
 
     /// One part of `all` for those that arrive, and the rest for those that are served.
@@ -267,7 +271,7 @@ pub(super) async fn serve_connections<Answer, Answering>(
         };
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.next(places.patience.write) => accepted,
+            accepted = listener.next(places.write.clone()) => accepted,
         };
         match accepted {
             Ok(connecting) => {
@@ -399,7 +403,7 @@ mod tests {
 
         async fn next(
             &self,
-            _: Duration,
+            _: WritePatience,
         ) -> io::Result<impl Future<Output = io::Result<DuplexStream>> + Send + 'static> {
             let next = self.0.lock().await.pop_front();
             let Some(connection) = next else { return std::future::pending().await };

@@ -38,8 +38,20 @@ pub(super) struct Route {
     pub(super) action: Action,
     /// Asked so often by machines that the log leaves it out.
     pub(super) quiet: bool,
-    /// The body is no JSON, or not for us: it is left to the handler, whatever its type is.
-    pub(super) raw: bool,
+    /// What becomes of the body.
+    pub(super) body: BodyUse,
+}
+
+/// What a route does with a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyUse {
+    /// The handler needs it, as JSON. It must not wait for AWS: as long as it has a large one, it holds a place that others
+    /// need.
+    Json,
+    /// Nothing is in it that the handler needs, but its type must be right.
+    Dropped,
+    /// It is no JSON, or not for us: it is left to the handler, whatever its type is.
+    Raw,
 }
 
 impl Route {
@@ -70,7 +82,17 @@ macro_rules! routes {
             only: $only,
             action: Action::Handle(|call| Box::pin($($handler)*(call))),
             quiet: false,
-            raw: false,
+            body: BodyUse::Dropped,
+        }
+    };
+    (@ $method:ident $only:ident $template:literal json($($handler:tt)*)) => {
+        Route {
+            method: $method,
+            template: $template,
+            only: $only,
+            action: Action::Handle(|call| Box::pin($($handler)*(call))),
+            quiet: false,
+            body: BodyUse::Json,
         }
     };
     (@ $method:ident $only:ident $template:literal raw($($handler:tt)*)) => {
@@ -80,7 +102,7 @@ macro_rules! routes {
             only: $only,
             action: Action::Handle(|call| Box::pin($($handler)*(call))),
             quiet: false,
-            raw: true,
+            body: BodyUse::Raw,
         }
     };
     (@ $method:ident $only:ident $template:literal quiet($($handler:tt)*)) => {
@@ -90,7 +112,7 @@ macro_rules! routes {
             only: $only,
             action: Action::Handle(|call| Box::pin($($handler)*(call))),
             quiet: true,
-            raw: false,
+            body: BodyUse::Dropped,
         }
     };
     (@ $method:ident $only:ident $template:literal refuse($($refusal:tt)*)) => {
@@ -100,7 +122,7 @@ macro_rules! routes {
             only: $only,
             action: Action::Refuse($($refusal)*),
             quiet: false,
-            raw: true,
+            body: BodyUse::Raw,
         }
     };
 }
@@ -119,11 +141,11 @@ pub(super) const ROUTES: &[Route] = routes! {
     GET    BOTH     "/version"                      call(system::version);
     GET    BOTH     "/events"                       call(events::stream);
     GET    BOTH     "/system/df"                    call(system::disk_usage);
-    POST   BOTH     "/auth"                         call(system::auth);
+    POST   BOTH     "/auth"                         json(system::auth);
 
     // Containers.
-    POST   INTERNAL "/containers"                   call(containers::create);
-    POST   DOCKER   "/containers/create"            call(containers::create);
+    POST   INTERNAL "/containers"                   json(containers::create);
+    POST   DOCKER   "/containers/create"            json(containers::create);
     GET    INTERNAL "/containers"                   call(containers::list);
     GET    DOCKER   "/containers/json"              call(containers::list);
     POST   BOTH     "/containers/prune"             call(containers::prune);
@@ -160,7 +182,7 @@ pub(super) const ROUTES: &[Route] = routes! {
     HEAD   BOTH     "/containers/{id}/archive"      refuse(no::ARCHIVE);
 
     // Images.
-    POST   INTERNAL "/images/pull"                  call(images::pull);
+    POST   INTERNAL "/images/pull"                  json(images::pull);
     POST   DOCKER   "/images/create"                raw(images::create);
     GET    INTERNAL "/images"                       call(images::list);
     GET    DOCKER   "/images/json"                  call(images::list);

@@ -16,7 +16,7 @@ use super::limits;
 use super::origin::{self, Entrance};
 use super::query::Query;
 use super::reply::{Body, Reply};
-use super::routes::{Action, Route, Routes, Spelling};
+use super::routes::{Action, BodyUse, Route, Routes, Spelling};
 use crate::clock::Stopwatch;
 use crate::config::DockerApi;
 use crate::{telemetry, traces};
@@ -98,9 +98,12 @@ async fn dispatch(
     };
     let answer = async {
         match route.action {
-            Action::Handle(handler) if route.raw => caught(handler(call)).await,
             Action::Handle(handler) => {
-                call.receive(&parts.headers).await?;
+                match route.body {
+                    BodyUse::Json => call.receive(&parts.headers).await?,
+                    BodyUse::Dropped => call.discard(&parts.headers).await?,
+                    BodyUse::Raw => {}
+                }
                 caught(handler(call)).await
             }
             Action::Refuse(refusal) => {

@@ -169,6 +169,9 @@ fn learn_line(now: Timestamp, spec: &Spec, status: &mut Status, line: &Line) {
     let past = &status.past_request_ids;
     let Some(run) = status.run.as_mut() else { return };
     if !belongs(run, past, protocol, line) {
+        if is_of_an_earlier_run(past, line) {
+            remember_stream(status, &line.stream);
+        }
         return;
     }
     if run.log_stream.is_none() {
@@ -188,12 +191,29 @@ fn learn_line(now: Timestamp, spec: &Spec, status: &mut Status, line: &Line) {
         }
         Says::Report { report, .. } => learn_report(now, run, protocol, line, report),
     }
-    if !status.log_streams.contains(&line.stream) {
-        status.log_streams.push(line.stream.clone());
+    remember_stream(status, &line.stream);
+    status.logs_missing = false;
+}
+
+fn remember_stream(status: &mut Status, stream: &str) {
+    if !status.log_streams.iter().any(|known| known == stream) {
+        status.log_streams.push(stream.to_owned());
         let surplus = status.log_streams.len().saturating_sub(MAX_LOG_STREAMS);
         status.log_streams.drain(..surplus);
     }
-    status.logs_missing = false;
+}
+
+/// Whether a line carries the request id of an earlier run. The log delivers lines seconds late, and the next run may have
+/// been issued by then: the line still shows where the earlier run's output is.
+fn is_of_an_earlier_run(past_request_ids: &[String], line: &Line) -> bool {
+    match &line.says {
+        // What a marker proves, its token proves: the request id in it may be anyone's.
+        Says::Marker(_) => false,
+        Says::Start { request_id }
+        | Says::TimedOut { request_id }
+        | Says::Failed { request_id, .. }
+        | Says::Report { request_id, .. } => past_request_ids.contains(request_id),
+    }
 }
 
 /// Whether a line is about this run: by token, or by request id.

@@ -190,6 +190,28 @@ async fn large_bodies_that_stop_hinder_no_other_request() {
     }
 }
 
+/// Requests whose bodies nobody needs hold no place while they wait for AWS.
+#[tokio::test]
+async fn large_bodies_of_requests_that_wait_for_aws_hinder_no_other_request() {
+    const WAITING: usize = 20;
+    let api = Api::new().await;
+    let id = api.running("one", &plain()).await;
+    api.logs.silent.store(true, Ordering::Relaxed);
+    let mut waiting = Vec::new();
+    for _ in 0..WAITING {
+        let body = " ".repeat(70_000);
+        waiting.push(api.send("GET", &format!("/containers/{id}/logs?stdout=1"), "", &body).await);
+    }
+    let all_wait = async {
+        while api.logs.pages.load(Ordering::Relaxed) < WAITING {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, all_wait).await.unwrap();
+    let created = api.ask("POST", "/containers/create?name=two", &large_body()).await;
+    assert_eq!(created.status, 201, "{}", created.text());
+}
+
 /// They hold all the memory there is for bodies: as many as are in the way are given up, before their time-out.
 #[tokio::test]
 async fn large_bodies_that_stop_give_way_to_others() {

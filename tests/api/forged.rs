@@ -88,6 +88,18 @@ async fn forged_stream_is_never_shown_and_the_real_one_is_from_its_start() {
     }
 }
 
+/// The daemon's clock may be minutes ahead of the log's.
+#[tokio::test]
+async fn attach_to_a_cold_run_shows_its_first_lines_by_any_clock() {
+    let api = Api::new().await;
+    let id = api.cold("one", &plain()).await;
+    let mut attached = open(&api, &format!("/containers/{id}/attach?stream=1&stdout=1&stderr=1")).await;
+    assert!(attached.is_silent().await);
+    print(&api, "token");
+    let text = attached.until("second").await;
+    assert!(text.contains("first"), "{text:?}");
+}
+
 /// The function of a native run does not get the token, so nothing but its request id is a proof.
 #[tokio::test]
 async fn native_run_is_shown_from_its_start_once_its_request_id_is_known() {

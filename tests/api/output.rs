@@ -1,9 +1,11 @@
 //! The program's output: `logs` and `attach`.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::json;
 use sockerless_lambda::clock::Clock;
 
-use crate::support::{Api, REQUEST_ID, plain};
+use crate::support::{Api, REQUEST_ID, STREAM, plain};
 
 const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 const RAW: &str = "application/vnd.docker.raw-stream";
@@ -144,6 +146,78 @@ async fn the_lines_of_an_earlier_run_are_waited_for() {
     let numbers = "Duration: 1.00 ms\tBilled Duration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 1 MB";
     api.logs.put(begin - 1_000, &format!("REPORT RequestId: {EARLIER}\t{numbers}\t\n"));
     assert_eq!(logs.all().await.body, [frame(1, "first\n"), frame(1, "third\n"), frame(1, "earlier\n")].concat());
+}
+
+/// As above, and the earlier run wrote to a stream of its own, of which the reconciler has seen nothing.
+#[tokio::test]
+async fn earlier_run_in_an_unknown_stream_is_found_by_its_request_id() {
+    const EARLIER: &str = "99999999-2222-3333-4444-555555555555";
+    let api = Api::new().await;
+    let id = api.ended("one", &plain(), 0).await;
+    api.ran_before(&id, EARLIER).await;
+    let begin = print_a_run(&api);
+    let day = Clock::real().now().to_string()[..10].replace('-', "/");
+    let stream = |environment: &str| format!("{day}/function[$LATEST]{environment}");
+    let numbers = "Duration: 1.00 ms\tBilled Duration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 1 MB";
+    let (own, forged) = (stream(&"f".repeat(32)), stream(&"0".repeat(32)));
+    api.logs.put_in(&forged, begin - 2_000, &format!("@sockerless:start forged {EARLIER}"));
+    api.logs.put_in(&forged, begin - 2_000, "forged");
+    for message in [
+        &format!("START RequestId: {EARLIER} Version: $LATEST\n"),
+        "earlier",
+        &format!("REPORT RequestId: {EARLIER}\t{numbers}\t\n"),
+    ] {
+        api.logs.put_in(&own, begin - 2_000, message);
+    }
+    let output = [frame(1, "first\n"), frame(1, "third\n"), frame(1, "earlier\n")].concat();
+    for path in ["logs?stdout=1", "logs?stdout=1&follow=1"] {
+        assert_eq!(api.get(&format!("/containers/one/{path}")).await.body, output, "{path}");
+    }
+}
+
+/// An earlier run's lines in a known stream, and the latest run's in one that must be looked for.
+async fn in_two_streams() -> Api {
+    const EARLIER: &str = "99999999-2222-3333-4444-555555555555";
+    let api = Api::new().await;
+    let id = api.ended("one", &plain(), 0).await;
+    api.ran_before_elsewhere(&id, EARLIER).await;
+    let now = Clock::real().now();
+    let day = now.to_string()[..10].replace('-', "/");
+    let own = format!("{day}/function[$LATEST]{}", "f".repeat(32));
+    let numbers = "Duration: 1.00 ms\tBilled Duration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 1 MB";
+    for (stream, request_id, text) in [(STREAM, EARLIER, "earlier"), (&*own, REQUEST_ID, "latest")] {
+        for message in [
+            &format!("START RequestId: {request_id} Version: $LATEST\n"),
+            text,
+            &format!("REPORT RequestId: {request_id}\t{numbers}\t\n"),
+        ] {
+            api.logs.put_in(stream, now.as_millis(), message);
+        }
+    }
+    api
+}
+
+#[tokio::test]
+async fn throttled_search_is_made_again_and_the_output_is_whole() {
+    let api = in_two_streams().await;
+    for path in ["logs?stdout=1", "logs?stdout=1&follow=1"] {
+        // The first one is the beginning's, the second one the reading's after it.
+        api.logs.throttled_searches.store(2, Ordering::Relaxed);
+        let body = api.get(&format!("/containers/one/{path}")).await.body;
+        assert_eq!(body, [frame(1, "earlier\n"), frame(1, "latest\n")].concat(), "{path}");
+    }
+}
+
+/// And what is missing is seen to be missing: the answer has no regular end.
+#[tokio::test]
+async fn known_streams_are_served_while_no_stream_can_be_looked_for() {
+    let api = in_two_streams().await;
+    api.logs.no_search.store(true, Ordering::Relaxed);
+    let mut logs = api.send("GET", "/containers/one/logs?stdout=1", "Connection: close\r\n", "").await;
+    let answer = logs.until("earlier").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let rest = String::from_utf8_lossy(&logs.rest().await).into_owned();
+    assert!(!rest.ends_with("0\r\n\r\n"), "{rest:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sockerless_lambda::api::{ApiContext, Listeners};
-use sockerless_lambda::aws::{LogEvent, LogPage, LogQuery, ReadLogs, ReadLogsFuture};
+use sockerless_lambda::aws::{AwsError, AwsErrorKind, LogEvent, LogPage, LogQuery, ReadLogs, ReadLogsFuture};
 use sockerless_lambda::clock::Clock;
 use sockerless_lambda::config::{Config, DockerApi, Listen};
 use sockerless_lambda::health::Health;
@@ -37,6 +37,24 @@ pub(crate) struct Logs {
     pub(crate) endless: AtomicBool,
     /// Pages of such answers.
     pub(crate) pages: AtomicUsize,
+    /// So many of the next searches for streams are throttled.
+    pub(crate) throttled_searches: AtomicUsize,
+    /// Nothing is answered.
+    pub(crate) silent: AtomicBool,
+    /// Every search for streams fails.
+    pub(crate) no_search: AtomicBool,
+}
+
+fn search_failure(kind: AwsErrorKind) -> AwsError {
+    AwsError {
+        service: "logs",
+        operation: "filter log events",
+        kind,
+        code: None,
+        message: "the search failed".to_owned(),
+        request_id: None,
+        retry_after: None,
+    }
 }
 
 impl Logs {
@@ -60,6 +78,20 @@ impl ReadLogs for Logs {
                 && query.start_ms.is_none_or(|start| event.timestamp_ms >= start)
                 && query.end_ms.is_none_or(|end| event.timestamp_ms <= end)
         };
+        if self.silent.load(Ordering::Relaxed) {
+            self.pages.fetch_add(1, Ordering::Relaxed);
+            return Box::pin(std::future::pending());
+        }
+        if query.stream_prefix.is_some() {
+            let fewer = |left: usize| left.checked_sub(1);
+            let kind = match self.throttled_searches.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer) {
+                Ok(_) => Some(AwsErrorKind::Throttled),
+                Err(_) => self.no_search.load(Ordering::Relaxed).then_some(AwsErrorKind::ServiceError),
+            };
+            if let Some(kind) = kind {
+                return Box::pin(async move { Err(search_failure(kind)) });
+            }
+        }
         let events = self.events.lock().unwrap().iter().filter(is_asked).cloned().collect();
         if !self.endless.load(Ordering::Relaxed) {
             return Box::pin(async move { Ok(LogPage { events, next_token: None }) });
@@ -257,6 +289,13 @@ impl Api {
         id
     }
 
+    /// As `running_unseen`, and nobody knows whether the program runs yet.
+    pub(crate) async fn cold(&self, name: &str, body: &Value) -> String {
+        let id = self.running_unseen(name, body).await;
+        self.note(&id, |write| write.status.run.as_mut().unwrap().phase = RunPhase::Issued).await;
+        id
+    }
+
     /// The fact that the run's request id is known.
     pub(crate) async fn name_run(&self, id: &str) {
         self.note(id, |write| write.status.run.as_mut().unwrap().request_id = Some(REQUEST_ID.to_owned())).await;
@@ -310,6 +349,16 @@ impl Api {
     /// The fact that there was an earlier run.
     pub(crate) async fn ran_before(&self, id: &str, request_id: &str) {
         self.note(id, |write| write.status.past_request_ids.push(request_id.to_owned())).await;
+    }
+
+    /// The fact that an earlier run has written to [`STREAM`], and that nobody knows to which stream the latest one has.
+    pub(crate) async fn ran_before_elsewhere(&self, id: &str, request_id: &str) {
+        self.note(id, |write| {
+            write.status.past_request_ids.push(request_id.to_owned());
+            write.status.log_streams = vec![STREAM.to_owned()];
+            write.status.run.as_mut().unwrap().log_stream = None;
+        })
+        .await;
     }
 
     /// The fact that the container was removed after its run, as `--rm` asks.

@@ -3,7 +3,7 @@
 use super::super::limits;
 use crate::aws::LogQuery;
 use crate::clock::Timestamp;
-use crate::state::model::{Container, Protocol, Run};
+use crate::state::model::{Container, Issued, Protocol, Run};
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 
@@ -40,12 +40,30 @@ pub(super) fn proof_queries(container: &Container, run: &Run, now: Timestamp) ->
         from_ms: issued.at.before(limits::CLOCK_SLACK).as_millis().max(0),
         until_ms: now.max(issued.at).after(limits::CLOCK_SLACK).as_millis(),
     };
-    let query = |prefix| LogQuery {
-        stream_prefix: Some(prefix),
-        pattern: Some(pattern.clone()),
-        ..spanning(&container.spec.config.function.log_group, span)
+    let prefixes = prefixes(&issued.function_name, issued.at, now.max(issued.at));
+    searching(&container.spec.config.function.log_group, span, prefixes, &pattern)
+}
+
+/// The queries for lines with these request ids, of runs before the one that was issued so: they began within a day before
+/// it, or there was time enough for the reconciler to see their streams.
+pub(super) fn earlier_queries(container: &Container, issued: &Issued, request_ids: &[String]) -> Vec<LogQuery> {
+    let span = Span {
+        from_ms: issued.at.before(DAY).as_millis().max(0),
+        until_ms: issued.at.after(limits::CLOCK_SLACK).as_millis(),
     };
-    prefixes(run, now).into_iter().map(query).collect()
+    let prefixes = prefixes(&issued.function_name, issued.at.before(DAY), issued.at);
+    searching(&container.spec.config.function.log_group, span, prefixes, &any_of(request_ids.iter()))
+}
+
+fn searching(group: &str, span: Span, prefixes: Vec<String>, pattern: &str) -> Vec<LogQuery> {
+    let query =
+        |prefix| LogQuery { stream_prefix: Some(prefix), pattern: Some(pattern.to_owned()), ..spanning(group, span) };
+    prefixes.into_iter().map(query).collect()
+}
+
+/// The pattern for lines with one of these words.
+fn any_of<'a>(words: impl Iterator<Item = &'a String>) -> String {
+    words.map(|word| format!("?\"{word}\"")).collect::<Vec<_>>().join(" ")
 }
 
 /// What only the run's own log can contain: the token of its order, and its request id. A native function does not get
@@ -53,9 +71,8 @@ pub(super) fn proof_queries(container: &Container, run: &Run, now: Timestamp) ->
 fn secret_pattern(container: &Container, run: &Run) -> Option<String> {
     let has_token = container.spec.config.function.protocol == Protocol::Bootstrap;
     let token = run.issued.as_ref().map(|issued| &issued.token).filter(|_| has_token);
-    let secrets: Vec<String> =
-        token.into_iter().chain(&run.request_id).map(|secret| format!("?\"{secret}\"")).collect();
-    (!secrets.is_empty()).then(|| secrets.join(" "))
+    let pattern = any_of(token.into_iter().chain(&run.request_id));
+    (!pattern.is_empty()).then_some(pattern)
 }
 
 fn spanning(group: &str, span: Span) -> LogQuery {
@@ -67,20 +84,19 @@ fn spanning(group: &str, span: Span) -> LogQuery {
     }
 }
 
-/// How the streams begin that a run may write to while its stream is unknown: `YYYY/MM/DD/<function>[`.
-fn prefixes(run: &Run, now: Timestamp) -> Vec<String> {
-    let Some(issued) = &run.issued else { return Vec::new() };
-    let first = issued.at.before(limits::STREAM_DAY_MARGIN);
+/// How the streams begin that runs of a function between these times may write to: `YYYY/MM/DD/<function>[`.
+fn prefixes(function_name: &str, from: Timestamp, until: Timestamp) -> Vec<String> {
+    let first = from.before(limits::STREAM_DAY_MARGIN);
     let day = |time: Timestamp| time.to_string().get(..10).map(|day| day.replace('-', "/"));
     let (mut days, mut time) = (Vec::new(), first);
     while days.len() < limits::MAX_STREAM_DAYS {
         days.extend(day(time).filter(|day| !days.contains(day)));
-        if day(time) >= day(now.max(issued.at)) {
+        if day(time) >= day(until) {
             break;
         }
         time = time.after(DAY);
     }
-    days.into_iter().map(|day| format!("{day}/{}[", issued.function_name)).collect()
+    days.into_iter().map(|day| format!("{day}/{function_name}[")).collect()
 }
 
 #[cfg(test)]

@@ -58,10 +58,34 @@ impl From<StateError> for Stop {
     }
 }
 
+/// A run under way.
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    run: u64,
+    /// When its program was last seen to start, by the log's clock: ours may be minutes ahead of it, and would take what the
+    /// program writes next for history.
+    seen_ms: i64,
+}
+
+impl Running {
+    /// `None`: no program was seen to run yet, so that nothing it writes is history.
+    fn of(run: &Run) -> Option<Self> {
+        let RunPhase::Running { since } = run.phase else { return None };
+        let times = run.starts_seen.iter().filter_map(|place| place.rsplit_once('@')?.1.parse().ok());
+        Some(Self { run: run.no, seen_ms: times.fold(since.as_millis(), i64::max) })
+    }
+
+    fn is_history(self, run: u64, at_ms: i64) -> bool {
+        self.run == run && at_ms < self.seen_ms
+    }
+}
+
 /// What a reading has brought.
 struct News {
     any: bool,
     may_have_gaps: bool,
+    /// Why the latest run's stream could not be looked for: its lines are missing, and those of the known streams are there.
+    unsearched: Option<AwsError>,
 }
 
 /// One listener.
@@ -82,8 +106,8 @@ pub(in crate::api) struct Session {
     history: History,
     /// Invocations whose lines are not shown.
     muted: BTreeSet<String>,
-    /// A run was under way when the session was opened, and this was the time: its lines of before are history.
-    history_until_ms: Option<i64>,
+    /// The run whose program was seen to run when the session was opened: its lines of before are history.
+    running: Option<Running>,
     /// The starts that were wished before.
     starts_before: u64,
     given: Given,
@@ -107,8 +131,7 @@ impl Session {
             History::Shown => BTreeSet::new(),
             History::Skipped => container.status.past_request_ids.iter().cloned().chain(earlier).collect(),
         };
-        let was_running = is_running(&container.spec, &container.status);
-        let history_until_ms = (history == History::Skipped && was_running).then(|| room.api.clock.now().as_millis());
+        let running = run.filter(|_| history == History::Skipped).and_then(Running::of);
         Self {
             watch: room.api.reader.watch(container.id),
             decoder: Decoder::new(container.spec.config.function.protocol),
@@ -119,7 +142,7 @@ impl Session {
 
             history,
             muted,
-            history_until_ms,
+            running,
             starts_before: container.spec.starts,
             given: Given::default(),
             wait_for_the_rest: true,
@@ -149,7 +172,9 @@ impl Session {
     }
 
     async fn first_batch(&mut self) -> Result<(Reading, Option<Vec<LogEvent>>), AwsError> {
-        self.search().await?;
+        if let Err(error) = self.search().await {
+            self.must_know_streams(error)?;
+        }
         let mut reading = self.reading();
         let events = reading.next(&*self.room.api.logs, &mut self.seen).await?;
         if events.is_none() {
@@ -264,19 +289,23 @@ impl Session {
             let left = *patience.get_or_insert_with(|| self.patience());
             // Judged by facts from before this reading: what they promise must be in it.
             let was_complete = self.is_complete();
+            let mut unsearched = None;
             match self.read_news().await {
                 Err(Stop::Aws(error)) if self.tail_is_whole() || left > Duration::ZERO => {
                     tracing::debug!(container = %self.container.id, %error, "the rest of a log could not be read");
                 }
                 Err(other) => return Err(other),
-                Ok(_) if was_complete => return Ok(()),
+                Ok(News { unsearched: None, .. }) if was_complete => return Ok(()),
                 // Once more, from what was there before the end was seen.
-                Ok(News { may_have_gaps: true, .. }) if self.is_complete() => continue,
-                Ok(_) => {}
+                Ok(News { may_have_gaps: true, unsearched: None, .. }) if self.is_complete() => continue,
+                Ok(news) => unsearched = news.unsearched,
             }
             let is_last = left.is_zero();
-            if self.is_complete() || self.finish_from_tail(is_last).await? || is_last {
+            if (unsearched.is_none() && self.is_complete()) || self.finish_from_tail(is_last).await? {
                 return Ok(());
+            }
+            if is_last {
+                return unsearched.map_or(Ok(()), |error| Err(error.into()));
             }
             let pause = limits::REST_INTERVAL.min(left);
             self.pause(pause).await?;
@@ -306,11 +335,16 @@ impl Session {
     /// Whether the ends of the runs before the latest one were seen: two runs may be so close that the second one has
     /// ended before the log shows the first.
     fn earlier_runs_are_complete(&self) -> bool {
-        let (status, wanted) = (&self.container.status, self.output.wanted());
         // A part of the log need not hold their ends.
+        let wanted = self.output.wanted();
         let is_part = wanted.since.is_some() || wanted.until.is_some();
-        let mut ids = status.past_request_ids.iter().filter(|id| !self.muted.contains(*id));
-        is_part || status.logs_missing || ids.all(|id| self.decoder.has_reported(id))
+        is_part || self.container.status.logs_missing || self.missing_runs().next().is_none()
+    }
+
+    /// The invocations before the latest run whose end the log has not shown yet.
+    fn missing_runs(&self) -> impl Iterator<Item = &String> {
+        let ids = self.container.status.past_request_ids.iter();
+        ids.filter(|id| !self.muted.contains(*id) && !self.decoder.has_reported(id))
     }
 
     /// Whether nothing more of the latest run can come.
@@ -383,6 +417,40 @@ impl Session {
     async fn search(&mut self) -> Result<(), AwsError> {
         let now = self.room.api.clock.now();
         self.streams.search(&*self.room.api.logs, &self.container, now).await
+    }
+
+    /// What is read without a search that has failed, which goes on with the next reading: the streams that are known.
+    fn must_know_streams(&mut self, error: AwsError) -> Result<AwsError, AwsError> {
+        if self.streams.of(&self.container).is_empty() {
+            return Err(error);
+        }
+        tracing::debug!(container = %self.container.id, %error, "a log stream could not be looked for");
+        Ok(error)
+    }
+
+    /// Looks for all streams that are unknown; waits while AWS throttles that. Returns why the latest run's could not be
+    /// looked for.
+    async fn search_all(&mut self) -> Result<Option<AwsError>, Stop> {
+        let mut failures = 0;
+        loop {
+            let latest = self.search().await;
+            let earlier = self.search_earlier().await;
+            let is_throttled = |result: &Result<(), AwsError>| {
+                result.as_ref().is_err_and(|error| error.kind == AwsErrorKind::Throttled)
+            };
+            if failures < limits::MAX_FOLLOW_FAILURES && (is_throttled(&latest) || is_throttled(&earlier)) {
+                failures += 1;
+                self.pause(limits::REST_INTERVAL).await?;
+                continue;
+            }
+            if let Err(error) = earlier {
+                self.must_know_streams(error)?;
+            }
+            return match latest {
+                Ok(()) => Ok(None),
+                Err(error) => Ok(Some(self.must_know_streams(error)?)),
+            };
+        }
     }
 
     /// A pass over the container's streams: those that were read before from where it is worth it, the others from their
@@ -461,17 +529,27 @@ impl Session {
         }
     }
 
+    /// Looks for the streams of earlier runs whose end should be in the log and was not read. Once the streams that are
+    /// known were read: their ends are in those, or nowhere.
+    async fn search_earlier(&mut self) -> Result<(), AwsError> {
+        let missing: Vec<String> =
+            if self.earlier_runs_are_complete() { Vec::new() } else { self.missing_runs().cloned().collect() };
+        let now = self.room.api.clock.now();
+        self.streams.search_earlier(&*self.room.api.logs, &self.container, &missing, now).await
+    }
+
     /// What came since.
     async fn read_news(&mut self) -> Result<News, Stop> {
-        self.search().await?;
+        let unsearched = self.search_all().await?;
         let mut reading = self.reading();
         let mut any = false;
         while let Some(events) = self.next_batch(&mut reading).await? {
             self.unsettle().await?;
+            let run = self.container.status.run.as_ref().map_or(0, |run| run.no);
             for event in events {
-                // The run was under way before the session, and its stream was found only now.
+                // The program ran before the session, and its stream was found only now.
                 let is_history = reading.is_first_of(&event.stream)
-                    && self.history_until_ms.is_some_and(|until| event.timestamp_ms < until);
+                    && self.running.is_some_and(|running| running.is_history(run, event.timestamp_ms));
                 match self.decoder.line(&event) {
                     Some(line) if is_history => self.given.push(&line, &self.decoder),
                     Some(line) => {
@@ -485,7 +563,7 @@ impl Session {
         }
         let may_have_gaps = reading.has_turned();
         self.end_pass(reading);
-        Ok(News { any, may_have_gaps })
+        Ok(News { any, may_have_gaps, unsearched })
     }
 
     async fn give(&mut self, line: Line) -> Result<(), Stop> {

@@ -2,15 +2,15 @@
 //!
 //! Anyone who may write to the log group can create a stream whose name looks like one of this container's. So a stream
 //! counts only when the reconciler has attributed a line of it to a run of the container, or when this session has read a
-//! line in it that only the current run's own log can contain: a marker with its token, or a line of Lambda's with its
-//! request id. Nothing of any other stream is read, let alone shown.
+//! line in it that only the log of one of its runs can contain: a marker with the current run's token, or a line of
+//! Lambda's with the request id of any run. Nothing of any other stream is read, let alone shown.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use sockerless_bootstrap::protocol::Marker;
 
 use super::super::limits;
-use super::queries::{known_streams, proof_queries};
+use super::queries::{earlier_queries, known_streams, proof_queries};
 use crate::aws::{AwsError, AwsErrorKind, LogEvent, LogQuery, ReadLogs};
 use crate::clock::Timestamp;
 use crate::state::model::lambda_log::{PlatformLine, function_of_stream};
@@ -24,21 +24,60 @@ pub(super) struct Streams {
     /// The run for which a stream was proven.
     proven_run: Option<u64>,
     search: Option<Search>,
+    earlier: Option<Search>,
+    /// Earlier invocations that are not searched for any more: a stream was proven to be theirs, or the log shows none.
+    searched: BTreeSet<String>,
     /// Streams that were read from the beginning.
     read: BTreeSet<String>,
 }
 
-/// The search for the stream of one run. It ends with the first proof: the reconciler finds other streams.
+/// A search for lines with some secrets.
 #[derive(Debug)]
 struct Search {
     run: u64,
-    request_id: Option<String>,
+    began: Timestamp,
+    /// The invocations of which a line is looked for.
+    request_ids: Vec<String>,
     queries: VecDeque<LogQuery>,
+}
+
+/// How far some pages have brought a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// `found` asked for no more, or the last page was read.
+    Over,
+    /// The token of a page has expired: the search begins anew.
+    Expired,
+    Unfinished,
+}
+
+impl Search {
+    /// Reads some pages until `found` returns `true` for an event. After an error, it goes on with the page that failed.
+    async fn step(&mut self, logs: &dyn ReadLogs, mut found: impl FnMut(&LogEvent) -> bool) -> Result<Step, AwsError> {
+        for _ in 0..limits::MAX_SEARCH_PAGES {
+            let Some(query) = self.queries.front_mut() else { return Ok(Step::Over) };
+            let page = match logs.read(query.clone()).await {
+                Err(error) if error.kind == AwsErrorKind::InvalidParameter && query.next_token.is_some() => {
+                    return Ok(Step::Expired);
+                }
+                page => page?,
+            };
+            if page.events.iter().any(&mut found) {
+                return Ok(Step::Over);
+            }
+            query.next_token = page.next_token;
+            if query.next_token.is_none() {
+                self.queries.pop_front();
+            }
+        }
+        Ok(if self.queries.is_empty() { Step::Over } else { Step::Unfinished })
+    }
 }
 
 impl Streams {
     /// Looks for the stream of the latest run while it is unknown, by some pages of the log. A search that has not come to
-    /// its end goes on with the next call, so that a flood in forged streams delays it and nothing else.
+    /// its end goes on with the next call, so that a flood in forged streams delays it and nothing else. It ends with the
+    /// first proof: the reconciler finds other streams.
     pub(super) async fn search(
         &mut self,
         logs: &dyn ReadLogs,
@@ -50,40 +89,86 @@ impl Streams {
             self.search = None;
             return Ok(());
         };
-        let is_current = |search: &Search| search.run == run.no && search.request_id == run.request_id;
-        let mut search = self.search.take().filter(is_current).unwrap_or_else(|| Search {
-            run: run.no,
-            request_id: run.request_id.clone(),
-            queries: proof_queries(container, run, now).into(),
+        let request_ids: Vec<String> = run.request_id.iter().cloned().collect();
+        let is_current = |search: &Search| search.run == run.no && search.request_ids == request_ids;
+        let search = match self.search.take().filter(is_current) {
+            Some(search) => search,
+            None => {
+                let queries = proof_queries(container, run, now).into();
+                Search { run: run.no, began: now, request_ids, queries }
+            }
+        };
+        let mut proof = None;
+        let step = self.search.insert(search).step(logs, |event| {
+            let is_proof = proves(event, container, run);
+            proof = is_proof.then(|| event.stream.clone());
+            is_proof
         });
-        for _ in 0..limits::MAX_SEARCH_PAGES {
-            let Some(query) = search.queries.front_mut() else { return Ok(()) };
-            let page = match logs.read(query.clone()).await {
-                // The page's token has expired: the next search begins anew.
-                Err(error) if error.kind == AwsErrorKind::InvalidParameter && query.next_token.is_some() => {
-                    return Ok(());
-                }
-                Err(error) => {
-                    self.search = Some(search);
-                    return Err(error);
-                }
-                Ok(page) => page,
-            };
-            if let Some(event) = page.events.iter().find(|event| proves(event, container, run)) {
-                self.prove(run.no, &event.stream);
-                return Ok(());
-            }
-            query.next_token = page.next_token;
-            if query.next_token.is_none() {
-                search.queries.pop_front();
-            }
+        if step.await? != Step::Unfinished {
+            self.search = None;
         }
-        self.search = Some(search);
+        if let Some(stream) = proof {
+            self.proven_run = Some(run.no);
+            self.prove(&stream);
+        }
         Ok(())
     }
 
-    fn prove(&mut self, run: u64, stream: &str) {
-        self.proven_run = Some(run);
+    /// Looks for the streams of earlier invocations, of which `missing` have shown no end yet: a run that is followed by
+    /// another one at once has ended before the log shows where it wrote. As many pages, and as many invocations, the latest
+    /// first, as one search may read.
+    ///
+    /// An invocation is searched for until a stream is found, or until a search that began after all lines must have come
+    /// finds none.
+    pub(super) async fn search_earlier(
+        &mut self,
+        logs: &dyn ReadLogs,
+        container: &Container,
+        missing: &[String],
+        now: Timestamp,
+    ) -> Result<(), AwsError> {
+        self.searched.retain(|id| missing.contains(id));
+        let unsearched = missing.iter().rev().filter(|id| !self.searched.contains(*id));
+        let request_ids: Vec<String> = unsearched.take(limits::MAX_SEARCHED_IDS).cloned().collect();
+        let run = container.status.run.as_ref();
+        let Some((run, issued)) = run.and_then(|run| Some((run, run.issued.as_ref()?))) else { return Ok(()) };
+        if request_ids.is_empty() {
+            self.earlier = None;
+            return Ok(());
+        }
+        let is_current = |search: &Search| search.run == run.no && search.request_ids == request_ids;
+        let search = match self.earlier.take().filter(is_current) {
+            Some(search) => search,
+            None => {
+                let queries = earlier_queries(container, issued, &request_ids).into();
+                Search { run: run.no, began: now, request_ids, queries }
+            }
+        };
+        let began = search.began;
+        let mut proofs: Vec<(String, String)> = Vec::new();
+        let search = self.earlier.insert(search);
+        let mut open: BTreeSet<String> = search.request_ids.iter().cloned().collect();
+        let step = search.step(logs, |event| {
+            if let Some(id) = invocation_of(event, &issued.function_name).filter(|id| open.remove(*id)) {
+                proofs.push((id.to_owned(), event.stream.clone()));
+            }
+            open.is_empty()
+        });
+        let step = step.await;
+        for (id, stream) in proofs {
+            self.prove(&stream);
+            self.searched.insert(id);
+        }
+        if matches!(step, Ok(Step::Over)) && began >= issued.at.after(limits::CLOCK_SLACK) {
+            self.searched.extend(open);
+        }
+        if matches!(step, Ok(Step::Over | Step::Expired)) {
+            self.earlier = None;
+        }
+        step.map(|_| ())
+    }
+
+    fn prove(&mut self, stream: &str) {
         if !self.proven.iter().any(|proven| proven == stream) {
             self.proven.push_back(stream.to_owned());
         }
@@ -116,14 +201,18 @@ impl Streams {
 /// Whether the event is in a stream of the run's function and can only be the run's.
 fn proves(event: &LogEvent, container: &Container, run: &Run) -> bool {
     let Some(issued) = &run.issued else { return false };
-    if function_of_stream(&event.stream) != Some(issued.function_name.as_str()) {
-        return false;
-    }
-    if let Some((id, _)) = PlatformLine::parse(&event.message) {
+    if let Some(id) = invocation_of(event, &issued.function_name) {
         return run.request_id.as_deref() == Some(id);
     }
     container.spec.config.function.protocol == Protocol::Bootstrap
+        && function_of_stream(&event.stream) == Some(issued.function_name.as_str())
         && Marker::parse(&event.message).is_some_and(|marker| *token(&marker) == issued.token)
+}
+
+/// The invocation that Lambda's own line is about, in a stream of this function.
+fn invocation_of<'a>(event: &'a LogEvent, function_name: &str) -> Option<&'a str> {
+    let is_of_function = function_of_stream(&event.stream) == Some(function_name);
+    PlatformLine::parse(&event.message).map(|(id, _)| id).filter(|_| is_of_function)
 }
 
 fn token(marker: &Marker) -> &String {

@@ -122,6 +122,21 @@ fn a_native_run_binds_the_first_start_that_is_no_other_runs() {
     assert_eq!((exit(&story).code, exit(&story).cause), (0, Cause::Exited));
 }
 
+/// The log is seconds late, and the next run can be issued within a tenth of one.
+#[test]
+fn late_line_of_an_earlier_run_adds_its_stream_and_leaves_the_run_alone() {
+    for protocol in [Protocol::Native, Protocol::Bootstrap] {
+        let mut story = Story::running(InvocationKind::RequestResponse, protocol);
+        story.container.status.past_request_ids = vec![OTHER_REQUEST.into()];
+        let before = story.container.status.clone();
+        story.line_at("earlier-stream", t(-2), &format!("START RequestId: {OTHER_REQUEST} Version: $LATEST"));
+        story.line_at("earlier-stream", t(-1), &report_line("").replace(REQUEST, OTHER_REQUEST));
+        story.line_at("forged-stream", t(-1), &format!("@sockerless:start forged {OTHER_REQUEST}"));
+        let expected = Status { log_streams: vec!["earlier-stream".into()], ..before };
+        assert_eq!(story.container.status, expected, "{protocol:?}");
+    }
+}
+
 /// Pages come in any order, and what could not be told to a run yet is read again.
 #[test]
 fn a_report_that_is_read_before_its_start_is_learned_when_it_is_read_again() {
