@@ -77,7 +77,7 @@ pub(super) async fn rehearse(shared: &Shared, epoch: u64, summary: &mut Summary)
         rehearsal.read_logs().await?;
     }
     rehearsal.plan_all().await?;
-    summary.running = shared.slots.held();
+    summary.running = shared.slots.running();
     summary.left = rehearsal.steps.len();
     for step in &rehearsal.steps {
         summary.count_step(step);

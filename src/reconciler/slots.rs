@@ -164,9 +164,15 @@ impl Slots {
         if inner.holders.len() < self.most { inner.waiting.pop_first() } else { None }
     }
 
-    /// How many runs are under way.
-    pub(crate) fn held(&self) -> usize {
-        self.lock().holders.len()
+    /// How many runs are under way that have no end yet.
+    pub(crate) fn running(&self) -> usize {
+        let inner = self.lock();
+        inner.holders.len() - inner.kept.times.len()
+    }
+
+    /// How many slots are kept although their run has ended.
+    pub(crate) fn kept(&self) -> usize {
+        self.lock().kept.times.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -194,7 +200,7 @@ mod tests {
         assert!(slots.take(id(2)));
         assert_eq!(slots.free(&id(3)), None);
         assert_eq!(slots.free(&id(2)), None);
-        assert_eq!(slots.held(), 0);
+        assert_eq!(slots.running(), 0);
     }
 
     #[test]
@@ -241,7 +247,7 @@ mod tests {
         assert!(slots.take(id(1)));
         slots.keep(id(1), at(100));
         assert_eq!(slots.wait(id(2)), None);
-        assert_eq!((slots.free(&id(1)), slots.held()), (None, 1), "its container is gone");
+        assert_eq!((slots.free(&id(1)), slots.running(), slots.kept()), (None, 0, 1), "its container is gone");
         assert_eq!(slots.expire(at(99)), []);
         slots.bring_forward(Duration::from_secs(50));
         assert_eq!(slots.expire(at(49)), []);
@@ -253,7 +259,7 @@ mod tests {
         slots.keep(id(2), at(200));
         slots.unkeep(&id(2));
         slots.free(&id(2));
-        assert_eq!(slots.held(), 0);
+        assert_eq!(slots.running(), 0);
     }
 
     #[test]

@@ -90,17 +90,8 @@ impl World {
         let around = Around { rest: Arc::clone(&idle.rest), clock, aws_clock, endpoint: sandbox.endpoint() };
         let (now_ms, lives, instance) = (BEGIN_MS, 0, String::new());
         let claims_are_forged = Cell::default();
-        let mut world = Self {
-            around,
-            idle,
-            sandbox,
-            programs,
-            daemon: None,
-            now_ms,
-            lives,
-            instance,
-            claims_are_forged,
-        };
+        let mut world =
+            Self { around, idle, sandbox, programs, daemon: None, now_ms, lives, instance, claims_are_forged };
         // The daemon's first start may make it, too.
         let group = CreateLogGroup { log_group_name: LOG_GROUP.to_owned(), tags: BTreeMap::new() };
         world.operate(&Request::CreateLogGroup(group)).map_err(|error| format!("no log group: {error}"))?;
