@@ -155,10 +155,11 @@ impl Shared {
     }
 
     fn find_slot(&self, row: &Container) {
+        let kept_until = may_go_on_until(self.clock.now(), &row.spec, &row.status);
         if life::unsettled_run(&row.status).is_some() {
-            self.slots.found(row.id);
-        } else if let Some(until) = may_go_on_until(self.clock.now(), &row.spec, &row.status) {
-            self.slots.keep(row.id, until);
+            self.slots.found(row.id, row.revision, None);
+        } else if kept_until.is_some() {
+            self.slots.found(row.id, row.revision, kept_until);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::reconciler::record::fact_write;
 use crate::reconciler::rehearse::rehearse;
 use crate::reconciler::shared::Shared;
 use crate::reconciler::summary::Summary;
-use crate::state::model::life;
+use crate::state::model::{Run, life};
 use crate::state::{NewContainer, Store};
 
 const NOTHING: Answers = &[];
@@ -79,7 +79,7 @@ async fn a_native_event_that_ends_its_own_run_keeps_its_slot() {
     let restarted = at(&store, t(10)).await;
     let slots = &restarted.slots;
     assert!(!slots.is_free_for(&other()), "after a restart");
-    restarted.give_slot_back(&id()).await;
+    restarted.leave_slots(&id(), None).await;
     assert!(!slots.is_free_for(&other()), "after its removal");
     assert_eq!(slots.wait(other()), None);
     assert_eq!(slots.expire(t(119)), []);
@@ -135,4 +135,43 @@ async fn a_start_tries_again_until_it_knows_all_kept_slots() {
     }
     let shared = beginning.await.unwrap().expect("nobody has stopped it");
     assert!(!shared.slots.is_free_for(&other()));
+}
+
+/// Commits an end as a task that is held up before it settles the slot. Returns what it was made from, and the end.
+async fn end_without_settling(store: &Store) -> (Container, Status) {
+    let before = row(store).await;
+    let after = ends(&before);
+    store.facts().write(fact_write(&before, &after, None, t(10))).await.unwrap();
+    (before, after)
+}
+
+#[tokio::test]
+async fn late_news_of_a_run_take_no_slot_from_the_next_one() {
+    let (_directory, store) = store().await;
+    with_a_native_event(&store).await;
+    let shared = at(&store, t(500)).await;
+    let (before, after) = end_without_settling(&store).await;
+    let ended = row(&store).await;
+    let next = ended.status.run.clone().map(|run| Run { no: 2, phase: RunPhase::Issued, ..run });
+    assert!(shared.slots.take(id(), ended.revision + 1), "it holds a slot already");
+    start_as(&store, &Status { run: next, ..ended.status }).await;
+    shared.settle_slot(&before, &after, before.revision + 1).await;
+    assert_eq!(shared.slots.running(), 1, "the next run has it");
+    assert!(!shared.slots.is_free_for(&other()));
+}
+
+#[tokio::test]
+async fn late_news_of_an_end_keep_no_slot_that_an_answer_has_freed() {
+    let (_directory, store) = store().await;
+    with_a_native_event(&store).await;
+    let shared = at(&store, t(10)).await;
+    let (before, after) = end_without_settling(&store).await;
+    let answered = |row: &Container| {
+        let run = row.status.run.clone().map(|run| Run { result: Some("null".into()), ..run });
+        Status { run, ..row.status.clone() }
+    };
+    assert!(shared.fold_in(&id(), answered).await.unwrap());
+    assert!(shared.slots.is_free_for(&other()), "the answer proves the end");
+    shared.settle_slot(&before, &after, before.revision + 1).await;
+    assert!(shared.slots.is_free_for(&other()), "and older news do not change that");
 }
