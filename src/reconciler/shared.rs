@@ -85,6 +85,8 @@ pub(super) struct Knowledge {
     under_way: BTreeSet<RunKey>,
     /// Functions without a container that were looked at.
     pub(super) orphans: BTreeMap<String, OrphanLook>,
+    /// Sweeps since the start that have chosen orphans to look at.
+    pub(super) sweeps: u64,
     /// The sweep notes orphans whose names come after this one.
     pub(super) orphans_after: String,
 }
