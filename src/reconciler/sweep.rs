@@ -101,10 +101,7 @@ impl Shared {
             let kept = orphans.len().saturating_add(*more_orphans);
             return Ok(Swept::Done(Orphans { kept, ..Orphans::default() }));
         }
-        let settled = self.delete_orphans(epoch).await?;
-        if let Some(place) = view.findings.next_place(settled.kept) {
-            self.knowledge().orphans_after = place;
-        }
+        let settled = self.delete_orphans(epoch, &view.findings).await?;
         Ok(Swept::Done(Orphans { waiting: settled.waiting.saturating_add(*more_orphans), ..settled }))
     }
 
@@ -175,8 +172,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Looks at ripe orphans in turn, and deletes those that are ours.
-    async fn delete_orphans(&self, epoch: u64) -> Result<Orphans, SweepError> {
+    /// Looks at ripe orphans in turn, and deletes those that are ours. When all that were noted stay whatever is done, the next
+    /// sweep notes others.
+    pub(super) async fn delete_orphans(&self, epoch: u64, findings: &Findings) -> Result<Orphans, SweepError> {
         let sightings = self.facts.sightings().await?;
         let (now, grace) = (self.clock.now(), self.config.gc_grace);
         let (ripe, waiting): (Vec<_>, Vec<_>) = sightings.iter().partition(|sighting| is_ripe(sighting, now, grace));
@@ -206,8 +204,15 @@ impl Shared {
                 Err(error) => return Err(error),
             }
         }
-        let (kept, settled) = self.knowledge().count_orphans(&ripe);
-        let orphans = Orphans { waiting: waiting.len(), kept, left: ripe.len() - settled };
+        let counted = {
+            let mut knowledge = self.knowledge();
+            let count = knowledge.count_orphans(&ripe);
+            if let Some(place) = findings.next_place(count.stay) {
+                knowledge.orphans_after = place;
+            }
+            count
+        };
+        let orphans = Orphans { waiting: waiting.len(), kept: counted.kept, left: ripe.len() - counted.looked_at };
         failure.map_or(Ok(orphans), |error| Err(error.into()))
     }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::stand_in::{Answers, INSTANCE, aws, shared_at, store};
 use super::*;
 use crate::aws::FunctionDescription;
+use crate::clock::Clock;
 use crate::reconciler::compare::{Comparison, Findings, MAX_ORPHANS};
 use crate::reconciler::names::{Identity, TAG_CONTAINER, TAG_CREATED, TAG_INSTANCE};
 use crate::reconciler::orphans::{CameTo, OrphanLook};
@@ -194,4 +196,28 @@ fn new_orphans_keep_nobody_from_a_turn() {
         looks.insert("due".to_owned(), OrphanLook { at: t(-1), came_to: CameTo::Gone });
     }
     assert!(!turns.is_empty(), "the last one by name has its turn, too");
+}
+
+/// With more orphans than a sweep notes: one that always fails, or that is gone and still listed, does not hide those after it.
+#[tokio::test]
+async fn the_place_moves_on_from_orphans_that_stay_whatever_is_done() {
+    const DENIED: Answers =
+        &[("GET /2015-03-31/functions/", "403 Forbidden", r#"{"__type":"AccessDeniedException","message":"no"}"#)];
+    const GONE: Answers =
+        &[("GET /2015-03-31/functions/", "404 Not Found", r#"{"__type":"ResourceNotFoundException","message":"no"}"#)];
+    for (answers, looks) in [(DENIED, 1), (GONE, 2)] {
+        let (_directory, store) = store().await;
+        let shared = shared_at(&store, aws(answers, INSTANCE, None).await.0, Clock::fixed(t(100_000))).await;
+        let orphans = BTreeSet::from([NAME.to_owned()]);
+        let findings = Findings { orphans, more_orphans: 1, ..Findings::default() };
+        for at in [t(0), t(100_000)] {
+            store.facts().record_sweep(&findings.orphans, at).await.unwrap();
+        }
+        for look in 1..=looks {
+            assert_eq!(shared.knowledge().orphans_after, "", "before look {look} of {looks}");
+            let swept = shared.delete_orphans(6, &findings).await;
+            assert_eq!(swept.is_err(), looks == 1, "{swept:?}");
+        }
+        assert_eq!(shared.knowledge().orphans_after, NAME, "after {looks}");
+    }
 }
