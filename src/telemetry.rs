@@ -99,6 +99,7 @@ metrics_table! {
     AWS_QUOTA_LIMIT, Gauge, "sockerless_aws_quota_calls_per_second", "Calls a second that are our own share of a quota, by bucket.";
     RUNS_TOTAL, Counter, "sockerless_runs_total", "Runs that have ended, by invocation (RequestResponse, Event) and outcome.";
     RUNS_IN_FLIGHT, Gauge, "sockerless_runs_in_flight", "Runs that were issued and have no end yet.";
+    SLOTS_KEPT, Gauge, "sockerless_slots_kept", "Runs that have ended by their log alone, may go on all the same, and count towards max_running.";
     RUN_SECONDS, Histogram, "sockerless_run_seconds", "Time from a program's start to its exit.";
     BILLED_SECONDS, Histogram, "sockerless_run_billed_seconds", "Time that Lambda bills for a run, from its REPORT line.";
     BILLED_MEMORY_SECONDS, Histogram, "sockerless_run_billed_memory_byte_seconds", "Bytes of the function times the billed seconds of a run, which is what it costs; 1073741824 of them are a GB-second.";
@@ -287,7 +288,7 @@ fn describe() {
     for name in [UNKNOWN_OUTCOMES, SECOND_RUNS, ORPHANS_DELETED, STORE_ERRORS] {
         metrics::counter!(name).absolute(0);
     }
-    for name in [RUNS_IN_FLIGHT, ORPHANS, FOREIGN_FUNCTIONS, FORGED_CLAIMS, INFORMER_LAG, OLDEST_WISH] {
+    for name in [RUNS_IN_FLIGHT, SLOTS_KEPT, ORPHANS, FOREIGN_FUNCTIONS, FORGED_CLAIMS, INFORMER_LAG, OLDEST_WISH] {
         metrics::gauge!(name).set(0.0);
     }
 }

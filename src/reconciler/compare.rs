@@ -40,10 +40,10 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// The name after which the next sweep notes orphans, when it must not stay where it is: so many of those that were
-    /// noted are `kept`. Without it, orphans that are kept for ever would hide all others.
-    pub(super) fn next_place(&self, kept: usize) -> Option<String> {
-        (self.more_orphans > 0 && kept >= self.orphans.len()).then(|| self.orphans.last().cloned().unwrap_or_default())
+    /// The name after which the next sweep notes orphans, when it must not stay where it is: that many of those that were
+    /// noted `stay` whatever is done. Without it they would hide all others for ever.
+    pub(super) fn next_place(&self, stay: usize) -> Option<String> {
+        (self.more_orphans > 0 && stay >= self.orphans.len()).then(|| self.orphans.last().cloned().unwrap_or_default())
     }
 }
 

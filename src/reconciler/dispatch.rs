@@ -86,7 +86,8 @@ impl Loop {
     fn measure(&self, now: Timestamp) {
         let ages = || self.keys.values().map(|work| now.since(work.since).as_secs_f64());
         let wish_age = self.census.oldest_wish().map_or(0.0, |since| now.since(since).as_secs_f64());
-        metrics::gauge!(telemetry::RUNS_IN_FLIGHT).set(count(self.shared.slots.held()));
+        metrics::gauge!(telemetry::RUNS_IN_FLIGHT).set(count(self.shared.slots.running()));
+        metrics::gauge!(telemetry::SLOTS_KEPT).set(count(self.shared.slots.kept()));
         metrics::gauge!(telemetry::OLDEST_WISH).set(wish_age);
         let in_line = Line::ALL.iter().map(|line| self.lines.len(*line)).sum::<usize>();
         metrics::gauge!(telemetry::QUEUE_DEPTH, "name" => "container").set(count(self.queue.ready() + in_line));

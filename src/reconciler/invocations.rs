@@ -94,9 +94,9 @@ impl Shared {
     async fn record(self, container: Container, status: Status) -> Result<Written, StateError> {
         let now = self.clock.now();
         let written = self.facts.write(fact_write(&container, &status, Some(now), now)).await?;
-        if let Written::At(_) = written {
+        if let Written::At(revision) = written {
             self.observe_change(&container.id, &container.status, &status);
-            self.settle_slot(&container, &status).await;
+            self.settle_slot(&container, &status, revision).await;
         }
         Ok(written)
     }

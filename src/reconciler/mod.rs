@@ -76,13 +76,12 @@ use self::quota_line::{Place, QuotaLines};
 use self::schedule::{LONGEST_PAUSE, Schedule};
 use self::shared::{KICKS, Kick, Shared};
 use self::slots::Slots;
-use self::surely_over::may_go_on_until;
 use self::worker::{LeftWork, Turn};
 use crate::aws::Cloud;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::health::{Check, Health};
-use crate::state::model::{ContainerId, life};
+use crate::state::model::ContainerId;
 use crate::state::{Facts, Instance, Reader, StateError, WishFeed, Wished};
 use crate::telemetry;
 
@@ -141,14 +140,14 @@ impl Reconciler {
     /// All of its tasks end with it: dropping the future is like a `kill -9`.
     pub async fn run(self, stop: CancellationToken, drain: Duration) {
         let Some(instance) = self.claim(&stop).await else { return };
-        let Some((shared, kicked)) = self.begin(&instance, &stop).await else { return };
+        let Some((shared, census, kicked)) = self.begin(&instance, &stop).await else { return };
         let _life = shared.life.clone().drop_guard();
         let lost = CancellationToken::new();
         let background = TaskTracker::new();
         let sweeps = shared.clone().sweep_loop(instance.epoch, stop.child_token(), lost.clone());
         background.spawn(shared.while_alive(shared.clone().follow_logs(Groups::new(), stop.child_token())));
         background.spawn(shared.while_alive(sweeps));
-        let mut control = Loop::new(shared, kicked);
+        let mut control = Loop { census, ..Loop::new(shared, kicked) };
         tokio::select! {
             () = control.run() => {}
             () = stop.cancelled() => {}
@@ -160,14 +159,19 @@ impl Reconciler {
         }
     }
 
-    /// Reads what all tasks share, as long as it takes. `None`: stopped before, or the store is closed.
-    async fn begin(&self, instance: &Instance, stop: &CancellationToken) -> Option<(Shared, mpsc::Receiver<Kick>)> {
+    /// Reads what all tasks share and counts all containers, as long as it takes. `None`: stopped before, or the store is
+    /// closed.
+    async fn begin(
+        &self,
+        instance: &Instance,
+        stop: &CancellationToken,
+    ) -> Option<(Shared, Census, mpsc::Receiver<Kick>)> {
         loop {
             let (kicks, kicked) = mpsc::channel(KICKS);
             match self.shared(instance, kicks).await {
-                Ok(shared) => {
+                Ok((shared, census)) => {
                     self.parts.health.pass(Check::Reconciler);
-                    return Some((shared, kicked));
+                    return Some((shared, census, kicked));
                 }
                 Err(StateError::Closed) => return None,
                 Err(error) => {
@@ -258,7 +262,8 @@ impl Reconciler {
         }
     }
 
-    async fn shared(&self, instance: &Instance, kicks: mpsc::Sender<Kick>) -> Result<Shared, StateError> {
+    /// What all tasks share, with the slots of all runs that are or may be under way, and the count of all containers.
+    async fn shared(&self, instance: &Instance, kicks: mpsc::Sender<Kick>) -> Result<(Shared, Census), StateError> {
         let parts = &self.parts;
         let shared = Shared {
             facts: parts.facts.clone(),
@@ -293,12 +298,8 @@ impl Reconciler {
             let found_out = Timestamp::default();
             knowledge.roles_without_logs = roles_without_logs.into_iter().map(|role| (role, found_out)).collect();
         }
-        for container in parts.facts.watched().await? {
-            if life::unsettled_run(&container.status).is_some() {
-                shared.slots.found(container.id);
-            }
-        }
-        Ok(shared)
+        let census = shared.count_all().await?;
+        Ok((shared, census))
     }
 }
 
@@ -364,9 +365,6 @@ impl Loop {
 
     /// Never returns but for a closed store.
     async fn run(&mut self) {
-        if let Err(error) = self.count_all().await {
-            self.store_failed(&error);
-        }
         while self.round().await.is_continue() {}
     }
 
@@ -427,28 +425,6 @@ impl Loop {
         self.progress_at = self.progress_at.before(step);
         for work in self.keys.values_mut() {
             work.since = work.since.before(step);
-        }
-    }
-
-    /// Every container is counted once; from then on, those that are worked on. Runs that may go on although they count as ended
-    /// hold their slots.
-    async fn count_all(&mut self) -> Result<(), StateError> {
-        let mut after = i64::MIN;
-        loop {
-            let page = self.shared.facts.containers(after, ROW_PAGE).await?;
-            let Some(next) = page.next else { return Ok(()) };
-            after = next;
-            for row in &page.rows {
-                match row {
-                    Ok(row) => {
-                        self.census.count(row.id, Some(record::counted(row)));
-                        if let Some(until) = may_go_on_until(self.now(), &row.spec, &row.status) {
-                            self.shared.slots.keep(row.id, until);
-                        }
-                    }
-                    Err(dead) => dead.id.into_iter().for_each(|id| self.census.count(id, Some(record::counted_dead()))),
-                }
-            }
         }
     }
 

@@ -18,18 +18,19 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::census::Census;
 use super::claim::{self, Claim, ClaimError};
 use super::observe::{Groups, InformerError, PAUSE};
 use super::queue::Priority;
 use super::rehearse::{RehearsalError, rehearse};
-use super::shared::{KICKS, Shared};
+use super::shared::{KICKS, Kick, Shared};
 use super::summary::Summary;
 use super::sweep::{Orphans, SweepError, Swept};
 use super::{Loop, Reconciler};
 use crate::clock::{Clock, Stopwatch};
-use crate::state::StateError;
+use crate::state::{Instance, StateError};
 
-/// How often the claim is made, the logs are read and AWS is listed before a pass gives up: one refusal for a moment is no failure.
+/// How often the claim is made, the containers are counted, the logs are read and AWS is listed before a pass gives up: one refusal for a moment is no failure.
 const TRIES: u32 = 4;
 
 /// What a pass is to do.
@@ -89,7 +90,7 @@ impl Reconciler {
             return Err(PassError::ClaimLost(claim::lost(why)));
         }
         let (kicks, _) = mpsc::channel(KICKS);
-        let mut shared = self.shared(&instance, kicks).await?;
+        let (mut shared, _) = self.shared(&instance, kicks).await?;
         shared.withholds_runs = !order.start;
         tokio::select! {
             rehearsed = rehearse(&shared, instance.epoch, summary) => Ok(rehearsed?),
@@ -104,10 +105,9 @@ impl Reconciler {
             Claim::Held(instance) => instance,
             Claim::Lost { why } => return Err(PassError::ClaimLost(claim::lost(&why))),
         };
-        let (kicks, kicked) = mpsc::channel(KICKS);
-        let mut shared = self.shared(&instance, kicks).await?;
+        let (mut shared, census, kicked) = self.begin_patiently(&instance, &deadline, stop).await?;
         shared.withholds_runs = !order.start;
-        let mut control = Loop::new(shared.clone(), kicked);
+        let mut control = Loop { census, ..Loop::new(shared.clone(), kicked) };
         let (tell, told) = oneshot::channel();
         let looking = tokio::spawn(shared.clone().look_around(instance.epoch, tell, Arc::clone(&control.poke)));
         let alarm = tokio::spawn(alarm(shared.clone(), deadline.left(), stop.clone(), Arc::clone(&control.poke)));
@@ -122,7 +122,7 @@ impl Reconciler {
         shared.commits.close();
         shared.commits.wait().await;
         summary.count(shared.tally.done());
-        summary.running = shared.slots.held();
+        summary.running = shared.slots.running();
         noted?;
         ended.tell(summary)
     }
@@ -140,6 +140,30 @@ impl Reconciler {
             tokio::select! {
                 borne = bear(clock, &mut failures, error) => borne?,
                 () = clock.sleep(deadline.left()) => return Err(PassError::Late("the database was claimed")),
+                () = stop.cancelled() => return Err(PassError::Interrupted),
+            }
+        }
+    }
+
+    /// Reads what all tasks share, and counts all containers. Nothing is handed out before that went through.
+    async fn begin_patiently(
+        &self,
+        instance: &Instance,
+        deadline: &Deadline,
+        stop: &CancellationToken,
+    ) -> Result<(Shared, Census, mpsc::Receiver<Kick>), PassError> {
+        let clock = &self.parts.clock;
+        let mut failures = 0;
+        loop {
+            let (kicks, kicked) = mpsc::channel(KICKS);
+            let error = match self.shared(instance, kicks).await {
+                Ok((shared, census)) => return Ok((shared, census, kicked)),
+                Err(error @ StateError::Closed) => return Err(error.into()),
+                Err(error) => error,
+            };
+            tokio::select! {
+                borne = bear(clock, &mut failures, error) => borne?,
+                () = clock.sleep(deadline.left()) => return Err(PassError::Late("the containers were counted")),
                 () = stop.cancelled() => return Err(PassError::Interrupted),
             }
         }
@@ -219,9 +243,6 @@ impl Loop {
         stop: &CancellationToken,
     ) -> Ended {
         let mut look = None;
-        if let Err(error) = self.count_all().await {
-            self.store_failed(&error);
-        }
         loop {
             if self.round().await.is_break() {
                 return Ended::Closed;

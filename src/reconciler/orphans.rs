@@ -1,6 +1,6 @@
 //! What is remembered of functions without a container that were looked at. PURE.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::shared::Knowledge;
@@ -22,6 +22,8 @@ pub(super) struct OrphanLook {
 pub(super) enum CameTo {
     /// It is not there, or was deleted; the next sweep does not list it, or lists it from an old list.
     Gone,
+    /// The same, and it had come to that before: it is listed all the same, or made again each time.
+    GoneAgain,
     /// It is kept, for this reason.
     Kept(&'static str),
     /// It could not be looked at or deleted.
@@ -38,7 +40,12 @@ impl OrphanLook {
 
 impl Knowledge {
     /// Notes a look. Returns whether it came to something else than the one before.
-    pub(super) fn note_orphan(&mut self, name: &str, look: OrphanLook) -> bool {
+    pub(super) fn note_orphan(&mut self, name: &str, mut look: OrphanLook) -> bool {
+        let was_gone =
+            self.orphans.get(name).is_some_and(|look| matches!(look.came_to, CameTo::Gone | CameTo::GoneAgain));
+        if was_gone && look.came_to == CameTo::Gone {
+            look.came_to = CameTo::GoneAgain;
+        }
         let before = self.orphans.insert(name.to_owned(), look);
         before.is_none_or(|before| before.came_to != look.came_to)
     }
@@ -48,11 +55,29 @@ impl Knowledge {
         self.orphans.retain(|name, _| names.contains(name.as_str()));
     }
 
-    /// How many of these are kept, and of how many it is known what became of them.
-    pub(super) fn count_orphans(&self, names: &[&str]) -> (usize, usize) {
-        let looks: &BTreeMap<String, OrphanLook> = &self.orphans;
-        let known = || names.iter().filter_map(|name| looks.get(*name));
-        let kept = known().filter(|look| matches!(look.came_to, CameTo::Kept(_))).count();
-        (kept, known().count())
+    /// Counts these by what became of them.
+    pub(super) fn count_orphans(&self, names: &[&str]) -> OrphanCount {
+        let mut count = OrphanCount::default();
+        for look in names.iter().filter_map(|name| self.orphans.get(*name)) {
+            count.looked_at += 1;
+            match look.came_to {
+                CameTo::Gone => {}
+                CameTo::Kept(_) => {
+                    count.kept += 1;
+                    count.stay += 1;
+                }
+                CameTo::GoneAgain | CameTo::Failed(_) => count.stay += 1,
+            }
+        }
+        count
     }
+}
+
+/// How many orphans came to what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OrphanCount {
+    pub(super) looked_at: usize,
+    pub(super) kept: usize,
+    /// They are listed again whatever is done: they are kept, or the look or the deletion failed or had no effect.
+    pub(super) stay: usize,
 }

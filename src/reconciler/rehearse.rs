@@ -77,7 +77,7 @@ pub(super) async fn rehearse(shared: &Shared, epoch: u64, summary: &mut Summary)
         rehearsal.read_logs().await?;
     }
     rehearsal.plan_all().await?;
-    summary.running = shared.slots.held();
+    summary.running = shared.slots.running();
     summary.left = rehearsal.steps.len();
     for step in &rehearsal.steps {
         summary.count_step(step);
@@ -206,10 +206,11 @@ impl Rehearsal<'_> {
     fn fold(&mut self, row: &mut Container, fold: impl FnOnce(&Container) -> Status) {
         let after = fold(row);
         let before = std::mem::replace(&mut row.status, after);
+        // The plan asks for slots itself: nobody is to be woken.
+        let _ = self.shared.settled_slot(row, &row.status, row.revision);
         if unsettled_run(&before).is_none() || unsettled_run(&row.status).is_some() {
             return;
         }
-        self.shared.slots.free(&row.id);
         if let Some(RunPhase::Exited(exit)) = row.status.run.as_ref().map(|run| &run.phase) {
             let why = if exit.message.is_empty() { "the log shows its end" } else { exit.message.as_str() };
             let because = format!("{why}: exit code {}", exit.code);
@@ -276,7 +277,7 @@ impl Rehearsal<'_> {
             return;
         }
         if let Action::Invoke { .. } = decision.action {
-            self.shared.slots.take(row.id);
+            self.shared.slots.take(row.id, row.revision);
         }
         let again = Step::planned(row, &decision.action, decision.because).again;
         let planned = Container { status: decision.status.clone(), ..row.clone() };

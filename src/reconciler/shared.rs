@@ -8,6 +8,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::ROW_PAGE;
+use super::census::Census;
 use super::names::Identity;
 use super::orphans::OrphanLook;
 use super::permits::Permits;
@@ -16,13 +18,14 @@ use super::queue::Priority;
 use super::record;
 use super::scan::RunKey;
 use super::slots::Slots;
+use super::surely_over::may_go_on_until;
 use super::tally::Tally;
 use crate::aws::{AwsError, AwsErrorKind, Cloud};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::health::{Check, Health};
-use crate::state::model::{Container, ContainerId, Status};
-use crate::state::{Facts, Reader};
+use crate::state::model::{Container, ContainerId, Status, life};
+use crate::state::{Facts, Reader, StateError};
 
 /// Containers that are to be looked at, from the tasks to the loop: at most so many wait to be taken over.
 pub(super) const KICKS: usize = 4096;
@@ -82,6 +85,8 @@ pub(super) struct Knowledge {
     under_way: BTreeSet<RunKey>,
     /// Functions without a container that were looked at.
     pub(super) orphans: BTreeMap<String, OrphanLook>,
+    /// Sweeps since the start that have chosen orphans to look at.
+    pub(super) sweeps: u64,
     /// The sweep notes orphans whose names come after this one.
     pub(super) orphans_after: String,
 }
@@ -127,6 +132,36 @@ impl Shared {
         async move {
             // Cut off or done: there is nobody to tell.
             let _ = life.run_until_cancelled(task).await;
+        }
+    }
+
+    /// Counts every container, once: from then on those are counted that are worked on. Runs without an end hold their slots,
+    /// and so do those that may go on although they count as ended.
+    pub(super) async fn count_all(&self) -> Result<Census, StateError> {
+        let mut census = Census::default();
+        let mut place = Some(i64::MIN);
+        while let Some(after) = place {
+            let page = self.facts.containers(after, ROW_PAGE).await?;
+            place = page.next;
+            for row in &page.rows {
+                match row {
+                    Ok(row) => {
+                        census.count(row.id, Some(record::counted(row)));
+                        self.find_slot(row);
+                    }
+                    Err(dead) => dead.id.into_iter().for_each(|id| census.count(id, Some(record::counted_dead()))),
+                }
+            }
+        }
+        Ok(census)
+    }
+
+    fn find_slot(&self, row: &Container) {
+        let kept_until = may_go_on_until(self.clock.now(), &row.spec, &row.status);
+        if life::unsettled_run(&row.status).is_some() {
+            self.slots.found(row.id, row.revision, None);
+        } else if kept_until.is_some() {
+            self.slots.found(row.id, row.revision, kept_until);
         }
     }
 

@@ -31,7 +31,7 @@ use crate::telemetry;
 /// Orphans that one sweep deletes, at most.
 pub(super) const MAX_DELETIONS: usize = 50;
 /// Orphans that one sweep looks at, at most: each costs a call, and anyone can make functions with names like ours. With a
-/// sweep every five minutes, 10,000 of them have their turn within nine hours.
+/// sweep every five minutes, 10,000 of them have their turn within a day.
 pub(super) const MAX_LOOKS: usize = 100;
 /// Sweeps that must have seen an orphan.
 const MIN_SIGHTINGS: u32 = 2;
@@ -101,10 +101,7 @@ impl Shared {
             let kept = orphans.len().saturating_add(*more_orphans);
             return Ok(Swept::Done(Orphans { kept, ..Orphans::default() }));
         }
-        let settled = self.delete_orphans(epoch).await?;
-        if let Some(place) = view.findings.next_place(settled.kept) {
-            self.knowledge().orphans_after = place;
-        }
+        let settled = self.delete_orphans(epoch, &view.findings).await?;
         Ok(Swept::Done(Orphans { waiting: settled.waiting.saturating_add(*more_orphans), ..settled }))
     }
 
@@ -175,8 +172,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Looks at ripe orphans in turn, and deletes those that are ours.
-    async fn delete_orphans(&self, epoch: u64) -> Result<Orphans, SweepError> {
+    /// Looks at ripe orphans in turn, and deletes those that are ours. When all that were noted stay whatever is done, the next
+    /// sweep notes others.
+    pub(super) async fn delete_orphans(&self, epoch: u64, findings: &Findings) -> Result<Orphans, SweepError> {
         let sightings = self.facts.sightings().await?;
         let (now, grace) = (self.clock.now(), self.config.gc_grace);
         let (ripe, waiting): (Vec<_>, Vec<_>) = sightings.iter().partition(|sighting| is_ripe(sighting, now, grace));
@@ -185,7 +183,8 @@ impl Shared {
         let chosen = {
             let mut knowledge = self.knowledge();
             knowledge.forget_orphans_but(&names);
-            choose(&ripe, &knowledge.orphans, now, epoch)
+            knowledge.sweeps = knowledge.sweeps.wrapping_add(1);
+            choose(&ripe, &knowledge.orphans, now, epoch.wrapping_add(knowledge.sweeps))
         };
         let (mut deletions, mut failure) = (0, None);
         for name in chosen {
@@ -205,8 +204,15 @@ impl Shared {
                 Err(error) => return Err(error),
             }
         }
-        let (kept, settled) = self.knowledge().count_orphans(&ripe);
-        let orphans = Orphans { waiting: waiting.len(), kept, left: ripe.len() - settled };
+        let counted = {
+            let mut knowledge = self.knowledge();
+            let count = knowledge.count_orphans(&ripe);
+            if let Some(place) = findings.next_place(count.stay) {
+                knowledge.orphans_after = place;
+            }
+            count
+        };
+        let orphans = Orphans { waiting: waiting.len(), kept: counted.kept, left: ripe.len() - counted.looked_at };
         failure.map_or(Ok(orphans), |error| Err(error.into()))
     }
 
@@ -285,24 +291,35 @@ pub(super) enum Fate {
     Delete,
 }
 
-/// The orphans to look at in this sweep, at most [`MAX_LOOKS`]: first those that were not looked at yet, beginning at a place
-/// that moves with each start, then those whose look is longest ago. PURE, as all below.
+/// The orphans to look at in this sweep, at most [`MAX_LOOKS`]: one half are those that were not looked at yet, beginning at a
+/// place that moves with each turn; the other half those whose look is longest ago. What one half does not need is the other's.
+/// They take turns, so that neither half uses up the deletions. PURE, as all below.
 pub(super) fn choose<'a>(
     ripe: &[&'a str],
     looks: &BTreeMap<String, OrphanLook>,
     now: Timestamp,
-    epoch: u64,
+    turn: u64,
 ) -> Vec<&'a str> {
     let (old, mut new): (Vec<&str>, Vec<&str>) = ripe.iter().partition(|name| looks.contains_key(**name));
-    if let Some(last) = new.len().checked_sub(1) {
-        let place = usize::try_from(epoch).unwrap_or_default().saturating_mul(MAX_LOOKS);
-        new.rotate_left(place % (last + 1));
-    }
+    let place = place_in(new.len(), turn);
+    new.rotate_left(place);
     let looked_at = |name: &str| looks.get(name).map(|look| look.at.min(now));
     let mut due: Vec<&str> =
         old.into_iter().filter(|name| looks.get(*name).is_none_or(|look| look.is_due(now))).collect();
     due.sort_by_key(|name| looked_at(name));
-    new.into_iter().chain(due).take(MAX_LOOKS).collect()
+    new.truncate(MAX_LOOKS - due.len().min(MAX_LOOKS / 2));
+    due.truncate(MAX_LOOKS - new.len());
+    let turns = (0..MAX_LOOKS).flat_map(|turn| [due.get(turn), new.get(turn)]);
+    turns.flatten().copied().collect()
+}
+
+/// A place in a list of this length. Multiples of the golden ratio come near every place, however the list grows meanwhile.
+fn place_in(len: usize, turn: u64) -> usize {
+    /// The golden ratio's fraction, of 2^64.
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let fraction = u128::from(turn.wrapping_mul(GOLDEN));
+    let place = u128::try_from(len).map_or(0, |len| (fraction * len) >> 64);
+    usize::try_from(place).unwrap_or_default()
 }
 
 /// Whether the failure is that one function's, so that the others are still to be looked at.

@@ -108,7 +108,7 @@ impl Shared {
                 Stored::Replaced => continue,
                 Stored::Dead => return Ok(dead(failed)),
                 Stored::Gone => {
-                    self.give_slot_back(&id).await;
+                    self.leave_slots(&id, None).await;
                     return Ok(Turn { next: Next::Idle, failed, counted: None, left: None });
                 }
             };
@@ -202,9 +202,11 @@ impl Shared {
         }
         match self.facts.write(fact_write(stored, &container.status, Some(now), now)).await? {
             Written::Stale | Written::Gone => return Ok(false),
-            Written::At(_) => self.observe_change(&stored.id, &stored.status, &container.status),
+            Written::At(revision) => {
+                self.observe_change(&stored.id, &stored.status, &container.status);
+                self.after_commit(stored, &container.status, revision).await?;
+            }
         }
-        self.after_commit(stored, &container.status).await?;
         Ok(true)
     }
 
@@ -228,9 +230,11 @@ impl Shared {
             match self.facts.write(write).await? {
                 // Gone is found out by reading again, too.
                 Written::Stale | Written::Gone => return Ok(None),
-                Written::At(_) => self.observe_change(&stored.id, &stored.status, &decision.status),
+                Written::At(revision) => {
+                    self.observe_change(&stored.id, &stored.status, &decision.status);
+                    self.after_commit(stored, &decision.status, revision).await?;
+                }
             }
-            self.after_commit(stored, &decision.status).await?;
         }
         let mut container = container.clone();
         container.status = decision.status;
@@ -246,7 +250,9 @@ impl Shared {
             }
             Action::Forget => {
                 self.facts.forget(&container.id).await?;
-                self.give_slot_back(&container.id).await;
+                // The news of the last commits may come later, when nobody holds the slot any more.
+                let kept_until = may_go_on_until(now, &container.spec, &container.status);
+                self.leave_slots(&container.id, kept_until).await;
                 Step::Gone
             }
             action => Step::Act(Box::new(container), action),
@@ -260,9 +266,11 @@ impl Shared {
         decision: Decision,
         write: crate::state::FactWrite,
     ) -> Result<Option<Step>, StateError> {
-        if self.withholds_runs || !self.slots.take(container.id) {
+        let revision = write.revision.saturating_add(1);
+        if self.withholds_runs || !self.slots.take(container.id, revision) {
             return Ok(None);
         }
+        let give_back = async || self.go_on(self.slots.settle(&container.id, revision, None)).await;
         let overdue = write.due_at;
         match self.facts.issue(write, container.spec.generation).await {
             Ok(Issue::Granted(permit, _)) => {
@@ -272,19 +280,19 @@ impl Shared {
                 Ok(Some(Step::Run(Box::new(container), permit, overdue)))
             }
             Ok(Issue::Stale | Issue::Gone) => {
-                self.give_slot_back(&container.id).await;
+                give_back().await;
                 Ok(None)
             }
             Err(error) => {
-                self.give_slot_back(&container.id).await;
+                give_back().await;
                 Err(error)
             }
         }
     }
 
     /// What else follows from new facts.
-    async fn after_commit(&self, stored: &Container, status: &Status) -> Result<(), StateError> {
-        self.settle_slot(stored, status).await;
+    async fn after_commit(&self, stored: &Container, status: &Status, revision: i64) -> Result<(), StateError> {
+        self.settle_slot(stored, status, revision).await;
         if let Some(digest) = new_digest(&stored.status, status) {
             self.facts.set_image_digest(&stored.spec.config.image_reference, digest).await?;
         }
@@ -319,26 +327,28 @@ impl Shared {
         }
     }
 
-    /// Gives the slot back of a run that has ended with new facts, or keeps it while the run may go on all the same.
-    pub(super) async fn settle_slot(&self, before: &Container, after: &Status) {
-        if life::unsettled_run(after).is_some() {
-            return;
-        }
-        let now = self.clock.now();
-        let [was, is] = [&before.status, after].map(|status| may_go_on_until(now, &before.spec, status));
-        let has_ended = life::unsettled_run(&before.status).is_some() || was != is;
-        match is.filter(|_| has_ended) {
-            Some(until) => self.slots.keep(before.id, until),
-            None if has_ended => {
-                self.slots.unkeep(&before.id);
-                self.give_slot_back(&before.id).await;
-            }
-            None => {}
-        }
+    /// Gives the slot back of a run that has ended by this revision, or keeps it while the run may go on all the same.
+    pub(super) async fn settle_slot(&self, container: &Container, status: &Status, revision: i64) {
+        self.go_on(self.settled_slot(container, status, revision)).await;
     }
 
-    pub(super) async fn give_slot_back(&self, id: &ContainerId) {
-        if let Some(next) = self.slots.free(id) {
+    /// The same. Returns the next container that may go on.
+    pub(super) fn settled_slot(&self, container: &Container, status: &Status, revision: i64) -> Option<ContainerId> {
+        if life::unsettled_run(status).is_some() {
+            return None;
+        }
+        let kept_until = may_go_on_until(self.clock.now(), &container.spec, status);
+        self.slots.settle(&container.id, revision, kept_until)
+    }
+
+    /// The container is gone; its last run may go on until a time.
+    pub(super) async fn leave_slots(&self, id: &ContainerId, kept_until: Option<Timestamp>) {
+        self.go_on(self.slots.leave(id, kept_until)).await;
+    }
+
+    /// A slot has become free for this one.
+    async fn go_on(&self, next: Option<ContainerId>) {
+        if let Some(next) = next {
             self.kick(next, self.clock.now(), Priority::User).await;
         }
     }

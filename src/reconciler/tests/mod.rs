@@ -12,6 +12,7 @@ mod observe;
 mod plan;
 mod reports;
 mod scan;
+mod slots;
 mod stand_in;
 #[cfg(feature = "sandbox")]
 mod stories;

@@ -88,19 +88,32 @@ pub(super) async fn store() -> (TempDir, Store) {
     (directory, store)
 }
 
-/// What the tasks of a daemon share that has just claimed its database.
-pub(super) async fn shared(store: &Store, cloud: Cloud) -> Shared {
-    let parts = ReconcilerParts {
+/// A controller over this store, where one run may be under way.
+pub(super) fn reconciler(store: &Store, cloud: Cloud, clock: Clock) -> Reconciler {
+    Reconciler::new(ReconcilerParts {
         facts: store.facts(),
         reader: store.reader(),
         cloud,
-        clock: Clock::default(),
+        clock,
         health: Health::default(),
         config: Arc::new(Config { max_running: 1, ..Config::new("eu-west-1", &settings().role_arn).unwrap() }),
-    };
-    let instance = Instance { id: INSTANCE.into(), epoch: 6, adopted_at: None, horizon: None, doubt: None };
+    })
+}
+
+/// The instance that has claimed the database.
+pub(super) fn claimed() -> Instance {
+    Instance { id: INSTANCE.into(), epoch: 6, adopted_at: None, horizon: None, doubt: None }
+}
+
+/// What the tasks of a daemon share that has just claimed its database.
+pub(super) async fn shared(store: &Store, cloud: Cloud) -> Shared {
+    shared_at(store, cloud, Clock::default()).await
+}
+
+/// The same, by this clock.
+pub(super) async fn shared_at(store: &Store, cloud: Cloud, clock: Clock) -> Shared {
     // Nobody listens to kicks; there is room for those of a test.
     let (kicks, kicked) = mpsc::channel(100);
     std::mem::forget(kicked);
-    Reconciler::new(parts).shared(&instance, kicks).await.unwrap()
+    reconciler(store, cloud, clock).shared(&claimed(), kicks).await.unwrap().0
 }

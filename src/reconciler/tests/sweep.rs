@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::stand_in::{Answers, INSTANCE, aws, shared_at, store};
 use super::*;
 use crate::aws::FunctionDescription;
+use crate::clock::Clock;
 use crate::reconciler::compare::{Comparison, Findings, MAX_ORPHANS};
 use crate::reconciler::names::{Identity, TAG_CONTAINER, TAG_CREATED, TAG_INSTANCE};
 use crate::reconciler::orphans::{CameTo, OrphanLook};
@@ -142,38 +144,80 @@ fn a_function_that_is_listed_twice_is_no_orphan() {
     assert_eq!(judge(&identity(), &twice, std::slice::from_ref(&container), t(100)), Findings::default());
 }
 
-/// Anyone can make functions that are called like ours. Each costs a call when it is looked at, and the others wait no longer
-/// than a round.
+/// Anyone can make functions that are called like ours. Each costs a call when it is looked at, and each has its turn.
 #[test]
 fn a_sweep_looks_at_a_bounded_number_of_orphans_and_at_each_in_its_turn() {
-    let names: Vec<String> = (0..10_000).map(|n| format!("skls-0123456789-{n:024}-0")).collect();
+    let names: Vec<String> = (0..2_000).map(|n| format!("skls-0123456789-{n:024}-0")).collect();
     let ripe: Vec<&str> = names.iter().map(String::as_str).collect();
-    for epoch in [0, 1, 77, u64::MAX] {
+    for turn in [0, 1, 77, u64::MAX] {
         let mut knowledge = Knowledge::default();
-        let mut seen = BTreeSet::new();
-        for sweep in 0..100 {
-            let now = t(300 * sweep);
-            let chosen = choose(&ripe, &knowledge.orphans, now, epoch);
-            assert_eq!(chosen.len(), MAX_LOOKS);
+        for sweep in 0..40_u16 {
+            let now = t(300 * i64::from(sweep));
+            let chosen = choose(&ripe, &knowledge.orphans, now, turn.wrapping_add(sweep.into()));
+            assert_eq!(chosen.iter().collect::<BTreeSet<_>>().len(), MAX_LOOKS, "and each once");
             for name in chosen {
                 let came_to =
                     if sweep % 2 == 0 { CameTo::Kept("why") } else { CameTo::Failed(AwsErrorKind::AccessDenied) };
-                assert!(knowledge.note_orphan(name, OrphanLook { at: now, came_to }));
-                assert!(seen.insert(name), "nobody has a second turn before all have had one");
+                knowledge.note_orphan(name, OrphanLook { at: now, came_to });
             }
         }
-        assert_eq!(seen.len(), names.len());
-        assert_eq!(knowledge.count_orphans(&ripe), (5_000, 10_000));
-        let again = choose(&ripe, &knowledge.orphans, t(30_000), epoch);
-        assert_eq!(again.len(), MAX_LOOKS);
-        assert!(again.iter().all(|name| knowledge.orphans[*name].at == t(0)), "the longest ago");
-        let with_new = choose(&[&ripe[..], &["new"]].concat(), &knowledge.orphans, t(30_000), epoch);
-        assert_eq!((with_new[0], with_new.len()), ("new", MAX_LOOKS));
+        assert_eq!(knowledge.orphans.len(), names.len(), "half of the looks are for those without one");
+        let again = choose(&ripe, &knowledge.orphans, t(90_000), turn);
+        assert_eq!(again.len(), MAX_LOOKS, "the other half has no use");
+        let longest_ago = knowledge.orphans.values().map(|look| look.at).min().unwrap();
+        assert_eq!(knowledge.orphans[again[0]].at, longest_ago);
+        let with_new = choose(&[&ripe[..], &["new"]].concat(), &knowledge.orphans, t(90_000), turn);
+        assert!(with_new.contains(&"new") && with_new.len() == MAX_LOOKS);
     }
-    let places = [1, 2].map(|epoch| choose(&ripe, &BTreeMap::new(), t(0), epoch)[0]);
-    assert_eq!(places, [ripe[MAX_LOOKS], ripe[2 * MAX_LOOKS]], "restarts do not begin with the same ones");
+    let firsts = [1, 2, 3].map(|turn| choose(&ripe, &BTreeMap::new(), t(0), turn)[0]);
+    assert_eq!(BTreeSet::from(firsts).len(), 3, "neither sweeps nor restarts begin with the same ones");
     let kept = BTreeMap::from([("a".to_owned(), OrphanLook { at: t(0), came_to: CameTo::Kept("why") })]);
     for (now, due) in [(t(3_599), false), (t(3_600), true), (t(-1), true)] {
         assert_eq!(choose(&["a"], &kept, now, 0).len(), usize::from(due));
+    }
+}
+
+/// As somebody who makes functions that are called like ours without end.
+#[test]
+fn new_orphans_keep_nobody_from_a_turn() {
+    let mut made: Vec<String> = vec!["zzz".to_owned()];
+    let mut looks = BTreeMap::from([("due".to_owned(), OrphanLook { at: t(0), came_to: CameTo::Gone })]);
+    let mut turns = Vec::new();
+    for sweep in 0..60_u16 {
+        made.extend((0..MAX_LOOKS).map(|n| format!("forged-{sweep:05}-{n:03}")));
+        let mut ripe: Vec<&str> = made.iter().map(String::as_str).chain(["due"]).collect();
+        ripe.sort_unstable();
+        let now = t(300 * i64::from(sweep));
+        let chosen: Vec<String> = choose(&ripe, &looks, now, sweep.into()).into_iter().map(str::to_owned).collect();
+        assert!(chosen.iter().any(|name| name == "due"), "it waits for one half of the looks only");
+        turns.extend(chosen.iter().any(|name| name == "zzz").then_some(sweep));
+        let look = OrphanLook { at: now, came_to: CameTo::Kept("why") };
+        looks.extend(chosen.into_iter().map(|name| (name, look)));
+        looks.insert("due".to_owned(), OrphanLook { at: t(-1), came_to: CameTo::Gone });
+    }
+    assert!(!turns.is_empty(), "the last one by name has its turn, too");
+}
+
+/// With more orphans than a sweep notes: one that always fails, or that is gone and still listed, does not hide those after it.
+#[tokio::test]
+async fn the_place_moves_on_from_orphans_that_stay_whatever_is_done() {
+    const DENIED: Answers =
+        &[("GET /2015-03-31/functions/", "403 Forbidden", r#"{"__type":"AccessDeniedException","message":"no"}"#)];
+    const GONE: Answers =
+        &[("GET /2015-03-31/functions/", "404 Not Found", r#"{"__type":"ResourceNotFoundException","message":"no"}"#)];
+    for (answers, looks) in [(DENIED, 1), (GONE, 2)] {
+        let (_directory, store) = store().await;
+        let shared = shared_at(&store, aws(answers, INSTANCE, None).await.0, Clock::fixed(t(100_000))).await;
+        let orphans = BTreeSet::from([NAME.to_owned()]);
+        let findings = Findings { orphans, more_orphans: 1, ..Findings::default() };
+        for at in [t(0), t(100_000)] {
+            store.facts().record_sweep(&findings.orphans, at).await.unwrap();
+        }
+        for look in 1..=looks {
+            assert_eq!(shared.knowledge().orphans_after, "", "before look {look} of {looks}");
+            let swept = shared.delete_orphans(6, &findings).await;
+            assert_eq!(swept.is_err(), looks == 1, "{swept:?}");
+        }
+        assert_eq!(shared.knowledge().orphans_after, NAME, "after {looks}");
     }
 }

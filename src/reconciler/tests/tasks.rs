@@ -18,7 +18,7 @@ use crate::reconciler::plan::DELIVERY_SLACK;
 use crate::reconciler::record::fact_write;
 use crate::reconciler::shared::{ROLE_RETEST, Shared};
 use crate::reconciler::worker::due_at;
-use crate::state::model::{Cause, Exit, life};
+use crate::state::model::{Cause, Exit};
 use crate::state::{Issue, NewContainer, StateError, Store};
 
 const NOTHING: Answers = &[];
@@ -132,7 +132,7 @@ async fn runs_that_are_found_at_the_start_hold_their_slots() {
     let (_directory, store) = store().await;
     with_an_event(&store).await;
     let shared = shared(&store, aws(NOTHING, INSTANCE, None).await.0).await;
-    assert_eq!(shared.slots.held(), 1);
+    assert_eq!(shared.slots.running(), 1);
     assert!(!shared.slots.is_free_for(&ContainerId::from_bytes([0xbb; 32])));
 }
 
@@ -161,7 +161,7 @@ async fn commit_whose_caller_is_cut_off_is_counted_and_frees_its_slot() {
     let (_directory, store) = store().await;
     with_an_event(&store).await;
     let shared = shared(&store, aws(NOTHING, INSTANCE, None).await.0).await;
-    let counted = || (shared.slots.held(), shared.tally.done().settled);
+    let counted = || (shared.slots.running(), shared.tally.done().settled);
     assert_eq!(counted(), (1, 0));
     let end = |container: &Container| {
         let mut status = container.status.clone();
@@ -181,39 +181,6 @@ async fn commit_whose_caller_is_cut_off_is_counted_and_frees_its_slot() {
     shared.commits.close();
     shared.commits.wait().await;
     assert_eq!(counted(), (0, 1));
-}
-
-/// An Event whose program has written the REPORT of its own run: its slot is kept until its time is up, over a restart and after
-/// its removal, too.
-#[tokio::test]
-async fn a_native_event_that_ends_its_own_run_keeps_its_slot() {
-    let (_directory, store) = store().await;
-    let new = NewContainer { id: id(), name: "job".into(), at: t(0), config: native_config() };
-    store.wishes().create(new).await.unwrap().unwrap();
-    let mut status = Story::running(InvocationKind::Event, Protocol::Native).container.status;
-    status.run.as_mut().unwrap().request_id = Some(REQUEST.into());
-    start_as(&store, &status).await;
-    let (clock, other) = (Clock::fixed(t(10)), ContainerId::from_bytes([0xbb; 32]));
-    let restarted =
-        async || Shared { clock: clock.clone(), ..shared(&store, aws(NOTHING, INSTANCE, None).await.0).await };
-    let first = restarted().await;
-    let says = lines::parse(&report_line("Status: success")).unwrap();
-    let line = Evidence::Line(Line { stream: STREAM.into(), at: t(10), says });
-    let ends = |row: &Container| learn(t(10), &row.spec, row.status.clone(), &line);
-    assert!(first.fold_in(&id(), ends).await.unwrap());
-    let row = store.reader().container(&id()).await.unwrap().unwrap();
-    assert!(life::unsettled_run(&row.status).is_none(), "clients see its end");
-    assert_eq!((first.slots.held(), first.slots.is_free_for(&other)), (1, false));
-
-    let mut control = Loop::new(restarted().await, mpsc::channel(1).1);
-    control.count_all().await.unwrap();
-    let slots = Arc::clone(&control.shared.slots);
-    assert_eq!((slots.held(), slots.is_free_for(&other)), (1, false), "after a restart");
-    control.shared.give_slot_back(&id()).await;
-    assert_eq!(slots.held(), 1, "after its removal");
-    assert_eq!(slots.wait(other), None);
-    assert_eq!(slots.expire(t(119)), []);
-    assert_eq!(slots.expire(t(120)), [other]);
 }
 
 /// As content that the store refuses: it is tried again with growing pauses, and the daemon is well.
@@ -245,15 +212,8 @@ async fn with_an_event(store: &Store) {
     start_as(store, &Story::running(InvocationKind::Event, Protocol::Bootstrap).container.status).await;
 }
 
-fn native_config() -> ContainerConfig {
-    let mut native = config();
-    native.function.protocol = Protocol::Native;
-    native.function.invocation = InvocationKind::Event;
-    native
-}
-
 /// Starts the container, and commits the intent to invoke it with these facts.
-async fn start_as(store: &Store, status: &Status) {
+pub(super) async fn start_as(store: &Store, status: &Status) {
     store.wishes().start(&id(), t(1)).await.unwrap();
     let stored = store.reader().container(&id()).await.unwrap().unwrap();
     let issued = store.facts().issue(fact_write(&stored, status, None, t(2)), stored.spec.generation).await;

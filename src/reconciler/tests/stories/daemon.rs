@@ -161,7 +161,7 @@ impl Daemon {
         self.note(format!("boot {}", self.boots));
         let slots = Slots::new(self.max_running);
         let unsettled = |row: &&Container| life::unsettled_run(&row.status).is_some();
-        self.store.rows.values().filter(unsettled).for_each(|row| slots.found(row.id));
+        self.store.rows.values().filter(unsettled).for_each(|row| slots.found(row.id, row.revision, None));
         let informer = Informer::default();
         let under_way = BTreeSet::new();
         self.process = Some(Process { queue: Queue::default(), slots, informer, under_way, booted_at: self.now() });
@@ -350,7 +350,8 @@ impl Daemon {
                 let row = self.store.rows.remove(&container.id);
                 row.iter().for_each(|row| self.ledger.forgotten(row));
                 self.note(format!("{} is forgotten", short(container.id)));
-                self.give_slot_back(container.id);
+                let next = self.process.as_ref().and_then(|process| process.slots.leave(&container.id, None));
+                next.into_iter().for_each(|next| self.kick(next, Priority::User));
                 Step::End(None)
             }
             action => Step::Act(Box::new(Flight { container, action, looked: false })),
@@ -359,7 +360,7 @@ impl Daemon {
 
     fn commit_issue(&mut self, container: &Container, decision: Decision, write: FactWrite) -> Option<Step> {
         let id = container.id;
-        if !self.process.as_ref().is_some_and(|process| process.slots.take(id)) {
+        if !self.process.as_ref().is_some_and(|process| process.slots.take(id, container.revision + 1)) {
             return None;
         }
         let overdue = write.due_at;
@@ -420,7 +421,7 @@ impl Daemon {
     }
 
     fn give_slot_back(&mut self, id: ContainerId) {
-        let next = self.process.as_ref().and_then(|process| process.slots.free(&id));
+        let next = self.process.as_ref().and_then(|process| process.slots.settle(&id, i64::MAX, None));
         next.into_iter().for_each(|next| self.kick(next, Priority::User));
     }
 
