@@ -52,7 +52,7 @@ impl Place {
         if tokio::time::timeout(limit, proof.notified()).await.is_ok() {
             let _proven = self.proven.acquire().await;
             drop(self.unproven);
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -171,7 +171,7 @@ pub(super) async fn drain(body: impl Body<Error: Into<Box<dyn Error + Send + Syn
         let mut rest = pin!(Limited::new(body, limits::MAX_BODY_BYTES));
         let all = async {
             while let Some(Ok(frame)) = rest.frame().await {
-                drop(frame)
+                drop(frame);
             }
         };
         let _ = tokio::time::timeout(limits::BODY_DRAIN_TIMEOUT, all).await;

@@ -240,6 +240,6 @@ fn flood_line(rng: &mut Rng) -> String {
 fn stream_of(world: &World, function: &str) -> Option<String> {
     let list = DescribeLogStreams { log_group_name: Some(LOG_GROUP.to_owned()), ..DescribeLogStreams::default() };
     let Ok(Response::LogStreams(list)) = world.operate(&Request::DescribeLogStreams(list)) else { return None };
-    let names = list.log_streams.into_iter().map(|stream| stream.log_stream_name);
-    names.filter(|name| name.contains(function)).last()
+    let mut names = list.log_streams.into_iter().map(|stream| stream.log_stream_name);
+    names.rfind(|name| name.contains(function))
 }

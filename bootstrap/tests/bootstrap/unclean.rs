@@ -1,5 +1,7 @@
 //! Programs that resist: what they cannot hold up, and when an environment is given up.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
