@@ -206,6 +206,13 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Runs a statement beside the daemon, as a tool or a defect would.
+#[cfg(test)]
+pub(crate) async fn execute(path: &Path, statement: &'static str) {
+    let mut connection = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await.unwrap();
+    sqlx::query(statement).execute(&mut connection).await.unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

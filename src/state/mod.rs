@@ -35,6 +35,8 @@ mod writer;
 pub use binding::{Binding, bound_to};
 pub use changes::{Watch, WishFeed};
 pub use facts::Facts;
+#[cfg(test)]
+pub(crate) use file::execute;
 pub use file::{DatabaseSeen, inspect};
 pub(crate) use instance::MAX_EPOCH;
 pub use observed::recorded_roles_without_logs;

@@ -1,7 +1,5 @@
 //! Slots of runs that may go on although they count as ended, over a real store.
 
-use sqlx::Connection as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tokio_util::sync::CancellationToken;
 
 use super::stand_in::{Answers, INSTANCE, aws, claimed, reconciler, shared_at, store};
@@ -12,6 +10,7 @@ use crate::health::Check;
 use crate::reconciler::record::fact_write;
 use crate::reconciler::rehearse::rehearse;
 use crate::reconciler::shared::Shared;
+use crate::state::execute;
 use crate::reconciler::summary::Summary;
 use crate::state::model::{Run, life};
 use crate::state::{NewContainer, Store};
@@ -112,9 +111,8 @@ async fn a_dry_run_plans_with_kept_slots_and_does_not_report_them_as_runs() {
 async fn a_start_tries_again_until_it_knows_all_kept_slots() {
     let (directory, store) = store().await;
     with_a_kept_slot(&store).await;
-    let path = SqliteConnectOptions::new().filename(directory.path().join("state.db"));
-    let mut rival = SqliteConnection::connect_with(&path).await.unwrap();
-    sqlx::query("ALTER TABLE container RENAME TO hidden").execute(&mut rival).await.unwrap();
+    let database = directory.path().join("state.db");
+    execute(&database, "ALTER TABLE container RENAME TO hidden").await;
 
     let clock = Clock::fixed(t(10));
     let reconciler = reconciler(&store, aws(NOTHING, INSTANCE, None).await.0, clock.clone());
@@ -126,7 +124,7 @@ async fn a_start_tries_again_until_it_knows_all_kept_slots() {
         assert!(!beginning.is_finished(), "it has begun without");
         tokio::task::yield_now().await;
     }
-    sqlx::query("ALTER TABLE hidden RENAME TO container").execute(&mut rival).await.unwrap();
+    execute(&database, "ALTER TABLE hidden RENAME TO container").await;
     while !beginning.is_finished() {
         if let Some(alarm) = clock.next_alarm() {
             clock.set(alarm);
