@@ -10,8 +10,8 @@ use crate::health::Check;
 use crate::reconciler::record::fact_write;
 use crate::reconciler::rehearse::rehearse;
 use crate::reconciler::shared::Shared;
-use crate::state::execute;
 use crate::reconciler::summary::Summary;
+use crate::state::execute;
 use crate::state::model::{Run, life};
 use crate::state::{NewContainer, Store};
 
