@@ -286,7 +286,7 @@ impl Daemon {
 }
 
 /// Opens the database, and refuses one that belongs to other settings: nothing was changed in AWS then. One of which nobody
-/// can tell where it belongs is opened, and left to the reconciler, which changes nothing until it is adopted.
+/// shows where it belongs is opened, and left to the reconciler, which changes nothing until it is adopted.
 pub(crate) async fn open_store(config: &Config, read_only: bool) -> Result<Store, StartError> {
     let store = Store::open(&StoreOptions { path: config.database.clone(), read_only }).await?;
     let configured = config.binding();

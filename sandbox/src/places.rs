@@ -16,7 +16,7 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// So many connections whose callers have proved nothing yet, and so many others. More wait in the listener's queue.
+    /// Limits of the connections whose callers have proved nothing yet, and of all others. More wait in the listener's queue.
     pub(crate) fn new(unproven: usize, proven: usize) -> Self {
         Self { unproven: Arc::new(Semaphore::new(unproven)), proven: Arc::new(Semaphore::new(proven)) }
     }

@@ -51,7 +51,7 @@ impl Accept for TcpListener {
         write: WritePatience,
     ) -> io::Result<impl Future<Output = io::Result<Self::Io>> + Send + 'static> {
         let (stream, _) = self.accept().await?;
-        // A client that has gone meanwhile is met by whoever serves it.
+        // These fail if the client has closed the connection; serving it finds that out.
         let _ = stream.set_nodelay(true);
         let _ = keep_alive(&stream);
         let _ = bound_send_buffer(&stream);

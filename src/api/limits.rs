@@ -28,7 +28,7 @@ pub(super) const MAX_METRICS_ARRIVALS: usize = 64;
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(600);
 /// The same on the listener of the metrics, whose clients read at once.
 pub(super) const METRICS_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a client that has taken nothing for so long is looked at again: whether others need its place by now.
+/// Interval at which a client past its write time-out is checked again: whether others need its place by now.
 pub(super) const STALLED_WRITE_INTERVAL: Duration = Duration::from_secs(10);
 /// As [`HEADER_READ_TIMEOUT`], on the listener of the metrics, whose clients ask at once.
 pub(super) const METRICS_HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ pub(super) const MAX_LARGE_BODIES: usize = 8;
 pub(super) const MAX_ARRIVING_BYTES: usize = 8 * MAX_BODY_BYTES;
 /// Bytes of a larger body that count as progress: one that brings so much within [`BODY_STALL`] is not stalled.
 pub(super) const BODY_PROGRESS_BYTES: usize = 64 * 1_024;
-/// A larger body without progress for so long is given up when others need its memory.
+/// A larger body without progress for this time is given up when others need its memory.
 pub(super) const BODY_STALL: Duration = Duration::from_secs(1);
 /// How long a request's body may take to arrive.
 pub(super) const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -182,7 +182,7 @@ pub(super) const STATS_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) const MAX_RESULT_BYTES: usize = 64 * 1_024;
 /// Containers of whose end a client of `events` is not told yet, because its output is still being given; more are told.
 pub(super) const MAX_HELD_ENDS: usize = 1_000;
-/// Bytes of the attributes of events that are held for one client; more are told.
+/// Bytes of the attributes of events that are held for one client; beyond it, the oldest are sent.
 pub(super) const MAX_HELD_BYTES: usize = 4 * 1_024 * 1_024;
 /// Events of one container that wait behind its end.
 pub(super) const MAX_HELD_EVENTS: usize = 64;

@@ -34,7 +34,7 @@ pub(super) struct WritePatience {
 }
 
 impl WritePatience {
-    /// With connections that hold these places, which are so many in all.
+    /// With connections that hold these places; `all` is their number.
     pub(super) fn new(longest: Duration, places: Arc<Semaphore>, all: usize) -> Self {
         Self { longest, places, enough: all.div_ceil(2) }
     }

@@ -1,7 +1,7 @@
 //! `doctor`: would a daemon with this configuration work? Looked at before serving, without changing anything.
 //!
 //! `machine` looks at this machine with the rooms' own eyes, `account` asks AWS through the same calls as the daemon,
-//! `role_logs` looks for what functions have written, `rights` has every right that the daemon needs, `report` the findings and how they are told.
+//! `role_logs` looks for what functions have written, `rights` has every right that the daemon needs, `report` the findings and how they are printed.
 
 mod account;
 mod machine;

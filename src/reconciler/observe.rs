@@ -130,7 +130,7 @@ impl Shared {
         }
     }
 
-    /// The logs can be read. `unread`: so long some run was not looked at, which is the fault of whoever prints so much.
+    /// The logs can be read. `unread`: the longest time that a run was not looked at, caused by programs that print too much.
     fn note_attention(&self, unread: Option<Duration>) {
         self.health.pass(Check::Logs);
         let Some(unread) = unread else { return self.health.recover(Check::Logs) };
@@ -141,7 +141,7 @@ impl Shared {
         );
     }
 
-    /// The logs cannot be read. `unread`: for so long already.
+    /// The logs cannot be read. `unread`: since when, as a duration.
     fn note_failing(&self, unread: Option<Duration>, error: &InformerError) {
         if let InformerError::Aws(error) = error {
             self.note_failure(error);

@@ -52,7 +52,7 @@ pub(super) struct Orphans {
     pub(super) waiting: usize,
     /// They are kept: not surely ours.
     pub(super) kept: usize,
-    /// They are looked at or deleted by a later sweep: one looks at only so many, and deletes fewer.
+    /// They are looked at or deleted by a later sweep: each looks at [`MAX_LOOKS`] at most, and deletes [`MAX_DELETIONS`].
     pub(super) left: usize,
 }
 

@@ -190,7 +190,7 @@ const COUNTS: &str = "SELECT coalesce((SELECT visible FROM object_count WHERE ty
 const COUNTED: &str = "SELECT 1, count(*), count(*) FILTER (WHERE removed IS NOT 1), \
     count(*) FILTER (WHERE removed IS NOT 1 AND running IS 1), (SELECT count(*) FROM image) FROM container";
 
-/// Counts once more, so that a row that was changed by hand does not leave a wrong count behind for good.
+/// Counts once more, so that a row that was changed outside the daemon does not leave a wrong count behind for good.
 pub(super) async fn recount(connection: &mut SqliteConnection) -> Result<()> {
     let is_right = sqlx::query(AssertSqlSafe(format!("SELECT * FROM object_count INTERSECT {COUNTED}")));
     if is_right.fetch_optional(&mut *connection).await?.is_none() {

@@ -163,7 +163,7 @@ fn large_body() -> String {
     format!("{}{}", " ".repeat(1_000_000), plain())
 }
 
-/// Connections whose large bodies stop after so many bytes.
+/// Connections whose large bodies stop after `bytes` bytes.
 async fn stopped(api: &Api, connections: usize, bytes: usize) -> Vec<Connection> {
     let body = large_body();
     let head = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";

@@ -17,7 +17,7 @@ async fn sql(api: &Api, statement: &'static str) {
     connection.close().await.unwrap();
 }
 
-/// `count` containers with labels of so many bytes, the first one created first.
+/// `count` containers with labels of a given size, the first one created first.
 async fn containers(api: &Api, count: usize, label_bytes: usize) {
     let body = json!({ "Image": "alpine", "Labels": { "long": "x".repeat(label_bytes) } });
     for number in 0..count {

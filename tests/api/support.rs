@@ -37,7 +37,7 @@ pub(crate) struct Logs {
     pub(crate) endless: AtomicBool,
     /// Pages of such answers.
     pub(crate) pages: AtomicUsize,
-    /// So many of the next searches for streams are throttled.
+    /// The number of next stream searches that are throttled.
     pub(crate) throttled_searches: AtomicUsize,
     /// Nothing is answered.
     pub(crate) silent: AtomicBool,
@@ -296,7 +296,7 @@ impl Api {
         id
     }
 
-    /// The fact that the run's request id is known.
+    /// A status in which the run's request id is known.
     pub(crate) async fn name_run(&self, id: &str) {
         self.note(id, |write| write.status.run.as_mut().unwrap().request_id = Some(REQUEST_ID.to_owned())).await;
     }
@@ -351,7 +351,7 @@ impl Api {
         self.note(id, |write| write.status.past_request_ids.push(request_id.to_owned())).await;
     }
 
-    /// The fact that an earlier run has written to [`STREAM`], and that nobody knows to which stream the latest one has.
+    /// A status in which an earlier run has written to [`STREAM`] and the latest run's stream is unknown.
     pub(crate) async fn ran_before_elsewhere(&self, id: &str, request_id: &str) {
         self.note(id, |write| {
             write.status.past_request_ids.push(request_id.to_owned());

@@ -8,7 +8,7 @@ use crate::support::{Account, Aws, Home, authorization, exchange, lines, until};
 const GROUP: &str = "/sockerless/lambda";
 const CLAIMS: &str = "/sockerless/lambda-claims";
 
-/// A call of CloudWatch Logs by hand, as often as the quota refuses it. A log group that is missing has no streams.
+/// A call of CloudWatch Logs beside the daemon, repeated while the quota refuses it. A log group that is missing has no streams.
 async fn logs(aws: &Aws, operation: &str, body: &serde_json::Value) -> String {
     let authorization = authorization(&aws.endpoint);
     let headers = format!(

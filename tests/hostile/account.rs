@@ -44,7 +44,7 @@ const EPOCHS: &[&str] = &[
 /// Epochs that no daemon has reached, as claims have them.
 const ABSURD_EPOCHS: &[&str] =
     &["00000001000000100000", "09223372036854775807", "18446744073709551615", "9", "-1", "99999999999999999999", "x"];
-/// One act in so many of that kind is done in the claims group. It takes more rights than a function has, and the
+/// One in this many acts of that kind is done in the claims group. It takes more rights than a function has, and the
 /// daemon must raise an alarm: worlds without one show that it raises none otherwise.
 const FORGED_ONE_IN: usize = 8;
 

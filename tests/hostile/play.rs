@@ -23,9 +23,9 @@ const BEFORE_THE_FLOOD_MS: i64 = 1_000;
 const ALONE_MS: i64 = 600_000;
 /// How long after the beginning of a flood the daemon is killed: it is behind by then.
 const KILLED_AFTER_MS: i64 = 3_000;
-/// The health checks are asked once in so many steps.
+/// Steps between two looks at the health checks.
 const ASKED_ONE_IN: usize = 8;
-/// One world in so many has a client that follows the logs, and which of them: its questions take real time.
+/// One in this many worlds has a client that follows the logs, and which of them: its requests take real time.
 const FOLLOWED_ONE_IN: usize = 4;
 const FOLLOWED_AT: usize = 2;
 /// One world in so many has an honest container whose end takes minutes to be known, and which of them.

@@ -25,7 +25,7 @@ const ENOUGH_FOR_ALL_KINDS: usize = 300;
 const IN_A_WORLD: usize = 50;
 /// Stories of one world of a long series, of which honest containers and looks at the rows would take the most time.
 const IN_A_WORLD_OF_MANY: usize = 200;
-/// A series of so many is long.
+/// Stories from which a series counts as long.
 const MANY_STORIES: usize = 100_000;
 /// One world in so many has a flood; it takes as long as several others.
 const FLOODS_ONE_IN: usize = 40;

@@ -37,9 +37,9 @@ const MOST_BYTES: u64 = 512 << 20;
 /// Of that, what does not depend on the number of containers: images, orphans, slow clients, a page of everything. It
 /// takes some 40 MiB.
 const FIXED_BYTES: u64 = 48 << 20;
-/// At so many containers: all that the store keeps.
+/// Containers at which the limit holds: all that the store keeps.
 const MOST_CONTAINERS: u64 = 100_000;
-/// So many in `cargo test`.
+/// Containers of the short run in `cargo test`.
 const FEW_CONTAINERS: u64 = 10_000;
 /// Functions without a container: more than a sweep notes.
 const ORPHANS: u64 = 11_000;

@@ -185,10 +185,10 @@ async fn image_reference_beyond_the_limit_evicts_the_oldest_unused() {
     let after = references(&fixture).await;
     assert_eq!(before.difference(&after).collect::<Vec<_>>(), ["r1"], "a container uses r0");
     assert_eq!(after.difference(&before).collect::<Vec<_>>(), ["new"]);
-    let told = fixture.reader.events(events, 10).await.unwrap();
-    let told: Vec<_> = told.readable().map(|event| (event.action, event.actor_id)).collect();
-    let told: Vec<_> = told.iter().map(|(action, actor)| (action.as_str(), actor.as_str())).collect();
-    assert_eq!(told, [("untag", "sha256:1"), ("delete", "sha256:1"), ("pull", "new")]);
+    let events_read = fixture.reader.events(events, 10).await.unwrap();
+    let events_read: Vec<_> = events_read.readable().map(|event| (event.action, event.actor_id)).collect();
+    let events_read: Vec<_> = events_read.iter().map(|(action, actor)| (action.as_str(), actor.as_str())).collect();
+    assert_eq!(events_read, [("untag", "sha256:1"), ("delete", "sha256:1"), ("pull", "new")]);
 
     assert!(fixture.wishes.put_image(image("new", "sha256:new", 2), "pull", at(10)).await.unwrap());
     assert_eq!(references(&fixture).await, after, "a reference that is known needs no room");
@@ -212,8 +212,9 @@ async fn the_first_reference_of_an_image_outlives_its_tags() {
     assert!(fixture.wishes.put_image(image("tag-2", "sha256:0", 20_001), "tag", at(9)).await.unwrap());
     let left = references(&fixture).await;
     assert!(left.contains("r0") && !left.contains("r2"), "a tag goes before the reference that it stands for");
-    let told: Vec<_> = fixture.reader.events(events, 10).await.unwrap().readable().map(|event| event.action).collect();
-    assert_eq!(told, ["untag", "tag"], "the image is still there");
+    let events_read: Vec<_> =
+        fixture.reader.events(events, 10).await.unwrap().readable().map(|event| event.action).collect();
+    assert_eq!(events_read, ["untag", "tag"], "the image is still there");
 }
 
 #[tokio::test]

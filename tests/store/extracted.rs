@@ -53,7 +53,7 @@ async fn value_of_any_type_at_an_extracted_path_affects_only_its_row() {
             run(&mut connection, "UPDATE instance SET horizon = NULL").await.unwrap();
             let adopted = fixture.facts.adopt(0, at(60)).await;
             let horizon = adopted.unwrap_or_else(|error| panic!("{what}: {error}")).horizon;
-            assert_eq!(horizon, Some(at(3)), "{what}: the sound rows tell it");
+            assert_eq!(horizon, Some(at(3)), "{what}: the sound rows have it");
             run(&mut connection, &format!("UPDATE container SET {column} = {before} WHERE seq = 1")).await.unwrap();
         }
     }

@@ -51,7 +51,7 @@ fn deadline_is_kept_while_nobody_reads_the_log() {
         for script in scripts {
             scope.spawn(move || {
                 let mut session = Session::start(&[]);
-                // So long that 300 ms are left for the answer.
+                // Leaves 300 ms for the answer.
                 let time = Duration::from_secs(9);
                 let began = support::now();
                 session.order("t", &json!({ "command": ["sh", "-c", script] }), time);

@@ -40,7 +40,7 @@ pub(super) enum Callers {
     Anyone,
     /// Those of this process and of the processes below it.
     Inside(Pid),
-    /// Those of whoever knows the secret.
+    /// Those that present the secret.
     Knowing(Secret),
 }
 

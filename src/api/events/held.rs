@@ -116,14 +116,14 @@ mod tests {
             actor_id: String::new(),
             attributes: [("label".to_owned(), "x".repeat(64 * 1_024))].into(),
         };
-        let mut told = 0;
+        let mut sent = 0;
         for number in 0..1_000 {
             let mut id = [0; 32];
             id[..8].copy_from_slice(&i64::to_be_bytes(number % 200));
-            told += held.hold_behind(ContainerId::from_bytes(id), event(number)).len();
+            sent += held.hold_behind(ContainerId::from_bytes(id), event(number)).len();
             assert!(held.bytes <= limits::MAX_HELD_BYTES);
         }
         let rest = held.rest();
-        assert_eq!((told + rest.len(), held.bytes), (1_000, 0), "none is lost");
+        assert_eq!((sent + rest.len(), held.bytes), (1_000, 0), "none is lost");
     }
 }
