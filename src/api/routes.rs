@@ -55,6 +55,23 @@ pub(super) enum BodyUse {
 }
 
 impl Route {
+    /// A route with a handler.
+    const fn handled(
+        method: Option<Method>,
+        only: Option<Spelling>,
+        template: &'static str,
+        handler: fn(Call) -> Answer,
+        body: BodyUse,
+    ) -> Self {
+        Self { method, template, only, action: Action::Handle(handler), quiet: false, body }
+    }
+
+    /// The same, left out of the log.
+    const fn quietly(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
     /// Whether it is served in this spelling.
     pub(super) fn has(&self, spelling: Spelling) -> bool {
         self.only.is_none_or(|only| only == spelling)
@@ -76,44 +93,16 @@ macro_rules! routes {
         &[$(routes!(@ $method $only $template $kind($($action)*))),*]
     };
     (@ $method:ident $only:ident $template:literal call($($handler:tt)*)) => {
-        Route {
-            method: $method,
-            template: $template,
-            only: $only,
-            action: Action::Handle(|call| Box::pin($($handler)*(call))),
-            quiet: false,
-            body: BodyUse::Dropped,
-        }
+        Route::handled($method, $only, $template, |call| Box::pin($($handler)*(call)), BodyUse::Dropped)
     };
     (@ $method:ident $only:ident $template:literal json($($handler:tt)*)) => {
-        Route {
-            method: $method,
-            template: $template,
-            only: $only,
-            action: Action::Handle(|call| Box::pin($($handler)*(call))),
-            quiet: false,
-            body: BodyUse::Json,
-        }
+        Route::handled($method, $only, $template, |call| Box::pin($($handler)*(call)), BodyUse::Json)
     };
     (@ $method:ident $only:ident $template:literal raw($($handler:tt)*)) => {
-        Route {
-            method: $method,
-            template: $template,
-            only: $only,
-            action: Action::Handle(|call| Box::pin($($handler)*(call))),
-            quiet: false,
-            body: BodyUse::Raw,
-        }
+        Route::handled($method, $only, $template, |call| Box::pin($($handler)*(call)), BodyUse::Raw)
     };
     (@ $method:ident $only:ident $template:literal quiet($($handler:tt)*)) => {
-        Route {
-            method: $method,
-            template: $template,
-            only: $only,
-            action: Action::Handle(|call| Box::pin($($handler)*(call))),
-            quiet: true,
-            body: BodyUse::Dropped,
-        }
+        Route::handled($method, $only, $template, |call| Box::pin($($handler)*(call)), BodyUse::Dropped).quietly()
     };
     (@ $method:ident $only:ident $template:literal refuse($($refusal:tt)*)) => {
         Route {

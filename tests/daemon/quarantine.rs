@@ -106,14 +106,20 @@ async fn row_without_a_readable_id_protects_every_function_until_it_is_removed()
     account.stop();
 }
 
-#[tokio::test]
-async fn database_without_a_readable_id_serves_and_changes_nothing_in_aws() {
+/// A database with one container, whose function is in AWS; no daemon has it open.
+async fn with_a_function() -> (Home, Aws) {
     let home = Home::new();
     let aws = Aws::start(&home);
     let account = Account::serving(&home, &aws, &[]).await;
     create(&account.docker(), "web", "true", &[]).await;
     until("it has a function", async || (aws.functions().len() == 1).then_some(())).await;
     account.stop();
+    (home, aws)
+}
+
+#[tokio::test]
+async fn database_without_a_readable_id_serves_and_changes_nothing_in_aws() {
+    let (home, aws) = with_a_function().await;
     damage(&home, &["UPDATE instance SET id = 'x'"]).await;
 
     let calls = aws.calls();
@@ -132,12 +138,7 @@ async fn database_without_a_readable_id_serves_and_changes_nothing_in_aws() {
 /// It serves as with a doubt: where its functions are is not known any more.
 #[tokio::test]
 async fn database_without_a_readable_binding_serves_and_changes_nothing_until_it_is_adopted() {
-    let home = Home::new();
-    let aws = Aws::start(&home);
-    let account = Account::serving(&home, &aws, &[]).await;
-    create(&account.docker(), "web", "true", &[]).await;
-    until("it has a function", async || (aws.functions().len() == 1).then_some(())).await;
-    account.stop();
+    let (home, aws) = with_a_function().await;
     let changes = || {
         let calls = aws.calls();
         calls.into_iter().filter(|(name, _)| !name.starts_with("Describe")).collect::<Vec<_>>()
