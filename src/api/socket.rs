@@ -87,7 +87,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 #[derive(Debug)]
 struct LockFile {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl LockFile {
@@ -104,7 +104,7 @@ impl LockFile {
             // The one before us may have removed the file between our opening and our locking: then ours is no lock.
             let ours = file.metadata().map_err(failed)?.ino();
             if fs::metadata(&path).is_ok_and(|found| found.ino() == ours) {
-                return Ok(Self { path, _file: file });
+                return Ok(Self { path, file });
             }
         }
         Err(BindError::InUse { path: socket.to_owned() })
@@ -114,6 +114,8 @@ impl LockFile {
 impl Drop for LockFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+        // Closing is not enough: a child process has a copy of the descriptor until it executes its program.
+        let _ = self.file.unlock();
     }
 }
 

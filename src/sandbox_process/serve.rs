@@ -59,8 +59,8 @@ pub async fn serve(config: &Config, rendezvous: Option<&Path>, mut signals: Sign
     // First nobody finds it, then it ends, and only then may there be another one.
     let _ = fs::remove_file(path);
     sandbox.stop().await;
-    drop(lock);
-    Ok(())
+    // Closing is not enough: a child process has a copy of the descriptor until it executes its program.
+    lock.unlock().map_err(|error| file(&files.lock, error))
 }
 
 /// `sandbox-environment`: becomes what runs in an image's root, with the bootstrap as the front. Call it in a process

@@ -52,14 +52,25 @@ pub(super) fn prepare(path: &Path) -> Result<()> {
     make_private(&file).map_err(|error| unusable(path, format!("its mode cannot be set to 0600: {error}")))
 }
 
-/// Takes the lock that says: one daemon a file. It is held until the file is dropped, or the process has ended.
-pub(super) fn lock(path: &Path) -> Result<File> {
+/// The lock that says: one daemon a file. It is held until this is dropped, or the process has ended.
+#[derive(Debug)]
+pub(super) struct FileLock(File);
+
+impl Drop for FileLock {
+    /// Closing is not enough: a child process has a copy of the descriptor until it executes its program.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the lock, or fails at once.
+pub(super) fn lock(path: &Path) -> Result<FileLock> {
     let lock_path = beside(path, ".lock");
     let failed =
         |error: io::Error| unusable(path, format!("its lock {} cannot be taken: {error}", lock_path.display()));
     let file = open_private(&lock_path).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(FileLock(file)),
         Err(TryLockError::WouldBlock) => Err(StateError::Locked { path: path.to_owned() }),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
@@ -216,6 +227,18 @@ pub(crate) async fn execute(path: &Path, statement: &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lock_is_free_once_it_is_dropped_though_a_child_has_a_copy_of_its_descriptor() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.db");
+        let held = lock(&path).unwrap();
+        let copy = held.0.try_clone().unwrap();
+        assert!(matches!(lock(&path), Err(StateError::Locked { .. })));
+        drop(held);
+        lock(&path).unwrap();
+        drop(copy);
+    }
 
     #[test]
     fn every_file_of_the_migrations_is_listed() {

@@ -1,6 +1,5 @@
 //! The store's life: open, hand out handles, close.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::changes::Hub;
+use super::file::FileLock;
 use super::mark::{self, Mark};
 use super::pulse::{Pulse, Work};
 use super::records::{CommitHook, StoreOptions};
@@ -54,7 +54,7 @@ struct Writing {
     task: JoinHandle<Option<(SqliteConnection, Mark)>>,
     stop: oneshot::Sender<()>,
     reporting: Reporting,
-    lock: File,
+    lock: FileLock,
 }
 
 impl Store {
