@@ -58,12 +58,30 @@ impl Raw {
 
     /// The method and the path without its query, as far as the first line has them.
     pub(crate) fn method_and_path(&self) -> (String, String) {
-        let line = self.bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        let line = String::from_utf8_lossy(line);
-        let mut words = line.split(' ').map(str::to_owned);
-        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        (method, target.split('?').next().unwrap_or_default().to_owned())
+        method_and_path(&self.bytes)
     }
+
+    /// The same of every request, where several were written one after another, each with a Content-Length.
+    pub(crate) fn all_methods_and_paths(&self) -> Vec<(String, String)> {
+        let mut rest = self.bytes.as_slice();
+        let mut all = Vec::new();
+        while let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") {
+            let (head, body) = rest.split_at(end + 4);
+            all.push(method_and_path(head));
+            let head = String::from_utf8_lossy(head);
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+            rest = body.get(length.map_or(0, |length| length.parse().unwrap())..).unwrap_or_default();
+        }
+        all
+    }
+}
+
+fn method_and_path(request: &[u8]) -> (String, String) {
+    let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    (method, target.split('?').next().unwrap_or_default().to_owned())
 }
 
 /// What has come back so far; it stays when the client gives up.
@@ -155,4 +173,12 @@ async fn over(io: impl AsyncRead + AsyncWrite, raw: &Raw, answer: Answer) -> io:
     };
     tokio::join!(sending, reading);
     Ok(())
+}
+
+#[test]
+fn every_request_on_a_connection_is_found() {
+    let bytes = b"GET /_ping HTTP/1.1\r\nContent-Length: 0\r\n\r\nPOST /a?b HTTP/1.1\r\nContent-Length: 6\r\n\r\n{\r\n\r\n}POST /c HTTP/1.1\r\n\r\n";
+    let raw = Raw { via: Via::Unix, bytes: bytes.to_vec(), then: Then::Answers, demands: None };
+    let paths: Vec<_> = raw.all_methods_and_paths().into_iter().map(|(_, path)| path).collect();
+    assert_eq!(paths, ["/_ping", "/a", "/c"]);
 }

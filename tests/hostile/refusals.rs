@@ -40,9 +40,8 @@ const UNSUPPORTED: &[&str] = &[
     "swarm/join",
 ];
 
-/// Whether the request asks for something that is not supported.
-pub(crate) fn may_be_unsupported(raw: &Raw) -> bool {
-    let (_, path) = raw.method_and_path();
+/// Whether a request for this path asks for something that is not supported.
+pub(crate) fn may_be_unsupported(path: &str) -> bool {
     let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let is_version =
         |part: &str| part.strip_prefix('v').is_some_and(|digits| digits.starts_with(|c: char| c.is_ascii_digit()));
@@ -67,7 +66,7 @@ fn matches(pattern: &[&str], parts: &[&str]) -> bool {
 
 #[test]
 fn what_may_be_unsupported() {
-    let is = |path: &str| may_be_unsupported(&Raw::plain("POST", path, ""));
+    let is = |target: &str| may_be_unsupported(&Raw::plain("POST", target, "").method_and_path().1);
     for path in ["/v1.51/containers/a/exec", "/internal/v1/networks/x/y", "/images/a/b/push?x=1", "/volumes", "/build"]
     {
         assert!(is(path), "{path}");

@@ -15,16 +15,20 @@ use super::world::{Broken, World};
 
 /// No request makes the server fail, and what is foreign or too deep is refused.
 pub(crate) fn is_right(answer: &Answer, raw: &Raw, request: impl Fn() -> String) -> Result<(), Broken> {
-    let is_pipelined = raw.then == Then::Answers;
-    let statuses = if is_pipelined { answer.statuses() } else { answer.status().into_iter().collect() };
-    let wrong = |status: u16| match status {
-        501 => !refusals::may_be_unsupported(raw),
+    let (statuses, requests) = match raw.then {
+        Then::Answers => (answer.statuses(), raw.all_methods_and_paths()),
+        _ => (answer.status().into_iter().collect(), vec![raw.method_and_path()]),
+    };
+    let wrong = |status: u16, path: &str| match status {
+        501 => !refusals::may_be_unsupported(path),
         // What it says is checked by itself.
-        503 if raw.method_and_path().1.ends_with("/readyz") => false,
+        503 if path.ends_with("/readyz") => false,
         503 => !answer.text().contains("swarm"),
         status => status >= 500,
     };
-    if let Some(status) = statuses.iter().find(|status| wrong(**status)) {
+    // An answer without a request of its own is one of a server that has lost the place.
+    let paths = requests.iter().map(|(_, path)| path.as_str()).chain(std::iter::repeat(""));
+    if let Some((status, _)) = statuses.iter().zip(paths).find(|(status, path)| wrong(**status, path)) {
         return Err(format!("{} is answered {status} {}", request(), answer.text()));
     }
     match raw.demands {
