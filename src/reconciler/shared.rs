@@ -11,7 +11,6 @@ use tokio_util::task::TaskTracker;
 use super::ROW_PAGE;
 use super::census::Census;
 use super::names::Identity;
-use super::orphans::OrphanLook;
 use super::permits::Permits;
 use super::plan::Observed;
 use super::queue::Priority;
@@ -83,12 +82,8 @@ pub(super) struct Knowledge {
     pub(super) roles_without_logs: BTreeMap<String, Timestamp>,
     /// Runs whose invocation has not come back yet.
     under_way: BTreeSet<RunKey>,
-    /// Functions without a container that were looked at.
-    pub(super) orphans: BTreeMap<String, OrphanLook>,
     /// Sweeps since the start that have chosen orphans to look at.
     pub(super) sweeps: u64,
-    /// The sweep notes orphans whose names come after this one.
-    pub(super) orphans_after: String,
 }
 
 impl Knowledge {
