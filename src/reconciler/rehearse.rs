@@ -40,7 +40,7 @@ pub(super) enum RehearsalError {
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
-    Sweep(#[from] sweep::SweepError),
+    Sweep(#[from] SweepError),
     #[error(transparent)]
     Claim(#[from] claim::ClaimError),
     #[error("{0}")]
