@@ -70,7 +70,7 @@ pub(crate) struct Observed {
     pub(crate) role_without_logs: bool,
     /// Nothing may be invoked now, whatever is wanted.
     pub(crate) withholds_runs: bool,
-    /// The call that invokes the current run has not come back yet: its answer may still tell the end.
+    /// The call that invokes a run of the container has not come back yet: its answer may still tell the end.
     pub(crate) under_way: bool,
 }
 
@@ -362,6 +362,7 @@ impl Planner<'_> {
         let no = next_run_no(&status);
         remember_request_id(&mut status);
         status.busy_until = may_go_on_until(self.moment.now, self.spec, &status);
+        status.busy_since = status.busy_until.map(|_| self.moment.now);
         status.run = Some(Run::new(no, self.spec.starts, None, RunPhase::Exited(exit)));
         record("the start ends without a run", status, self.moment.now)
     }
@@ -528,7 +529,7 @@ impl Planner<'_> {
         let run_no = next_run_no(&status);
         remember_request_id(&mut status);
         let issued = self.issue(kind, &function.name);
-        status.busy_until = None;
+        (status.busy_until, status.busy_since) = (None, None);
         status.run = Some(Run::new(run_no, self.spec.starts, Some(issued), RunPhase::Issued));
         act("a run is wanted and its function is ready", status, Action::Invoke { run_no })
     }

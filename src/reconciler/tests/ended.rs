@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::reconciler::plan::{DELIVERY_SLACK, EVIDENCE_POLL, LOG_PATIENCE};
+use crate::reconciler::surely_over::may_go_on_until;
 
 #[test]
 fn a_log_that_never_comes_after_an_answer_is_the_roles_fault() {
@@ -97,6 +98,27 @@ fn lines_without_a_report_keep_a_native_run_until_its_deadline() {
     assert_eq!(story.decide().action, Action::Wait { until: Some(deadline) });
     story.now = deadline;
     assert_eq!(story.decide().action, Action::Invoke { run_no: 2 });
+}
+
+/// The time for which the run before may go on is no longer than it was, whatever the clock says meanwhile.
+#[test]
+fn a_start_after_a_native_run_is_not_put_off_by_a_clock_set_back() {
+    let mut story = self_ended(InvocationKind::Event, "Status: success");
+    let most = Duration::from_secs(110);
+    story.start();
+    story.decide();
+    story.cancel();
+    story.decide();
+    story.start();
+    for hours in [2, 3] {
+        let since = story.now;
+        story.now = since.before(Duration::from_secs(hours * 3_600));
+        let row = &story.container;
+        assert_eq!(may_go_on_until(story.now, &row.spec, &row.status), Some(story.now.after(most)), "its slot");
+        assert_eq!(story.decide().action, Action::Wait { until: Some(story.now.after(most)) });
+    }
+    story.now = story.now.after(most);
+    assert!(matches!(story.decide().action, Action::Invoke { .. }));
 }
 
 /// A start between that is cancelled leaves a run of its own, and the one before it may still go on.

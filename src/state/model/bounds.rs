@@ -169,6 +169,7 @@ mod tests {
             retire: false,
             run: Some(run),
             busy_until: Some(at(1)),
+            busy_since: Some(at(1)),
             restarts: 0,
             reruns: 0,
             past_request_ids: vec!["r".to_owned()],

@@ -30,6 +30,9 @@ pub struct Status {
     /// An earlier run than `run` may go on until then, although it counts as ended.
     #[serde(default)]
     pub busy_until: Option<Timestamp>,
+    /// When that was noted.
+    #[serde(default)]
+    pub busy_since: Option<Timestamp>,
     /// How often the current start was run again by the restart policy.
     pub restarts: u32,
     /// How often the current start was run again because nobody could tell how its run ended.
