@@ -137,7 +137,8 @@ impl Reconciler {
     /// Claims the database, then converges until `stop`; then lets what is under way record its outcome, for at most
     /// `drain`. While AWS is not reachable, or the claim is lost, nothing is changed and the problem is told.
     ///
-    /// All of its tasks end with it: dropping the future is like a `kill -9`.
+    /// Dropping the future is like a `kill -9`: all of its tasks end with it, but for commits that have begun. Those go on
+    /// to their end, as a commit on its way to the disk does.
     pub async fn run(self, stop: CancellationToken, drain: Duration) {
         let Some(instance) = self.claim(&stop).await else { return };
         let Some((shared, census, kicked)) = self.begin(&instance, &stop).await else { return };
