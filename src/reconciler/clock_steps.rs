@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::plan::LOG_PATIENCE;
 use crate::clock::Timestamp;
 use crate::state::model::{Known, Run, Status};
 
@@ -32,6 +33,10 @@ pub(super) fn correct(now: Timestamp, longest_pause: Duration, status: &mut Stat
     not_after(now, &mut status.function_failures.counted_for);
     not_after(now, &mut status.missing_since);
     correct_busy(now, status);
+    if let Some(last) = &mut status.last_issued {
+        last.at = last.at.min(now);
+        last.looked_for_until = last.looked_for_until.min(now.after(LOG_PATIENCE));
+    }
     if let Known::Is(function) = &mut status.function {
         function.seen_at = function.seen_at.min(now);
     }

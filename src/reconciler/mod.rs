@@ -6,7 +6,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `plan`, `learn`, `absorb` | PURE: (now, wish, facts) → one step; facts + what was seen → facts |
-//! | `queue`, `schedule`, `backoff`, `names`, `lines`, `verdict`, `surely_over`, `function_failure`, `clock_steps` | PURE: the parts that these need |
+//! | `queue`, `schedule`, `backoff`, `names`, `lines`, `verdict`, `surely_over`, `function_failure`, `earlier`, `clock_steps` | PURE: the parts that these need |
 //! | `quota_line`, `permits` | containers that wait for a quota (PURE), and what they get there |
 //! | `worker`, `execute`, `invocations` | read, plan, commit, act, fold; runs in flight |
 //! | `observe`, `scan` | the log informer: the evidence for runs whose answer was lost |
@@ -21,6 +21,7 @@ mod claim;
 mod clock_steps;
 mod compare;
 mod dispatch;
+mod earlier;
 mod execute;
 mod function_failure;
 mod invocations;
