@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::plan::LOG_PATIENCE;
 use crate::clock::Timestamp;
 use crate::state::model::{Known, Run, Status};
 
@@ -31,13 +32,29 @@ pub(super) fn correct(now: Timestamp, longest_pause: Duration, status: &mut Stat
     not_after(now, &mut status.create_sent_at);
     not_after(now, &mut status.function_failures.counted_for);
     not_after(now, &mut status.missing_since);
-    status.busy_until = status.busy_until.map(|until| clamp_due(now, until, LONGEST_RUN));
+    correct_busy(now, status);
+    if let Some(last) = &mut status.last_issued {
+        last.at = last.at.min(now);
+        last.looked_for_until = last.looked_for_until.min(now.after(LOG_PATIENCE));
+    }
     if let Known::Is(function) = &mut status.function {
         function.seen_at = function.seen_at.min(now);
     }
     if let Some(run) = &mut status.run {
         correct_run(now, run);
     }
+}
+
+/// What is waited for was noted before now, and takes no longer than it would have then.
+fn correct_busy(now: Timestamp, status: &mut Status) {
+    let Some(until) = status.busy_until else { return };
+    status.busy_until = match status.busy_since {
+        Some(since) if since > now => Some(now.after(until.since(since))),
+        Some(_) => Some(until),
+        // As versions before this field have written it.
+        None => Some(clamp_due(now, until, LONGEST_RUN)),
+    };
+    not_after(now, &mut status.busy_since);
 }
 
 /// A run was issued before now, whatever was read then: so it has surely ended by the same span after now.

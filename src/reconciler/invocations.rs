@@ -33,6 +33,7 @@ impl Shared {
             shared.report(&container, &news);
             shared.record_outcome(&container.id, &news).await;
             drop(under_way);
+            shared.settle_after_call(&container.id, news.error().is_none()).await;
             shared.kick(container.id, shared.clock.now(), Priority::User).await;
         });
         self.runs.spawn(run.instrument(span));

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use sockerless_bootstrap::protocol::Marker;
 
+use super::earlier;
 use super::function_failure::learn_failed;
 use super::lines::{Line, Says};
 use super::verdict::{self, End};
@@ -169,7 +170,8 @@ fn learn_line(now: Timestamp, spec: &Spec, status: &mut Status, line: &Line) {
     let past = &status.past_request_ids;
     let Some(run) = status.run.as_mut() else { return };
     if !belongs(run, past, protocol, line) {
-        if is_of_an_earlier_run(past, line) {
+        if let Some(request_id) = earlier_run_of(past, line) {
+            earlier::note_line_of(request_id, status);
             remember_stream(status, &line.stream);
         }
         return;
@@ -203,16 +205,18 @@ fn remember_stream(status: &mut Status, stream: &str) {
     }
 }
 
-/// Whether a line carries the request id of an earlier run. The log delivers lines seconds late, and the next run may have
+/// The request id of an earlier run, if the line carries one. The log delivers lines seconds late, and the next run may have
 /// been issued by then: the line still shows where the earlier run's output is.
-fn is_of_an_earlier_run(past_request_ids: &[String], line: &Line) -> bool {
+fn earlier_run_of<'a>(past_request_ids: &[String], line: &'a Line) -> Option<&'a str> {
     match &line.says {
         // What a marker proves, its token proves: the request id in it may be anyone's.
-        Says::Marker(_) => false,
+        Says::Marker(_) => None,
         Says::Start { request_id }
         | Says::TimedOut { request_id }
         | Says::Failed { request_id, .. }
-        | Says::Report { request_id, .. } => past_request_ids.contains(request_id),
+        | Says::Report { request_id, .. } => {
+            Some(request_id.as_str()).filter(|_| past_request_ids.contains(request_id))
+        }
     }
 }
 
@@ -312,13 +316,14 @@ pub(crate) fn settled_by(run: &Run) -> Option<Timestamp> {
     Some(run.report.as_ref().map_or(issued.deadline, |report| report.seen_at))
 }
 
-/// Whether lines of the run are still to be looked for in the log.
+/// Whether lines of the run, or of the last invocation before it, are still to be looked for in the log.
 #[must_use]
 pub(crate) fn watched(status: &Status) -> bool {
     status.run.as_ref().is_some_and(|run| match run.phase {
         RunPhase::Refused => false,
         RunPhase::Issued | RunPhase::Accepted { .. } | RunPhase::Running { .. } => true,
-        RunPhase::Exited(_) => run.issued.is_some() && !run.log_closed,
+        RunPhase::Exited(_) if run.issued.is_none() => status.last_issued.is_some(),
+        RunPhase::Exited(_) => !run.log_closed,
     })
 }
 

@@ -6,7 +6,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `plan`, `learn`, `absorb` | PURE: (now, wish, facts) → one step; facts + what was seen → facts |
-//! | `queue`, `schedule`, `backoff`, `names`, `lines`, `verdict`, `surely_over`, `function_failure`, `clock_steps` | PURE: the parts that these need |
+//! | `queue`, `schedule`, `backoff`, `names`, `lines`, `verdict`, `surely_over`, `function_failure`, `earlier`, `clock_steps` | PURE: the parts that these need |
 //! | `quota_line`, `permits` | containers that wait for a quota (PURE), and what they get there |
 //! | `worker`, `execute`, `invocations` | read, plan, commit, act, fold; runs in flight |
 //! | `observe`, `scan` | the log informer: the evidence for runs whose answer was lost |
@@ -21,6 +21,7 @@ mod claim;
 mod clock_steps;
 mod compare;
 mod dispatch;
+mod earlier;
 mod execute;
 mod function_failure;
 mod invocations;
@@ -137,7 +138,8 @@ impl Reconciler {
     /// Claims the database, then converges until `stop`; then lets what is under way record its outcome, for at most
     /// `drain`. While AWS is not reachable, or the claim is lost, nothing is changed and the problem is told.
     ///
-    /// All of its tasks end with it: dropping the future is like a `kill -9`.
+    /// Dropping the future is like a `kill -9`: all of its tasks end with it, but for commits that have begun. Those go on
+    /// to their end, as a commit on its way to the disk does.
     pub async fn run(self, stop: CancellationToken, drain: Duration) {
         let Some(instance) = self.claim(&stop).await else { return };
         let Some((shared, census, kicked)) = self.begin(&instance, &stop).await else { return };

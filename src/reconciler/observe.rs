@@ -312,7 +312,7 @@ pub(super) fn owners(containers: &[Container], is_under_way: impl Fn(&RunKey) ->
                 role_arn: settings.role_arn.clone(),
                 awaits_its_name: is_unnamed && is_under_way(&(container.id, run.no)),
             };
-            Some((run.issued.as_ref()?.function_name.clone(), owner))
+            Some((container.status.last_invocation()?.0.to_owned(), owner))
         })
         .collect()
 }

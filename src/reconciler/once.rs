@@ -219,17 +219,21 @@ struct Look {
 impl Look {
     fn tell(self, summary: &mut Summary) -> Result<(), PassError> {
         summary.errors.extend(self.errors);
-        summary.orphans_waiting = self.orphans.waiting;
-        summary.orphans_kept = self.orphans.kept;
-        if self.orphans.left > 0 {
-            summary.leave(
-                None,
-                format!("{} more orphaned functions than one pass looks at and deletes", self.orphans.left),
-            );
-        }
+        self.orphans.tell(summary);
         match self.claim_lost {
             true => Err(PassError::ClaimLost(claim::lost("another daemon has claimed it since"))),
             false => Ok(()),
+        }
+    }
+}
+
+impl Orphans {
+    /// Adds them to the summary.
+    pub(super) fn tell(self, summary: &mut Summary) {
+        summary.orphans_waiting = self.waiting;
+        summary.orphans_kept = self.kept;
+        if self.left > 0 {
+            summary.leave(None, format!("{} more orphaned functions than one pass looks at and deletes", self.left));
         }
     }
 }

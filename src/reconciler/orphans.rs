@@ -1,64 +1,54 @@
-//! What is remembered of functions without a container that were looked at. PURE.
+//! What is known of functions without a container that were looked at. PURE.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::shared::Knowledge;
-use crate::aws::AwsErrorKind;
 use crate::clock::Timestamp;
+use crate::state::{CameTo, OrphanLook, Sighting};
 
 /// A function that is kept is looked at again after this time: somebody may have put its tags back.
 const KEPT_LOOK: Duration = Duration::from_secs(3_600);
 
-/// The last look at a function without a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OrphanLook {
-    pub(super) at: Timestamp,
-    pub(super) came_to: CameTo,
+/// Whether a function is to be looked at again. A look of the future was noted before the clock was set back.
+pub(super) fn is_due(look: &OrphanLook, now: Timestamp) -> bool {
+    let is_kept = matches!(look.came_to, CameTo::Kept(_));
+    !is_kept || look.at > now || now.since(look.at) >= KEPT_LOOK
 }
 
-/// What the look came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CameTo {
-    /// It is not there, or was deleted; the next sweep does not list it, or lists it from an old list.
-    Gone,
-    /// The same, and it had come to that before: it is listed all the same, or made again each time.
-    GoneAgain,
-    /// It is kept, for this reason.
-    Kept(&'static str),
-    /// It could not be looked at or deleted.
-    Failed(AwsErrorKind),
+/// The last looks at functions without a container: those that are stored, and those of this sweep.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    last: BTreeMap<String, OrphanLook>,
+    new: Vec<String>,
 }
 
-impl OrphanLook {
-    /// Whether it is to be looked at again. A time of the future was noted before the clock was set back.
-    pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        let is_kept = matches!(self.came_to, CameTo::Kept(_));
-        !is_kept || self.at > now || now.since(self.at) >= KEPT_LOOK
+impl Looks {
+    /// The looks that are stored.
+    pub(super) fn of(sightings: &[Sighting]) -> Self {
+        let look = |sighting: &Sighting| Some((sighting.function_name.clone(), sighting.look.clone()?));
+        Self { last: sightings.iter().filter_map(look).collect(), new: Vec::new() }
     }
-}
 
-impl Knowledge {
+    pub(super) fn get(&self, name: &str) -> Option<&OrphanLook> {
+        self.last.get(name)
+    }
+
     /// Notes a look. Returns whether it came to something else than the one before.
-    pub(super) fn note_orphan(&mut self, name: &str, mut look: OrphanLook) -> bool {
-        let was_gone =
-            self.orphans.get(name).is_some_and(|look| matches!(look.came_to, CameTo::Gone | CameTo::GoneAgain));
-        if was_gone && look.came_to == CameTo::Gone {
-            look.came_to = CameTo::GoneAgain;
+    pub(super) fn note(&mut self, name: &str, at: Timestamp, mut came_to: CameTo) -> bool {
+        let was_gone = self.get(name).is_some_and(|look| matches!(look.came_to, CameTo::Gone | CameTo::GoneAgain));
+        if was_gone && came_to == CameTo::Gone {
+            came_to = CameTo::GoneAgain;
         }
-        let before = self.orphans.insert(name.to_owned(), look);
-        before.is_none_or(|before| before.came_to != look.came_to)
-    }
-
-    /// Forgets all others: they are no orphans any more.
-    pub(super) fn forget_orphans_but(&mut self, names: &BTreeSet<&str>) {
-        self.orphans.retain(|name, _| names.contains(name.as_str()));
+        let is_news = self.get(name).is_none_or(|before| before.came_to != came_to);
+        self.last.insert(name.to_owned(), OrphanLook { at, came_to });
+        self.new.push(name.to_owned());
+        is_news
     }
 
     /// Counts these by what became of them.
-    pub(super) fn count_orphans(&self, names: &[&str]) -> OrphanCount {
+    pub(super) fn count(&self, names: &[&str]) -> OrphanCount {
         let mut count = OrphanCount::default();
-        for look in names.iter().filter_map(|name| self.orphans.get(*name)) {
+        for look in names.iter().filter_map(|name| self.get(name)) {
             count.looked_at += 1;
             match look.came_to {
                 CameTo::Gone => {}
@@ -70,6 +60,12 @@ impl Knowledge {
             }
         }
         count
+    }
+
+    /// The looks of this sweep, to be stored.
+    pub(super) fn into_new(mut self) -> Vec<(String, OrphanLook)> {
+        let look = |name: String| self.last.remove(&name).map(|look| (name, look));
+        self.new.into_iter().filter_map(look).collect()
     }
 }
 

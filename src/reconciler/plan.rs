@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use super::clock_steps::{self, clamp_due};
+use super::earlier::{self, remember_request_id};
 use super::learn::{CLOCK_SKEW, CREATE_SETTLE, settle, settled_by, was_answered};
 use super::schedule::{LONGEST_PAUSE, RERUNS, RESTARTS};
 use super::surely_over::may_go_on_until;
@@ -42,9 +43,7 @@ const SLOWEST_POLL: Duration = Duration::from_secs(10);
 /// A run that is overdue is looked at so often, until the log was read to its deadline.
 pub(crate) const EVIDENCE_POLL: Duration = Duration::from_secs(5);
 /// A run that has ended is looked at this often while its log is not read to the end of all patience.
-const LOG_POLL: Duration = Duration::from_secs(60);
-/// Request ids of earlier runs that are remembered.
-const MAX_PAST_REQUEST_IDS: usize = 64;
+pub(super) const LOG_POLL: Duration = Duration::from_secs(60);
 
 /// The time, and the chance that the plan may need.
 #[derive(Clone, Debug)]
@@ -70,7 +69,7 @@ pub(crate) struct Observed {
     pub(crate) role_without_logs: bool,
     /// Nothing may be invoked now, whatever is wanted.
     pub(crate) withholds_runs: bool,
-    /// The call that invokes the current run has not come back yet: its answer may still tell the end.
+    /// The call that invokes a run of the container has not come back yet: its answer may still tell the end.
     pub(crate) under_way: bool,
 }
 
@@ -215,8 +214,9 @@ pub(crate) fn plan(moment: &Moment, container: &Container, observed: &Observed) 
             status.retry = Retry { failure: status.retry.failure.take(), ..Retry::default() };
         }
     }
+    earlier::give_up(credible(observed.read_through, moment.now), &mut status);
     let planner = Planner { moment, spec: &container.spec, observed };
-    planner.plan(status)
+    earlier::look_again(moment.now, planner.plan(status))
 }
 
 struct Planner<'a> {
@@ -360,8 +360,10 @@ impl Planner<'_> {
 
     fn record_end(&self, mut status: Status, exit: Exit) -> Decision {
         let no = next_run_no(&status);
+        earlier::remember_invocation(self.moment.now, &mut status);
         remember_request_id(&mut status);
         status.busy_until = may_go_on_until(self.moment.now, self.spec, &status);
+        status.busy_since = status.busy_until.map(|_| self.moment.now);
         status.run = Some(Run::new(no, self.spec.starts, None, RunPhase::Exited(exit)));
         record("the start ends without a run", status, self.moment.now)
     }
@@ -528,7 +530,8 @@ impl Planner<'_> {
         let run_no = next_run_no(&status);
         remember_request_id(&mut status);
         let issued = self.issue(kind, &function.name);
-        status.busy_until = None;
+        (status.busy_until, status.busy_since) = (None, None);
+        status.last_issued = None;
         status.run = Some(Run::new(run_no, self.spec.starts, Some(issued), RunPhase::Issued));
         act("a run is wanted and its function is ready", status, Action::Invoke { run_no })
     }
@@ -587,13 +590,5 @@ fn next_run_no(status: &Status) -> u64 {
         Some(run) if run.phase == RunPhase::Refused => run.no,
         Some(run) => run.no.saturating_add(1),
         None => 1,
-    }
-}
-
-fn remember_request_id(status: &mut Status) {
-    if let Some(id) = status.run.as_mut().and_then(|run| run.request_id.take()) {
-        status.past_request_ids.push(id);
-        let surplus = status.past_request_ids.len().saturating_sub(MAX_PAST_REQUEST_IDS);
-        status.past_request_ids.drain(..surplus);
     }
 }

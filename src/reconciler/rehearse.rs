@@ -1,9 +1,13 @@
 //! A dry run: what a pass would do next, found out by reads alone.
 //!
-//! The same decisions on the same evidence as a real pass: the informer's lines and the sweep's findings are folded into
-//! copies of the rows, one page after another, and the plan is asked. Only containers whose runs are looked for in the log
-//! are held together, as many as runs may be under way. An action that only looks is carried out; one that changes something is
-//! told, and ends the rehearsal for that container, since what follows depends on AWS's answer.
+//! A pass that begins on the same state looks at the same orphans and decides the same on the same evidence: the informer's
+//! lines and the sweep's findings are folded into copies of the rows, one page after another, and the plan is asked. Only
+//! containers whose runs are looked for in the log are held together, as many as runs may be under way. An action that only
+//! looks is carried out; one that changes something is told, and ends the rehearsal for that container, since what follows
+//! depends on AWS's answer.
+//!
+//! # Caveats
+//! - What only a live daemon remembers is not known: which invocations have no answer yet, and how many sweeps it has made.
 //!
 //! # Guarantees
 //! - Nothing is changed, neither in AWS nor in the store: the store may belong to a live daemon.
@@ -13,11 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::compare::Findings;
 use super::execute::fresh_token;
 use super::observe;
+use super::orphans::Looks;
 use super::plan::{Action, Decision, Left, Moment, plan};
 use super::scan::{Group, Tick};
 use super::shared::Shared;
 use super::summary::{SETTLE, Step, Summary};
-use super::sweep::{self, Fate, MAX_DELETIONS, MAX_LOOKS, View, is_ripe};
+use super::sweep::{self, Fate, MAX_DELETIONS, Orphans, SweepError, View};
 use super::worker::MAX_STEPS;
 use super::{ROW_PAGE, claim};
 use crate::aws::{AwsError, AwsErrorKind, Lane, LogGroupNeeds};
@@ -35,7 +40,7 @@ pub(super) enum RehearsalError {
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
-    Sweep(#[from] sweep::SweepError),
+    Sweep(#[from] SweepError),
     #[error(transparent)]
     Claim(#[from] claim::ClaimError),
     #[error("{0}")]
@@ -73,12 +78,12 @@ pub(super) async fn rehearse(shared: &Shared, epoch: u64, summary: &mut Summary)
         let Some(view) = shared.survey(epoch).await? else {
             return Err(RehearsalError::ClaimLost(claim::lost("another daemon has claimed it")));
         };
-        rehearsal.take_in(view, summary).await?;
+        rehearsal.take_in(view, epoch, summary).await?;
         rehearsal.read_logs().await?;
     }
     rehearsal.plan_all().await?;
     summary.running = shared.slots.running();
-    summary.left = rehearsal.steps.len();
+    summary.left += rehearsal.steps.len();
     for step in &rehearsal.steps {
         summary.count_step(step);
     }
@@ -106,43 +111,63 @@ impl Rehearsal<'_> {
         }
     }
 
-    /// What the sweep would note, and the orphans that it would delete. Those beyond [`MAX_LOOKS`] wait for a later one.
-    async fn take_in(&mut self, view: View, summary: &mut Summary) -> Result<(), RehearsalError> {
+    /// What the sweep of a pass would note, and what it would do about orphans: it looks at the same ones.
+    async fn take_in(&mut self, view: View, epoch: u64, summary: &mut Summary) -> Result<(), RehearsalError> {
         self.found = view.findings;
-        summary.orphans_waiting += self.found.more_orphans;
-        let known = self.shared.facts.sightings().await?;
-        let now = self.shared.clock.now();
-        let (mut deletions, mut looks) = (0, 0);
-        for sighting in sightings_after(known, &self.found.orphans, view.started) {
-            if !is_ripe(&sighting, now, self.shared.config.gc_grace) {
-                summary.orphans_waiting += 1;
-                continue;
+        let more = self.found.more_orphans;
+        if self.found.unidentified {
+            summary.orphans_kept = self.found.orphans.len().saturating_add(more);
+            return Ok(());
+        }
+        let sightings = sightings_after(self.shared.facts.sightings().await?, &self.found.orphans, view.started);
+        let (ripe, waiting) = self.shared.sort_out(&sightings);
+        let mut looks = Looks::of(&sightings);
+        // A pass begins the next epoch.
+        let turn = self.shared.next_turn(epoch.saturating_add(1));
+        let chosen = sweep::choose(&ripe, &looks, self.shared.clock.now(), turn);
+        let failure = self.judge_orphans(&chosen, &sightings, &mut looks).await?;
+        summary.errors.extend(failure.map(|error| format!("the functions could not be swept: {error}")));
+        let count = looks.count(&ripe);
+        let orphans =
+            Orphans { waiting: waiting.saturating_add(more), kept: count.kept, left: ripe.len() - count.looked_at };
+        orphans.tell(summary);
+        Ok(())
+    }
+
+    /// Looks at these orphans, and plans the deletion of those that are ours. Returns the first failure that concerns one
+    /// function only.
+    async fn judge_orphans(
+        &mut self,
+        chosen: &[&str],
+        sightings: &[Sighting],
+        looks: &mut Looks,
+    ) -> Result<Option<AwsError>, RehearsalError> {
+        let by_name: BTreeMap<&str, &Sighting> =
+            sightings.iter().map(|sighting| (sighting.function_name.as_str(), sighting)).collect();
+        let (mut deletions, mut failure) = (0, None);
+        for name in chosen {
+            if deletions >= MAX_DELETIONS {
+                break;
             }
-            if self.found.unidentified {
-                summary.orphans_kept += 1;
-                continue;
-            }
-            looks += 1;
-            if looks > MAX_LOOKS {
-                summary.orphans_waiting += 1;
-                continue;
-            }
-            let fate = self.shared.judge_orphan(&sighting.function_name).await?;
-            match fate {
-                Fate::Gone => {}
-                Fate::Keep(_) => summary.orphans_kept += 1,
-                Fate::Delete => {
-                    deletions += 1;
-                    let more = if deletions > MAX_DELETIONS { ", by a later pass" } else { "" };
-                    let because = format!(
-                        "it belongs to this instance and has no container, seen {} times since {}{more}",
-                        sighting.times, sighting.first_seen
-                    );
-                    self.steps.push(Step::new("DeleteFunction", &sighting.function_name, because));
+            let fate = match self.shared.judge_orphan(name).await {
+                Err(SweepError::Aws(error)) if sweep::concerns_one(&error) => {
+                    looks.note(name, self.shared.clock.now(), sweep::failed(&error));
+                    failure.get_or_insert(error);
+                    continue;
                 }
+                judged => judged?,
+            };
+            looks.note(name, self.shared.clock.now(), fate.comes_to());
+            if let (Fate::Delete, Some(seen)) = (fate, by_name.get(name)) {
+                deletions += 1;
+                let because = format!(
+                    "it belongs to this instance and has no container, seen {} times since {}",
+                    seen.times, seen.first_seen
+                );
+                self.steps.push(Step::new("DeleteFunction", name, because));
             }
         }
-        Ok(())
+        Ok(failure)
     }
 
     /// What the informer would learn.
@@ -294,7 +319,7 @@ fn sightings_after(known: Vec<Sighting>, orphans: &BTreeSet<String>, now: Timest
         Some(seen) if seen.first_seen.max(seen.last_seen) <= now => {
             Sighting { last_seen: now, times: seen.times + 1, ..seen.clone() }
         }
-        _ => Sighting { function_name: name.clone(), first_seen: now, last_seen: now, times: 1 },
+        _ => Sighting { function_name: name.clone(), first_seen: now, last_seen: now, times: 1, look: None },
     };
     orphans.iter().map(after).collect()
 }

@@ -167,8 +167,8 @@ impl Pass {
         // A pass in the future was made before the clock was put back.
         let last_deep = group.last_deep.filter(|last| *last <= now);
         let runs = || containers.iter().filter_map(|container| container.status.run.as_ref());
-        let issued = || runs().filter_map(|run| run.issued.as_ref());
-        let oldest = issued().map(|issued| issued.at).min().unwrap_or(now);
+        let invoked = containers.iter().filter_map(|container| container.status.last_invocation());
+        let oldest = invoked.map(|(_, at)| at).min().unwrap_or(now);
         let overdue = runs().filter_map(settled_by).any(|settled_by| {
             let due = settled_by.after(DELIVERY_SLACK);
             due <= now && last_deep.is_none_or(|last| last < due)
@@ -366,7 +366,9 @@ impl<'a> Tick<'a> {
         let mut scans = Vec::new();
         let mut shared: Vec<Vec<(&Container, &Run)>> = vec![Vec::new(); STREAMS_BY_NOISE.len()];
         for container in self.containers {
-            let Some((run, key)) = container.status.run.as_ref().zip(run_key(container)) else { continue };
+            // Of an invocation before the current run only the scan of the whole group looks for lines.
+            let run = container.status.run.as_ref().filter(|run| run.issued.is_some());
+            let Some((run, key)) = run.zip(run_key(container)) else { continue };
             let focus = self.group.focus.entry(key).or_default();
             if let Some(pending) = focus.pending.take() {
                 scans.push((focus.visited, pending));

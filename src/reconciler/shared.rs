@@ -11,7 +11,6 @@ use tokio_util::task::TaskTracker;
 use super::ROW_PAGE;
 use super::census::Census;
 use super::names::Identity;
-use super::orphans::OrphanLook;
 use super::permits::Permits;
 use super::plan::Observed;
 use super::queue::Priority;
@@ -81,20 +80,21 @@ pub(super) struct Knowledge {
     pub(super) runs_read: BTreeMap<RunKey, Timestamp>,
     /// Roles whose functions do not write logs, and when that was last found out.
     pub(super) roles_without_logs: BTreeMap<String, Timestamp>,
-    /// Runs whose invocation has not come back yet.
-    under_way: BTreeSet<RunKey>,
-    /// Functions without a container that were looked at.
-    pub(super) orphans: BTreeMap<String, OrphanLook>,
+    /// Runs whose invocation has not come back yet, and by when each has surely ended.
+    under_way: BTreeMap<RunKey, Timestamp>,
     /// Sweeps since the start that have chosen orphans to look at.
     pub(super) sweeps: u64,
-    /// The sweep notes orphans whose names come after this one.
-    pub(super) orphans_after: String,
 }
 
 impl Knowledge {
     /// Whether the call that invokes the run has not come back yet.
     pub(super) fn is_under_way(&self, run: &RunKey) -> bool {
-        self.under_way.contains(run)
+        self.under_way.contains_key(run)
+    }
+
+    /// By when the runs of a container have surely ended whose invocations have not come back yet; `None`: all have.
+    pub(super) fn open_until(&self, id: &ContainerId) -> Option<Timestamp> {
+        self.under_way.range((*id, 0)..=(*id, u64::MAX)).map(|(_, deadline)| *deadline).max()
     }
 
     /// Forgets how far runs were read that are not watched any more.
@@ -179,14 +179,17 @@ impl Shared {
             adopted_at: self.adopted_at,
             role_without_logs: knowledge.is_without_logs(&settings.role_arn, self.clock.now()),
             withholds_runs: self.withholds_runs,
-            under_way: run.is_some_and(|run| knowledge.is_under_way(&run)),
+            under_way: knowledge.open_until(&container.id).is_some(),
         }
     }
 
     /// Notes that the current run's invocation is about to be sent.
     pub(super) fn under_way(&self, container: &Container) -> UnderWay {
-        let run = (container.id, container.status.run.as_ref().map_or(0, |run| run.no));
-        self.knowledge().under_way.insert(run);
+        let run = container.status.run.as_ref();
+        let deadline =
+            run.and_then(|run| run.issued.as_ref()).map_or_else(|| self.clock.now(), |issued| issued.deadline);
+        let run = (container.id, run.map_or(0, |run| run.no));
+        self.knowledge().under_way.insert(run, deadline);
         UnderWay { knowledge: Arc::clone(&self.knowledge), run }
     }
 

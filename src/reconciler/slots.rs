@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::state::model::ContainerId;
 
-/// The slots. A container with a run that has no end holds one; those that wait for one are served in order. A slot that is
-/// kept is held until its time is up, even if its container is gone.
+/// The slots. A container with a run that has no end holds one until it is removed; those that wait for one are served in
+/// order. A slot that is kept, because the run may go on although it counts as ended, is held until its time is up, even if its
+/// container is gone.
 ///
 /// Commits are followed by their news in any order. What a commit says of a slot counts unless the slot was taken or settled by
 /// a later revision of the container: late news of a run neither end nor keep the slot of the next one.

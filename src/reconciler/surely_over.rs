@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::clock_steps;
+use super::schedule::LONGEST_PAUSE;
 use crate::clock::Timestamp;
 use crate::state::model::{Protocol, Run, RunPhase, Spec, Status};
 
@@ -13,10 +15,16 @@ use crate::state::model::{Protocol, Run, RunPhase, Spec, Status};
 const TIMEOUT_SLACK: Duration = Duration::from_secs(10);
 
 /// The time until which a run of the container may go on although it counts as ended: as long, its slot is kept and no other
-/// run of the container is issued. `None`: nothing goes on.
+/// run of the container is issued. `None`: nothing goes on. Times that were noted before the clock was set back put nothing off.
 pub(super) fn may_go_on_until(now: Timestamp, spec: &Spec, status: &Status) -> Option<Timestamp> {
-    let latest = status.run.as_ref().and_then(|run| ended_by_its_log(spec, run));
-    latest.max(status.busy_until).filter(|until| *until > now)
+    let noted = |status: &Status| {
+        let latest = status.run.as_ref().and_then(|run| ended_by_its_log(spec, run));
+        latest.max(status.busy_until).filter(|until| *until > now)
+    };
+    noted(status)?;
+    let mut status = status.clone();
+    clock_steps::correct(now, LONGEST_PAUSE, &mut status);
+    noted(&status)
 }
 
 /// The time by which a run has surely ended of which only lines of a native program's log say so. When its REPORT was read it

@@ -4,13 +4,12 @@
 //! - AWS is listed before the store is read, page by page: a function that was made meanwhile has its row by then.
 //! - It holds one page of the list and one of rows at a time, and of all containers ids only.
 //! - An orphan is deleted only after two sweeps at least a grace time apart have seen it, its tags say that it is ours,
-//!   and its container has no row. Sightings are rows: they add up over restarts.
+//!   and its container has no row. Sightings are rows, with the last look at each: they add up over restarts.
 //! - Functions of other instances are counted, never touched.
 //! - The function of a container whose row cannot be read is no orphan; and while a row has no readable id, no function is.
 //!
 //! A list can be old, so what it shows of a known function is only a reason to look at that function.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -19,13 +18,13 @@ use super::ROW_PAGE;
 use super::claim::Claims;
 use super::compare::{Comparison, Findings};
 use super::names::{self, Identity, Owner};
-use super::orphans::{CameTo, OrphanLook};
+use super::orphans::{Looks, is_due};
 use super::queue::Priority;
 use super::shared::Shared;
 use crate::aws::{AwsError, AwsErrorKind, Cloud, FunctionDescription, Lane};
 use crate::clock::Timestamp;
 use crate::state::model::{Container, ContainerId, Known, Status};
-use crate::state::{Sighting, StateError};
+use crate::state::{CameTo, Sighting, StateError};
 use crate::telemetry;
 
 /// Orphans that one sweep deletes, at most.
@@ -120,7 +119,7 @@ impl Shared {
     /// Compares AWS's list with the rows: each page with the rows of its functions, then all rows with what was listed.
     async fn compare(&self, started: Timestamp) -> Result<Findings, SweepError> {
         let cloud = self.cloud.lane(Lane::Housekeeping);
-        let mut comparison = Comparison::begin(started, self.knowledge().orphans_after.clone());
+        let mut comparison = Comparison::begin(started, self.facts.orphans_after().await?);
         let mut marker = None;
         loop {
             let page = cloud.list_functions(marker).await?;
@@ -173,30 +172,53 @@ impl Shared {
     }
 
     /// Looks at ripe orphans in turn, and deletes those that are ours. When all that were noted stay whatever is done, the next
-    /// sweep notes others.
+    /// sweep notes others. What was looked at is stored, whatever came of the rest.
     pub(super) async fn delete_orphans(&self, epoch: u64, findings: &Findings) -> Result<Orphans, SweepError> {
         let sightings = self.facts.sightings().await?;
+        let (ripe, waiting) = self.sort_out(&sightings);
+        let mut looks = Looks::of(&sightings);
+        let chosen = choose(&ripe, &looks, self.clock.now(), self.next_turn(epoch));
+        let settled = self.settle_orphans(&chosen, &mut looks).await;
+        let count = looks.count(&ripe);
+        let place = if settled.is_ok() { findings.next_place(count.stay) } else { None };
+        let new = looks.into_new();
+        if !new.is_empty() || place.is_some() {
+            self.facts.record_looks(new, place).await?;
+        }
+        match settled? {
+            Some(failure) => Err(failure.into()),
+            None => Ok(Orphans { waiting, kept: count.kept, left: ripe.len() - count.looked_at }),
+        }
+    }
+
+    /// The names of those that were seen often and long enough, and how many others there are.
+    pub(super) fn sort_out<'a>(&self, sightings: &'a [Sighting]) -> (Vec<&'a str>, usize) {
         let (now, grace) = (self.clock.now(), self.config.gc_grace);
-        let (ripe, waiting): (Vec<_>, Vec<_>) = sightings.iter().partition(|sighting| is_ripe(sighting, now, grace));
-        let names: BTreeSet<&str> = sightings.iter().map(|sighting| sighting.function_name.as_str()).collect();
-        let ripe: Vec<&str> = ripe.iter().map(|sighting| sighting.function_name.as_str()).collect();
-        let chosen = {
-            let mut knowledge = self.knowledge();
-            knowledge.forget_orphans_but(&names);
-            knowledge.sweeps = knowledge.sweeps.wrapping_add(1);
-            choose(&ripe, &knowledge.orphans, now, epoch.wrapping_add(knowledge.sweeps))
-        };
+        let ripe = sightings.iter().filter(|sighting| is_ripe(sighting, now, grace));
+        let ripe: Vec<&str> = ripe.map(|sighting| sighting.function_name.as_str()).collect();
+        let waiting = sightings.len() - ripe.len();
+        (ripe, waiting)
+    }
+
+    /// Each sweep of each epoch begins at another place.
+    pub(super) fn next_turn(&self, epoch: u64) -> u64 {
+        let mut knowledge = self.knowledge();
+        knowledge.sweeps = knowledge.sweeps.wrapping_add(1);
+        epoch.wrapping_add(knowledge.sweeps)
+    }
+
+    /// Looks at these and deletes those that are ours. Returns the first failure that concerns one function only.
+    async fn settle_orphans(&self, chosen: &[&str], looks: &mut Looks) -> Result<Option<AwsError>, SweepError> {
         let (mut deletions, mut failure) = (0, None);
         for name in chosen {
             if deletions >= MAX_DELETIONS {
                 break;
             }
-            match self.settle_orphan(name).await {
+            match self.settle_orphan(name, looks).await {
                 Ok(Fate::Gone | Fate::Keep(_)) => {}
                 Ok(Fate::Delete) => deletions += 1,
                 Err(SweepError::Aws(error)) if concerns_one(&error) => {
-                    let look = OrphanLook { at: self.clock.now(), came_to: CameTo::Failed(error.kind) };
-                    if self.knowledge().note_orphan(name, look) {
+                    if looks.note(name, self.clock.now(), failed(&error)) {
                         tracing::warn!(function = name, %error, "a function without a container cannot be deleted");
                     }
                     failure.get_or_insert(error);
@@ -204,34 +226,21 @@ impl Shared {
                 Err(error) => return Err(error),
             }
         }
-        let counted = {
-            let mut knowledge = self.knowledge();
-            let count = knowledge.count_orphans(&ripe);
-            if let Some(place) = findings.next_place(count.stay) {
-                knowledge.orphans_after = place;
-            }
-            count
-        };
-        let orphans = Orphans { waiting: waiting.len(), kept: counted.kept, left: ripe.len() - counted.looked_at };
-        failure.map_or(Ok(orphans), |error| Err(error.into()))
+        Ok(failure)
     }
 
     /// Looks at a function that was seen as an orphan often and long enough, and deletes it or notes that it is kept.
-    async fn settle_orphan(&self, name: &str) -> Result<Fate, SweepError> {
+    async fn settle_orphan(&self, name: &str, looks: &mut Looks) -> Result<Fate, SweepError> {
         let fate = self.judge_orphan(name).await?;
-        let came_to = match fate {
-            Fate::Gone => CameTo::Gone,
+        match fate {
+            Fate::Gone => {}
             Fate::Keep(reason) => {
                 metrics::counter!(telemetry::ORPHANS_SKIPPED, "reason" => reason).increment(1);
-                CameTo::Kept(reason)
             }
-            Fate::Delete => {
-                self.delete_orphan(name).await?;
-                CameTo::Gone
-            }
-        };
+            Fate::Delete => self.delete_orphan(name).await?,
+        }
         // Logged when the reason is new, not at every look: a retained function stays for good.
-        let is_news = self.knowledge().note_orphan(name, OrphanLook { at: self.clock.now(), came_to });
+        let is_news = looks.note(name, self.clock.now(), fate.comes_to());
         if let (Fate::Keep(reason), true) = (fate, is_news) {
             tracing::warn!(function = name, reason, "a function without a container is not deleted");
         }
@@ -291,21 +300,31 @@ pub(super) enum Fate {
     Delete,
 }
 
+impl Fate {
+    /// What is remembered of it. A function that is to be deleted has been deleted by then.
+    pub(super) fn comes_to(self) -> CameTo {
+        match self {
+            Self::Gone | Self::Delete => CameTo::Gone,
+            Self::Keep(reason) => CameTo::Kept(reason.to_owned()),
+        }
+    }
+}
+
+/// What is remembered of a function that could not be looked at or deleted.
+pub(super) fn failed(error: &AwsError) -> CameTo {
+    CameTo::Failed(format!("{:?}", error.kind))
+}
+
 /// The orphans to look at in this sweep, at most [`MAX_LOOKS`]: one half are those that were not looked at yet, beginning at a
 /// place that moves with each turn; the other half those whose look is longest ago. What one half does not need is the other's.
 /// They take turns, so that neither half uses up the deletions. PURE, as all below.
-pub(super) fn choose<'a>(
-    ripe: &[&'a str],
-    looks: &BTreeMap<String, OrphanLook>,
-    now: Timestamp,
-    turn: u64,
-) -> Vec<&'a str> {
-    let (old, mut new): (Vec<&str>, Vec<&str>) = ripe.iter().partition(|name| looks.contains_key(**name));
+pub(super) fn choose<'a>(ripe: &[&'a str], looks: &Looks, now: Timestamp, turn: u64) -> Vec<&'a str> {
+    let (old, mut new): (Vec<&str>, Vec<&str>) = ripe.iter().partition(|name| looks.get(name).is_some());
     let place = place_in(new.len(), turn);
     new.rotate_left(place);
     let looked_at = |name: &str| looks.get(name).map(|look| look.at.min(now));
     let mut due: Vec<&str> =
-        old.into_iter().filter(|name| looks.get(*name).is_none_or(|look| look.is_due(now))).collect();
+        old.into_iter().filter(|name| looks.get(name).is_none_or(|look| is_due(look, now))).collect();
     due.sort_by_key(|name| looked_at(name));
     new.truncate(MAX_LOOKS - due.len().min(MAX_LOOKS / 2));
     due.truncate(MAX_LOOKS - new.len());
@@ -323,7 +342,7 @@ fn place_in(len: usize, turn: u64) -> usize {
 }
 
 /// Whether the failure is that one function's, so that the others are still to be looked at.
-fn concerns_one(error: &AwsError) -> bool {
+pub(super) fn concerns_one(error: &AwsError) -> bool {
     !matches!(
         error.kind,
         AwsErrorKind::Throttled

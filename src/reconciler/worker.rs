@@ -338,7 +338,24 @@ impl Shared {
             return None;
         }
         let kept_until = may_go_on_until(self.clock.now(), &container.spec, status);
+        // Whatever the log says, an image that does the bootstrap's work itself may go on until its call comes back.
+        let is_answered = status.run.as_ref().is_some_and(|run| run.result.is_some());
+        let open_until = if is_answered { None } else { self.knowledge().open_until(&container.id) };
+        let kept_until = kept_until.max(open_until);
         self.slots.settle(&container.id, revision, kept_until)
+    }
+
+    /// A call that has invoked a run of the container has come back: what it has kept of a slot follows from the facts.
+    pub(super) async fn settle_after_call(&self, id: &ContainerId, was_answered: bool) {
+        match self.reader.container(id).await {
+            Ok(Some(row)) => self.settle_slot(&row, &row.status, row.revision).await,
+            // The program has ended, and there is no row any more that another run could be of.
+            Ok(None) if was_answered => self.go_on(self.slots.settle(id, i64::MAX, None)).await,
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(container = %id, %error, "a slot is kept until its run has surely ended");
+            }
+        }
     }
 
     /// The container is gone; its last run may go on until a time.

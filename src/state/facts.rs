@@ -12,9 +12,9 @@ use super::images::SetImageDigest;
 use super::instance::{self, Adopt, GiveEpochBack, NextEpoch};
 use super::model::life::{is_running, unsettled_run};
 use super::model::{Container, ContainerId};
-use super::observed::{self, RecordSweep, SetLogProgress, SetRoleLogs};
+use super::observed::{self, RecordLooks, RecordSweep, SetLogProgress, SetRoleLogs};
 use super::quarantine::Table;
-use super::records::{FactWrite, Instance, InvokePermit, Issue, Sighting, Written};
+use super::records::{FactWrite, Instance, InvokePermit, Issue, OrphanLook, Sighting, Written};
 use super::rows::{self, Page, containers, nanos, number, to_json};
 use super::salvage::Replace;
 use super::writer::{Command, Commands, Tx};
@@ -190,6 +190,22 @@ impl Facts {
     /// When the store fails; nothing is recorded then.
     pub async fn record_sweep(&self, orphans: &BTreeSet<String>, now: Timestamp) -> Result<()> {
         self.commands.run(RecordSweep { orphans: orphans.clone(), now }).await
+    }
+
+    /// The name after which a sweep notes functions without a container; empty: from the first one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn orphans_after(&self) -> Result<String> {
+        observed::orphans_after(&self.pool).await
+    }
+
+    /// Looks at functions without a container, and where the next sweep begins if not where the last one did.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is recorded then.
+    pub async fn record_looks(&self, looks: Vec<(String, OrphanLook)>, orphans_after: Option<String>) -> Result<()> {
+        self.commands.run(RecordLooks { looks, orphans_after }).await
     }
 
     /// Roles whose functions do not write logs.

@@ -20,12 +20,13 @@ const CANNOT_OPEN: &str = "unable to open database file";
 
 /// The migrations: number and description as in the name of the file. Listed here and not by sqlx's macro, which compiles a
 /// second SQLite to read them.
-const MIGRATION_FILES: [(i64, &str, &str); 5] = [
+const MIGRATION_FILES: [(i64, &str, &str); 6] = [
     (1, "init", include_str!("migrations/0001_init.sql")),
     (2, "continuity", include_str!("migrations/0002_continuity.sql")),
     (4, "binding", include_str!("migrations/0004_binding.sql")),
     (5, "counts", include_str!("migrations/0005_counts.sql")),
     (6, "names", include_str!("migrations/0006_names.sql")),
+    (7, "looks", include_str!("migrations/0007_looks.sql")),
 ];
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {

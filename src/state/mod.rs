@@ -47,9 +47,9 @@ pub use pulse::Pulse;
 pub use quarantine::{Row, Table, Unreadable};
 pub use reader::Reader;
 pub use records::{
-    Cancelled, CommitHook, CommitPoint, ContainerEvent, CreateRefused, Event, EventKind, FactWrite, Image,
-    ImageRemoval, Instance, InvokePermit, Issue, NewContainer, Removed, Renamed, ResolveError, Sighting, Started,
-    StateError, StoreOptions, Tombstone, Wished, Written,
+    CameTo, Cancelled, CommitHook, CommitPoint, ContainerEvent, CreateRefused, Event, EventKind, FactWrite, Image,
+    ImageRemoval, Instance, InvokePermit, Issue, NewContainer, OrphanLook, Removed, Renamed, ResolveError, Sighting,
+    Started, StateError, StoreOptions, Tombstone, Wished, Written,
 };
 pub use rows::Page;
 pub use store::Store;

@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Connection as _, Row as _};
 
 use super::quarantine::{Quarantine, Table};
-use super::records::Sighting;
+use super::records::{OrphanLook, Sighting};
 use super::rows::{get, time, to_json};
 use super::writer::{Command, Tx};
 use super::{Result, file};
@@ -22,10 +22,17 @@ pub(super) async fn log_progress(pool: &SqlitePool, quarantine: &Quarantine) -> 
 }
 
 pub(super) async fn sightings(pool: &SqlitePool, quarantine: &Quarantine) -> Result<Vec<Sighting>> {
-    let rows = sqlx::query("SELECT function_name, first_seen, last_seen, times FROM sighting ORDER BY function_name")
-        .fetch_all(pool)
-        .await?;
+    let rows =
+        sqlx::query("SELECT function_name, first_seen, last_seen, times, look FROM sighting ORDER BY function_name")
+            .fetch_all(pool)
+            .await?;
     Ok(quarantine.readable(Table::Sighting, &rows, sighting))
+}
+
+/// The name after which a sweep notes functions without a container. One that cannot be read is the beginning.
+pub(super) async fn orphans_after(pool: &SqlitePool) -> Result<String> {
+    let row = sqlx::query("SELECT orphans_after FROM instance").fetch_optional(pool).await?;
+    Ok(row.and_then(|row| get(&row, "orphans_after").ok()).unwrap_or_default())
 }
 
 pub(super) async fn roles_without_logs(pool: &SqlitePool, quarantine: &Quarantine) -> Result<BTreeSet<String>> {
@@ -97,6 +104,28 @@ impl Command for RecordSweep {
             sqlx::query(FORGET_UNREADABLE).bind(orphan).bind(u32::MAX).execute(&mut *tx.conn).await?;
             let seen = sqlx::query(SEEN_AGAIN).bind(orphan).bind(self.now.as_nanos()).bind(u32::MAX);
             seen.execute(&mut *tx.conn).await?;
+        }
+        Ok(())
+    }
+}
+
+/// These functions without a container were looked at.
+pub(super) struct RecordLooks {
+    pub(super) looks: Vec<(String, OrphanLook)>,
+    /// Where the next sweep begins; `None`: where this one did.
+    pub(super) orphans_after: Option<String>,
+}
+
+impl Command for RecordLooks {
+    type Output = ();
+
+    async fn apply(self, tx: &mut Tx<'_>) -> Result<()> {
+        for (name, look) in &self.looks {
+            let noted = sqlx::query("UPDATE sighting SET look = ?2 WHERE function_name = ?1").bind(name);
+            noted.bind(to_json("look", look)?).execute(&mut *tx.conn).await?;
+        }
+        if let Some(place) = self.orphans_after {
+            sqlx::query("UPDATE instance SET orphans_after = ?1").bind(place).execute(&mut *tx.conn).await?;
         }
         Ok(())
     }
@@ -176,5 +205,7 @@ fn sighting(row: &SqliteRow) -> Result<Sighting> {
         first_seen: time(row, "first_seen")?,
         last_seen: time(row, "last_seen")?,
         times: get(row, "times")?,
+        // One that cannot be read counts as none: the function is looked at again.
+        look: get(row, "look").ok().and_then(|look: String| serde_json::from_str(&look).ok()),
     })
 }

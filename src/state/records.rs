@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::file::words;
 use super::model::{ContainerConfig, ContainerId, Failure, Status};
 use super::quarantine::Unreadable;
@@ -272,6 +274,31 @@ pub struct Sighting {
     pub last_seen: Timestamp,
     /// By how many sweeps.
     pub times: u32,
+    /// The last look at it.
+    pub look: Option<OrphanLook>,
+}
+
+/// The last look at a function without a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrphanLook {
+    /// When.
+    pub at: Timestamp,
+    /// What it came to.
+    pub came_to: CameTo,
+}
+
+/// What a look at a function without a container came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CameTo {
+    /// It is not there, or was deleted; the next sweep does not list it, or lists it from an old list.
+    Gone,
+    /// The same, and it had come to that before: it is listed all the same, or made again each time.
+    GoneAgain,
+    /// It is kept, for this reason.
+    Kept(String),
+    /// It could not be looked at or deleted, for this kind of reason.
+    Failed(String),
 }
 
 /// Whose wishes have changed.

@@ -175,6 +175,26 @@ async fn earlier_run_in_an_unknown_stream_is_found_by_its_request_id() {
     }
 }
 
+/// The log shows the lines of a run seconds late. By then the next start was cancelled.
+#[tokio::test]
+async fn output_of_a_run_is_found_though_the_start_after_it_ended_without_one() {
+    const EARLIER: &str = "99999999-2222-3333-4444-555555555555";
+    let api = Api::new().await;
+    let id = api.ended("one", &plain(), 0).await;
+    api.cancelled_after(&id, EARLIER).await;
+    let now = Clock::real().now();
+    let own = format!("{}/function[$LATEST]{}", now.to_string()[..10].replace('-', "/"), "f".repeat(32));
+    let numbers = "Duration: 1.00 ms\tBilled Duration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 1 MB";
+    for message in [
+        &format!("START RequestId: {EARLIER} Version: $LATEST\n"),
+        "earlier",
+        &format!("REPORT RequestId: {EARLIER}\t{numbers}\t\n"),
+    ] {
+        api.logs.put_in(&own, now.as_millis(), message);
+    }
+    assert_eq!(api.get("/containers/one/logs?stdout=1").await.body, frame(1, "earlier\n"));
+}
+
 /// An earlier run's lines in a known stream, and the latest run's in one that must be looked for.
 async fn in_two_streams() -> Api {
     const EARLIER: &str = "99999999-2222-3333-4444-555555555555";

@@ -13,7 +13,8 @@ use sockerless_lambda::clock::Clock;
 use sockerless_lambda::config::{Config, DockerApi, Listen};
 use sockerless_lambda::health::Health;
 use sockerless_lambda::state::model::{
-    Cause, Container, ContainerId, Exit, Failure, FailureKind, InvocationKind, Issued, Report, Run, RunPhase,
+    Cause, Container, ContainerId, Exit, Failure, FailureKind, InvocationKind, Issued, LastIssued, Report, Run,
+    RunPhase,
 };
 use sockerless_lambda::state::{ContainerEvent, FactWrite, Facts, Issue, Reader, Store, StoreOptions, Written};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -357,6 +358,21 @@ impl Api {
             write.status.past_request_ids.push(request_id.to_owned());
             write.status.log_streams = vec![STREAM.to_owned()];
             write.status.run.as_mut().unwrap().log_stream = None;
+        })
+        .await;
+    }
+
+    /// The fact that the latest start was cancelled before its run, and that nothing of the log of the run before was seen.
+    pub(crate) async fn cancelled_after(&self, id: &str, request_id: &str) {
+        self.note(id, |write| {
+            let run = write.status.run.as_mut().unwrap();
+            let issued = run.issued.take().unwrap();
+            (run.request_id, run.log_stream, run.report) = (None, None, None);
+            let looked_for_until = issued.at.after(Duration::from_secs(300));
+            write.status.last_issued =
+                Some(LastIssued { function_name: issued.function_name, at: issued.at, looked_for_until });
+            write.status.past_request_ids.push(request_id.to_owned());
+            write.status.log_streams.clear();
         })
         .await;
     }

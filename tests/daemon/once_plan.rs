@@ -140,3 +140,51 @@ async fn without_a_database_there_is_no_plan() {
     assert!(!home.database().exists());
     assert_eq!(aws.calls(), BTreeMap::new());
 }
+
+/// More functions than one pass looks at are called like ours and must be kept, as those of containers that were removed with
+/// `retain`. Each has its turn, whichever process looks at it, and then they are no work any more.
+#[tokio::test]
+async fn orphans_that_are_kept_are_no_work_and_the_plan_is_what_the_pass_does_about_them() {
+    const KEPT: u64 = 120;
+    let home = Home::new();
+    let aws = Aws::start(&home);
+    wishes(&home, async |docker| {
+        create(docker, "job", "true", &[]).await;
+    })
+    .await;
+    assert_eq!(pass(&home, &aws, &[]).0, 0);
+    let instance = aws.functions()[0].split('-').nth(1).unwrap().to_owned();
+    for n in 0..KEPT {
+        aws.create_function(&format!("skls-{instance}-{n:024x}"), "").await;
+    }
+    let digits = "f".repeat(64);
+    let tags = format!(
+        "\"sockerless.instance\":\"{instance}\",\"sockerless.container\":\"{digits}\",\"sockerless.created\":\"1\""
+    );
+    aws.create_function(&format!("skls-{instance}-{}", &digits[..24]), &tags).await;
+
+    let (mut outcomes, mut deleted) = (Vec::new(), 0);
+    for turn in 1..=3 {
+        // The functions above were made by the quota that listing them needs, and a dry run lists them once.
+        let (planned, plan) = until("nothing is throttled any more", async || {
+            let (planned, plan) = pass(&home, &aws, &["--gc-grace", "0s", "--dry-run"]);
+            let is_throttled = plan["errors"].to_string().contains("Rate exceeded");
+            assert_eq!(planned == 1, is_throttled, "{plan}");
+            (!is_throttled).then_some((planned, plan))
+        })
+        .await;
+        let (status, done) = pass(&home, &aws, &["--gc-grace", "0s"]);
+        for number in ["deleted", "orphans_kept", "orphans_waiting"] {
+            assert_eq!(plan[number], done[number], "{number} of turn {turn}");
+        }
+        assert_eq!(plan["left_work"], done["left_work"], "turn {turn}");
+        let finds = plan["plan"].as_array().unwrap().len() + plan["left_work"].as_array().unwrap().len();
+        assert_eq!(planned, if finds > 0 { 2 } else { 0 }, "{plan}");
+        deleted += done["deleted"].as_u64().unwrap();
+        outcomes.push((status, done["orphans_waiting"].as_u64().unwrap()));
+    }
+    assert_eq!(outcomes, [(0, KEPT + 1), (2, 0), (0, 0)], "noted, 100 looked at, then all the others");
+    assert_eq!(deleted, 1);
+    let (status, done) = pass(&home, &aws, &["--gc-grace", "0s"]);
+    assert_eq!((status, &done["orphans_kept"]), (0, &KEPT.into()));
+}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sockerless_lambda::state::model::bounds::{MAX_ATTRIBUTE_BYTES, MAX_MESSAGE_BYTES};
 use sockerless_lambda::state::model::{BoundedWait, Cause, Failure, FailureKind, Retry, RunPhase, Status};
 use sockerless_lambda::state::{
-    Binding, ContainerEvent, FactWrite, Issue, Sighting, StateError, Wished, Written, bound_to,
+    Binding, CameTo, ContainerEvent, FactWrite, Issue, OrphanLook, Sighting, StateError, Wished, Written, bound_to,
 };
 
 use crate::support::{Fixture, at, ended, id, path, run, status, write};
@@ -209,10 +209,34 @@ async fn sightings_add_up_over_sweeps_and_vanish() {
         first_seen: at(first),
         last_seen: at(20),
         times,
+        look: None,
     };
     assert_eq!(fixture.facts.sightings().await.unwrap(), [seen("b", 10, 2), seen("c", 20, 1)]);
     fixture.facts.record_sweep(&sweep(&[]), at(30)).await.unwrap();
     assert!(fixture.facts.sightings().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn looks_at_orphans_are_remembered_for_as_long_as_they_are_seen() {
+    let fixture = Fixture::new().await;
+    let (both, one) = (["a", "b"].map(str::to_owned).into(), ["b".to_owned()].into());
+    let looks = [("a", CameTo::Kept("why".to_owned())), ("b", CameTo::Failed("AccessDenied".to_owned()))];
+    let looks = looks.map(|(name, came_to)| (name.to_owned(), OrphanLook { at: at(11), came_to }));
+    fixture.facts.record_sweep(&both, at(10)).await.unwrap();
+    assert_eq!(fixture.facts.orphans_after().await.unwrap(), "");
+    fixture.facts.record_looks(looks.to_vec(), Some("a".to_owned())).await.unwrap();
+    fixture.facts.record_sweep(&both, at(20)).await.unwrap();
+    fixture.facts.record_looks(vec![("c".to_owned(), looks[0].1.clone())], None).await.unwrap();
+    let fixture = fixture.crash().await;
+    let seen = fixture.facts.sightings().await.unwrap();
+    let seen: Vec<_> = seen.into_iter().map(|seen| (seen.function_name, seen.look.unwrap())).collect();
+    assert_eq!(seen, looks, "a look at what was not seen is not remembered");
+    assert_eq!(fixture.facts.orphans_after().await.unwrap(), "a");
+    for names in [&one, &both] {
+        fixture.facts.record_sweep(names, at(30)).await.unwrap();
+    }
+    let seen = fixture.facts.sightings().await.unwrap();
+    assert_eq!(seen.iter().map(|seen| seen.look.is_some()).collect::<Vec<_>>(), [false, true]);
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ async fn connection(stream: TcpStream, place: Place, shared: Arc<Shared>) {
     let result = tokio::select! {
         result = &mut connection => result,
         () = place.keep(&known.proof, patience) => {
-            tracing::debug!("a caller was not authenticated in time and is cut off");
+            tracing::debug!("a caller was not authenticated and is cut off");
             return;
         }
         () = asked(&mut stop) => {

@@ -23,7 +23,7 @@ use crate::places::{Place, Places};
 const RESPONSE_LIMIT: usize = 6 * 1024 * 1024 + 100 * 1024;
 /// How many connections are served at once. A runtime needs one.
 const CONNECTION_LIMIT: usize = 64;
-/// How many more may be there whose callers have proved nothing yet.
+/// How many more may be there whose callers have proved nothing yet; the oldest one makes room for the next.
 const UNPROVEN_LIMIT: usize = 64;
 /// How long a caller may take to send a path with the secret: far more than a bootstrap on a busy machine needs.
 const PROOF_LIMIT: Duration = Duration::from_secs(10);
@@ -91,7 +91,7 @@ async fn attend(stream: TcpStream, place: Place, callers: Arc<Callers>, calls: m
         // A connection that breaks is the runtime's end, which is seen elsewhere.
         _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service) => {}
         () = place.keep(&proof, PROOF_LIMIT) => {
-            tracing::warn!(%client, "a caller of a Runtime API proved nothing in time and was cut off");
+            tracing::warn!(%client, "a caller of a Runtime API proved nothing and was cut off");
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::super::limits;
 use crate::aws::LogQuery;
 use crate::clock::Timestamp;
-use crate::state::model::{Container, Issued, Protocol, Run};
+use crate::state::model::{Container, Protocol, Run, Status};
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 
@@ -44,14 +44,37 @@ pub(super) fn proof_queries(container: &Container, run: &Run, now: Timestamp) ->
     searching(&container.spec.config.function.log_group, span, prefixes, &pattern)
 }
 
-/// The queries for lines with these request ids, of runs before the one that was issued so: they began within a day before
-/// it, or there was time enough for the reconciler to see their streams.
-pub(super) fn earlier_queries(container: &Container, issued: &Issued, request_ids: &[String]) -> Vec<LogQuery> {
+/// Where lines of earlier invocations are looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Earlier<'a> {
+    pub(super) function_name: &'a str,
+    /// They began within a day before the last invocation, or there was time enough for the reconciler to see their streams.
+    from: Timestamp,
+    /// They had ended by then.
+    until: Timestamp,
+    /// All of their lines have come by then.
+    pub(super) complete_at: Timestamp,
+}
+
+impl<'a> Earlier<'a> {
+    /// Before the latest run; up to now if that was never issued: the last invocation is an earlier one then.
+    pub(super) fn of(status: &'a Status, now: Timestamp) -> Option<Self> {
+        let (function_name, at) = status.last_invocation()?;
+        let is_issued = status.run.as_ref().is_some_and(|run| run.issued.is_some());
+        let last = status.last_issued.as_ref().filter(|_| !is_issued);
+        let complete_at = last.map_or(at.after(limits::CLOCK_SLACK), |last| last.looked_for_until);
+        let until = if last.is_some() { now.max(at) } else { at };
+        Some(Self { function_name, from: at.before(DAY), until, complete_at })
+    }
+}
+
+/// The queries for lines with these request ids of earlier invocations.
+pub(super) fn earlier_queries(container: &Container, earlier: Earlier<'_>, request_ids: &[String]) -> Vec<LogQuery> {
     let span = Span {
-        from_ms: issued.at.before(DAY).as_millis().max(0),
-        until_ms: issued.at.after(limits::CLOCK_SLACK).as_millis(),
+        from_ms: earlier.from.as_millis().max(0),
+        until_ms: earlier.until.after(limits::CLOCK_SLACK).as_millis(),
     };
-    let prefixes = prefixes(&issued.function_name, issued.at.before(DAY), issued.at);
+    let prefixes = prefixes(earlier.function_name, earlier.from, earlier.until);
     searching(&container.spec.config.function.log_group, span, prefixes, &any_of(request_ids.iter()))
 }
 
@@ -103,6 +126,24 @@ fn prefixes(function_name: &str, from: Timestamp, until: Timestamp) -> Vec<Strin
 mod tests {
     use super::*;
     use crate::api::tests::{container, issued_run};
+    use crate::state::model::LastIssued;
+
+    #[test]
+    fn last_invocation_is_looked_for_by_request_id_though_the_latest_run_was_never_issued() {
+        let (mut container, now) = (container("x"), at("2026-11-23T12:00:04Z"));
+        let invoked = at("2026-11-23T12:00:00Z");
+        container.status.run = Some(Run { issued: None, ..issued_run(2) });
+        assert!(Earlier::of(&container.status, now).is_none());
+        let (function_name, looked_for_until) = ("fn-1".to_owned(), at("2026-11-23T12:05:00Z"));
+        container.status.last_issued = Some(LastIssued { function_name, at: invoked, looked_for_until });
+        let earlier = Earlier::of(&container.status, now).unwrap();
+        assert_eq!(earlier.complete_at, looked_for_until);
+        let queries = earlier_queries(&container, earlier, &["id-1".to_owned()]);
+        let query = queries.last().unwrap();
+        assert_eq!(query.stream_prefix.as_deref(), Some("2026/11/23/fn-1["));
+        assert_eq!(query.pattern.as_deref(), Some("?\"id-1\""));
+        assert!(query.end_ms > Some(now.as_millis()), "its lines may come until now");
+    }
 
     fn at(text: &str) -> Timestamp {
         let time: jiff::Timestamp = text.parse().unwrap();

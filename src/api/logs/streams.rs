@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use sockerless_bootstrap::protocol::Marker;
 
 use super::super::limits;
-use super::queries::{earlier_queries, known_streams, proof_queries};
+use super::queries::{Earlier, earlier_queries, known_streams, proof_queries};
 use crate::aws::{AwsError, AwsErrorKind, LogEvent, LogQuery, ReadLogs};
 use crate::clock::Timestamp;
 use crate::state::model::lambda_log::{PlatformLine, function_of_stream};
@@ -131,7 +131,7 @@ impl Streams {
         let unsearched = missing.iter().rev().filter(|id| !self.searched.contains(*id));
         let request_ids: Vec<String> = unsearched.take(limits::MAX_SEARCHED_IDS).cloned().collect();
         let run = container.status.run.as_ref();
-        let Some((run, issued)) = run.and_then(|run| Some((run, run.issued.as_ref()?))) else { return Ok(()) };
+        let Some((run, earlier)) = run.zip(Earlier::of(&container.status, now)) else { return Ok(()) };
         if request_ids.is_empty() {
             self.earlier = None;
             return Ok(());
@@ -140,7 +140,7 @@ impl Streams {
         let search = match self.earlier.take().filter(is_current) {
             Some(search) => search,
             None => {
-                let queries = earlier_queries(container, issued, &request_ids).into();
+                let queries = earlier_queries(container, earlier, &request_ids).into();
                 Search { run: run.no, began: now, request_ids, queries }
             }
         };
@@ -149,7 +149,7 @@ impl Streams {
         let search = self.earlier.insert(search);
         let mut open: BTreeSet<String> = search.request_ids.iter().cloned().collect();
         let step = search.step(logs, |event| {
-            if let Some(id) = invocation_of(event, &issued.function_name).filter(|id| open.remove(*id)) {
+            if let Some(id) = invocation_of(event, earlier.function_name).filter(|id| open.remove(*id)) {
                 proofs.push((id.to_owned(), event.stream.clone()));
             }
             open.is_empty()
@@ -159,7 +159,7 @@ impl Streams {
             self.prove(&stream);
             self.searched.insert(id);
         }
-        if matches!(step, Ok(Step::Over)) && began >= issued.at.after(limits::CLOCK_SLACK) {
+        if matches!(step, Ok(Step::Over)) && began >= earlier.complete_at {
             self.searched.extend(open);
         }
         if matches!(step, Ok(Step::Over | Step::Expired)) {

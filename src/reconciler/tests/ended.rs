@@ -1,7 +1,10 @@
 //! After a run has ended: its log, the role that writes it, and the run after it.
 
 use super::*;
+use crate::reconciler::learn::watched;
+use crate::reconciler::observe::owners;
 use crate::reconciler::plan::{DELIVERY_SLACK, EVIDENCE_POLL, LOG_PATIENCE};
+use crate::reconciler::surely_over::may_go_on_until;
 
 #[test]
 fn a_log_that_never_comes_after_an_answer_is_the_roles_fault() {
@@ -99,6 +102,27 @@ fn lines_without_a_report_keep_a_native_run_until_its_deadline() {
     assert_eq!(story.decide().action, Action::Invoke { run_no: 2 });
 }
 
+/// The time for which the run before may go on is no longer than it was, whatever the clock says meanwhile.
+#[test]
+fn a_start_after_a_native_run_is_not_put_off_by_a_clock_set_back() {
+    let mut story = self_ended(InvocationKind::Event, "Status: success");
+    let most = Duration::from_secs(110);
+    story.start();
+    story.decide();
+    story.cancel();
+    story.decide();
+    story.start();
+    for hours in [2, 3] {
+        let since = story.now;
+        story.now = since.before(Duration::from_secs(hours * 3_600));
+        let row = &story.container;
+        assert_eq!(may_go_on_until(story.now, &row.spec, &row.status), Some(story.now.after(most)), "its slot");
+        assert_eq!(story.decide().action, Action::Wait { until: Some(story.now.after(most)) });
+    }
+    story.now = story.now.after(most);
+    assert!(matches!(story.decide().action, Action::Invoke { .. }));
+}
+
 /// A start between that is cancelled leaves a run of its own, and the one before it may still go on.
 #[test]
 fn a_cancelled_start_does_not_hide_a_native_run_that_may_go_on() {
@@ -113,4 +137,49 @@ fn a_cancelled_start_does_not_hide_a_native_run_that_may_go_on() {
     assert_eq!(story.decide().action, Action::Wait { until: Some(over) });
     story.now = over;
     assert!(matches!(story.decide().action, Action::Invoke { .. }));
+}
+
+/// A run whose lines have not come yet, and a start after it that ended without a run of its own.
+fn ended_before_its_log() -> Story {
+    let mut story = Story::running(InvocationKind::RequestResponse, Protocol::Bootstrap);
+    story.container.status.run.as_mut().unwrap().request_id = Some(REQUEST.into());
+    story.exit_answer(0);
+    story.start();
+    story.observed.slot_free = false;
+    assert_eq!(story.decide().action, Action::AwaitSlot);
+    story.cancel();
+    story.decide();
+    assert_eq!(story.exit_code(), Some(137));
+    story
+}
+
+#[test]
+fn log_of_the_last_invocation_is_looked_for_though_a_later_start_ended_without_one() {
+    let mut story = ended_before_its_log();
+    assert!(watched(&story.container.status));
+    let owners = owners(std::slice::from_ref(&story.container), |_| false);
+    assert!(owners.contains_key(NAME), "{owners:?}");
+    story.line(&format!("START RequestId: {REQUEST} Version: $LATEST"));
+    assert_eq!(story.container.status.log_streams, [STREAM]);
+    assert!(!watched(&story.container.status), "its output can be found");
+    assert_eq!(story.exit_code(), Some(137), "and nothing else has changed");
+}
+
+#[test]
+fn log_of_the_last_invocation_is_given_up_when_it_was_read_for_long_enough() {
+    let mut story = ended_before_its_log();
+    let patience_ends = story.now.after(LOG_PATIENCE);
+    assert_eq!(story.decide().action, Action::Wait { until: Some(patience_ends.after(DELIVERY_SLACK)) });
+    story.now = patience_ends.after(DELIVERY_SLACK);
+    assert!(matches!(story.decide().action, Action::Wait { until: Some(_) }), "it was not read yet");
+    assert!(watched(&story.container.status));
+    story.observed.read_through = patience_ends;
+    assert_eq!(story.decide().action, Action::Wait { until: None });
+    assert!(!watched(&story.container.status));
+
+    let mut story = ended_before_its_log();
+    story.observed.slot_free = true;
+    story.start();
+    assert!(matches!(story.decide().action, Action::Invoke { .. }));
+    assert_eq!(story.container.status.last_issued, None, "the next run is looked for, and finds it");
 }

@@ -1,9 +1,12 @@
 //! Slots of runs that may go on although they count as ended, over a real store.
 
+use std::sync::Arc;
+
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::stand_in::{Answers, INSTANCE, aws, claimed, reconciler, shared_at, store};
-use super::tasks::start_as;
+use super::tasks::{before, start_as};
 use super::*;
 use crate::clock::Clock;
 use crate::health::Check;
@@ -12,10 +15,11 @@ use crate::reconciler::rehearse::rehearse;
 use crate::reconciler::shared::Shared;
 use crate::reconciler::summary::Summary;
 use crate::state::execute;
-use crate::state::model::{Run, life};
-use crate::state::{NewContainer, Store};
+use crate::state::model::{Cause, Exit, Run, life};
+use crate::state::{Issue, NewContainer, Store};
 
 const NOTHING: Answers = &[];
+const ANSWERED: Answers = &[("POST /2015-03-31/functions/", "200 OK", "null")];
 
 fn id() -> ContainerId {
     ContainerId::from_bytes([0xaa; 32])
@@ -172,4 +176,63 @@ async fn late_news_of_an_end_keep_no_slot_that_an_answer_has_freed() {
     assert!(shared.slots.is_free_for(&other()), "the answer proves the end");
     shared.settle_slot(&before, &after, before.revision + 1).await;
     assert!(shared.slots.is_free_for(&other()), "and older news do not change that");
+}
+
+/// An image that does the bootstrap's work itself can write the line of its end and go on: its slot is kept while the call that
+/// invoked it is open, whatever the container has become meanwhile.
+#[tokio::test]
+async fn a_run_whose_call_is_open_keeps_its_slot_though_its_log_has_ended_it() {
+    for removed in [false, true] {
+        let (_directory, store) = store().await;
+        let (called, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (calling, going_on) = (Arc::clone(&called), Arc::clone(&go_on));
+        let hook = before("invoke", move || {
+            let (calling, going_on) = (Arc::clone(&calling), Arc::clone(&going_on));
+            async move {
+                calling.notify_one();
+                going_on.notified().await;
+            }
+        });
+        let (cloud, _) = aws(ANSWERED, INSTANCE, Some(hook)).await;
+        let shared = shared_at(&store, cloud, Clock::fixed(t(10))).await;
+        let new = NewContainer { id: id(), name: "job".into(), at: t(0), config: config() };
+        store.wishes().create(new).await.unwrap().unwrap();
+        store.wishes().start(&id(), t(1)).await.unwrap();
+        let stored = row(&store).await;
+        let status = Story::running(InvocationKind::RequestResponse, Protocol::Bootstrap).container.status;
+        let write = fact_write(&stored, &status, None, t(2));
+        assert!(shared.slots.take(id(), write.revision + 1));
+        let issue = store.facts().issue(write, stored.spec.generation).await.unwrap();
+        let Issue::Granted(permit, _) = issue else { panic!("{issue:?}") };
+        shared.launch(row(&store).await, permit);
+        called.notified().await;
+
+        let token = status.run.as_ref().unwrap().issued.as_ref().unwrap().token.clone();
+        let says = lines::parse(&format!("@sockerless:exit {token} 0 exited")).unwrap();
+        let exit = Evidence::Line(Line { stream: STREAM.into(), at: t(10), says });
+        assert!(shared.fold_in(&id(), |row| learn(t(10), &row.spec, row.status.clone(), &exit)).await.unwrap());
+        assert!(life::unsettled_run(&row(&store).await.status).is_none(), "clients see its end");
+        assert!(!shared.slots.is_free_for(&other()));
+        // A start that ends without a run of its own does not hide the open call.
+        let ended = row(&store).await;
+        let (message, finished_at) = ("it was cancelled".to_owned(), t(10));
+        let never_ran = Exit { code: 137, cause: Cause::Cancelled, message, started_at: None, finished_at };
+        let next = Run::new(2, 1, None, RunPhase::Exited(never_ran));
+        let after = Status { run: Some(next), ..ended.status.clone() };
+        assert!(shared.fold_in(&id(), |_| after.clone()).await.unwrap());
+        assert!(!shared.slots.is_free_for(&other()));
+        assert!(shared.observed(&row(&store).await).under_way);
+        if removed {
+            store.wishes().remove(&id(), true, t(11)).await.unwrap();
+            store.facts().forget(&id()).await.unwrap();
+            shared.leave_slots(&id(), None).await;
+            assert!(!shared.slots.is_free_for(&other()));
+        }
+        assert_eq!(shared.slots.wait(other()), None);
+
+        go_on.notify_one();
+        shared.runs.close();
+        shared.runs.wait().await;
+        assert!(shared.slots.is_free_for(&other()), "the call has come back");
+    }
 }

@@ -8,10 +8,9 @@ use crate::aws::FunctionDescription;
 use crate::clock::Clock;
 use crate::reconciler::compare::{Comparison, Findings, MAX_ORPHANS};
 use crate::reconciler::names::{Identity, TAG_CONTAINER, TAG_CREATED, TAG_INSTANCE};
-use crate::reconciler::orphans::{CameTo, OrphanLook};
-use crate::reconciler::shared::Knowledge;
+use crate::reconciler::orphans::Looks;
 use crate::reconciler::sweep::{MAX_LOOKS, choose, is_ripe, reason_to_keep};
-use crate::state::{FunctionOwner, FunctionPresence, Sighting};
+use crate::state::{CameTo, FunctionOwner, FunctionPresence, Sighting};
 
 fn identity() -> Identity {
     Identity { prefix: "skls".into(), instance: "0123456789".into() }
@@ -22,7 +21,7 @@ fn an_orphan_is_ripe_after_two_sightings_and_the_grace_time() {
     let grace = Duration::from_secs(900);
     for (times, age, ripe) in [(2, 900, true), (9, 901, true), (1, 900, false), (1, 100_000, false), (2, 899, false)] {
         let (first_seen, last_seen) = (t(0), t(age));
-        let sighting = Sighting { function_name: NAME.into(), first_seen, last_seen, times };
+        let sighting = Sighting { function_name: NAME.into(), first_seen, last_seen, times, look: None };
         assert_eq!(is_ripe(&sighting, t(age), grace), ripe, "{times} sightings in {age} s");
     }
 }
@@ -150,28 +149,28 @@ fn a_sweep_looks_at_a_bounded_number_of_orphans_and_at_each_in_its_turn() {
     let names: Vec<String> = (0..2_000).map(|n| format!("skls-0123456789-{n:024}-0")).collect();
     let ripe: Vec<&str> = names.iter().map(String::as_str).collect();
     for turn in [0, 1, 77, u64::MAX] {
-        let mut knowledge = Knowledge::default();
+        let mut looks = Looks::default();
         for sweep in 0..40_u16 {
             let now = t(300 * i64::from(sweep));
-            let chosen = choose(&ripe, &knowledge.orphans, now, turn.wrapping_add(sweep.into()));
+            let chosen = choose(&ripe, &looks, now, turn.wrapping_add(sweep.into()));
             assert_eq!(chosen.iter().collect::<BTreeSet<_>>().len(), MAX_LOOKS, "and each once");
             for name in chosen {
-                let came_to =
-                    if sweep % 2 == 0 { CameTo::Kept("why") } else { CameTo::Failed(AwsErrorKind::AccessDenied) };
-                knowledge.note_orphan(name, OrphanLook { at: now, came_to });
+                let came_to = if sweep % 2 == 0 { CameTo::Kept("why".into()) } else { CameTo::Failed("how".into()) };
+                looks.note(name, now, came_to);
             }
         }
-        assert_eq!(knowledge.orphans.len(), names.len(), "half of the looks are for those without one");
-        let again = choose(&ripe, &knowledge.orphans, t(90_000), turn);
+        assert_eq!(looks.count(&ripe).looked_at, names.len(), "half of the looks are for those without one");
+        let again = choose(&ripe, &looks, t(90_000), turn);
         assert_eq!(again.len(), MAX_LOOKS, "the other half has no use");
-        let longest_ago = knowledge.orphans.values().map(|look| look.at).min().unwrap();
-        assert_eq!(knowledge.orphans[again[0]].at, longest_ago);
-        let with_new = choose(&[&ripe[..], &["new"]].concat(), &knowledge.orphans, t(90_000), turn);
+        let looked_at = |name: &&str| looks.get(name).unwrap().at;
+        assert_eq!(looked_at(&again[0]), ripe.iter().map(looked_at).min().unwrap());
+        let with_new = choose(&[&ripe[..], &["new"]].concat(), &looks, t(90_000), turn);
         assert!(with_new.contains(&"new") && with_new.len() == MAX_LOOKS);
     }
-    let firsts = [1, 2, 3].map(|turn| choose(&ripe, &BTreeMap::new(), t(0), turn)[0]);
+    let firsts = [1, 2, 3].map(|turn| choose(&ripe, &Looks::default(), t(0), turn)[0]);
     assert_eq!(BTreeSet::from(firsts).len(), 3, "neither sweeps nor restarts begin with the same ones");
-    let kept = BTreeMap::from([("a".to_owned(), OrphanLook { at: t(0), came_to: CameTo::Kept("why") })]);
+    let mut kept = Looks::default();
+    kept.note("a", t(0), CameTo::Kept("why".into()));
     for (now, due) in [(t(3_599), false), (t(3_600), true), (t(-1), true)] {
         assert_eq!(choose(&["a"], &kept, now, 0).len(), usize::from(due));
     }
@@ -181,7 +180,8 @@ fn a_sweep_looks_at_a_bounded_number_of_orphans_and_at_each_in_its_turn() {
 #[test]
 fn new_orphans_keep_nobody_from_a_turn() {
     let mut made: Vec<String> = vec!["zzz".to_owned()];
-    let mut looks = BTreeMap::from([("due".to_owned(), OrphanLook { at: t(0), came_to: CameTo::Gone })]);
+    let mut looks = Looks::default();
+    looks.note("due", t(0), CameTo::Gone);
     let mut turns = Vec::new();
     for sweep in 0..60_u16 {
         made.extend((0..MAX_LOOKS).map(|n| format!("forged-{sweep:05}-{n:03}")));
@@ -191,9 +191,10 @@ fn new_orphans_keep_nobody_from_a_turn() {
         let chosen: Vec<String> = choose(&ripe, &looks, now, sweep.into()).into_iter().map(str::to_owned).collect();
         assert!(chosen.iter().any(|name| name == "due"), "it waits for one half of the looks only");
         turns.extend(chosen.iter().any(|name| name == "zzz").then_some(sweep));
-        let look = OrphanLook { at: now, came_to: CameTo::Kept("why") };
-        looks.extend(chosen.into_iter().map(|name| (name, look)));
-        looks.insert("due".to_owned(), OrphanLook { at: t(-1), came_to: CameTo::Gone });
+        for name in &chosen {
+            looks.note(name, now, CameTo::Kept("why".into()));
+        }
+        looks.note("due", t(-1), CameTo::Gone);
     }
     assert!(!turns.is_empty(), "the last one by name has its turn, too");
 }
@@ -214,10 +215,35 @@ async fn the_place_moves_on_from_orphans_that_stay_whatever_is_done() {
             store.facts().record_sweep(&findings.orphans, at).await.unwrap();
         }
         for look in 1..=looks {
-            assert_eq!(shared.knowledge().orphans_after, "", "before look {look} of {looks}");
+            assert_eq!(store.facts().orphans_after().await.unwrap(), "", "before look {look} of {looks}");
             let swept = shared.delete_orphans(6, &findings).await;
             assert_eq!(swept.is_err(), looks == 1, "{swept:?}");
         }
-        assert_eq!(shared.knowledge().orphans_after, NAME, "after {looks}");
+        assert_eq!(store.facts().orphans_after().await.unwrap(), NAME, "after {looks}");
     }
+}
+
+/// As passes of cron, each of them a process of its own.
+#[tokio::test]
+async fn looks_and_the_place_outlive_the_process() {
+    const KEPT: Answers = &[("GET /2015-03-31/functions/", "200 OK", r#"{"Configuration":{"FunctionName":"skls"}}"#)];
+    let (_directory, store) = store().await;
+    let names: Vec<String> = (0..150).map(|n| format!("skls-0123456789-{n:024}")).collect();
+    let orphans: BTreeSet<String> = names.iter().cloned().collect();
+    let findings = Findings { orphans: orphans.clone(), more_orphans: 1, ..Findings::default() };
+    let (cloud, asked) = aws(KEPT, INSTANCE, None).await;
+    for at in [t(0), t(100_000)] {
+        store.facts().record_sweep(&orphans, at).await.unwrap();
+    }
+    for (left, kept, place) in [(50, 100, ""), (0, 150, names[149].as_str())] {
+        let shared = shared_at(&store, cloud.clone(), Clock::fixed(t(100_000))).await;
+        let swept = shared.delete_orphans(6, &findings).await.unwrap();
+        assert_eq!((swept.left, swept.kept), (left, kept));
+        assert_eq!(store.facts().orphans_after().await.unwrap(), place);
+    }
+    assert_eq!(asked.lock().unwrap().len(), 150, "each is looked at once");
+    store.facts().record_sweep(&orphans, t(100_001)).await.unwrap();
+    let shared = shared_at(&store, cloud.clone(), Clock::fixed(t(103_600))).await;
+    assert_eq!(shared.delete_orphans(7, &findings).await.unwrap().left, 0, "they are due again, and were looked at");
+    assert_eq!(asked.lock().unwrap().len(), 250);
 }

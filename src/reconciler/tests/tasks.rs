@@ -33,7 +33,7 @@ async fn create(store: &Store) -> Container {
 }
 
 /// Does something right before each call of this name.
-fn before<F: Future<Output = ()> + Send + 'static>(
+pub(super) fn before<F: Future<Output = ()> + Send + 'static>(
     operation: &'static str,
     act: impl Fn() -> F + Send + Sync + 'static,
 ) -> CallHook {

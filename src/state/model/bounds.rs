@@ -38,6 +38,9 @@ impl Status {
         if let Some(run) = &mut self.run {
             bound_run(run);
         }
+        if let Some(last) = &mut self.last_issued {
+            bound(&mut last.function_name, MAX_NAME_BYTES);
+        }
         bound_names(&mut self.past_request_ids, MAX_NAMES, MAX_NAME_BYTES);
         bound_names(&mut self.log_streams, MAX_LOG_STREAMS, MAX_LONG_NAME_BYTES);
         if let Some(failure) = &mut self.retry.failure {
@@ -128,7 +131,7 @@ mod tests {
     use serde_json::Value;
 
     use super::super::samples::{at, exit, failure, run};
-    use super::super::{Cause, FailureKind, FunctionFailures, Retry};
+    use super::super::{Cause, FailureKind, FunctionFailures, LastIssued, Retry};
     use super::*;
 
     /// A status that has every text that a status can have. All fields are named, so that a new one is noticed here.
@@ -169,6 +172,8 @@ mod tests {
             retire: false,
             run: Some(run),
             busy_until: Some(at(1)),
+            busy_since: Some(at(1)),
+            last_issued: Some(LastIssued { function_name: "f".to_owned(), at: at(1), looked_for_until: at(1) }),
             restarts: 0,
             reruns: 0,
             past_request_ids: vec!["r".to_owned()],

@@ -21,7 +21,7 @@ pub use spec::{
 };
 pub use status::{
     BoundedWait, Cause, Exit, Failure, FailureKind, Function, FunctionFailures, FunctionState, IMAGE_ABSENCE_HOLDS,
-    Issued, Known, LogTail, Report, ReportStatus, Retry, Run, RunPhase, Status,
+    Issued, Known, LastIssued, LogTail, Report, ReportStatus, Retry, Run, RunPhase, Status,
 };
 
 use serde::{Deserialize, Serialize};

@@ -30,6 +30,12 @@ pub struct Status {
     /// An earlier run than `run` may go on until then, although it counts as ended.
     #[serde(default)]
     pub busy_until: Option<Timestamp>,
+    /// When that was noted.
+    #[serde(default)]
+    pub busy_since: Option<Timestamp>,
+    /// The last invocation, while its log is looked for although a later start has ended without a run of its own.
+    #[serde(default)]
+    pub last_issued: Option<LastIssued>,
     /// How often the current start was run again by the restart policy.
     pub restarts: u32,
     /// How often the current start was run again because nobody could tell how its run ended.
@@ -48,6 +54,16 @@ pub struct Status {
     pub auto_removed: Option<Timestamp>,
     /// An answer came, but in five minutes no line of the run appeared in the log.
     pub logs_missing: bool,
+}
+
+impl Status {
+    /// The function of the last invocation whose lines are told apart, and when it was invoked.
+    #[must_use]
+    pub fn last_invocation(&self) -> Option<(&str, Timestamp)> {
+        let of_run = self.run.as_ref().and_then(|run| run.issued.as_ref());
+        let of_run = of_run.map(|issued| (issued.function_name.as_str(), issued.at));
+        of_run.or_else(|| self.last_issued.as_ref().map(|last| (last.function_name.as_str(), last.at)))
+    }
 }
 
 /// Observing is three-valued: only `Absent` and `Is` are knowledge.
@@ -171,6 +187,17 @@ pub struct Issued {
     pub at: Timestamp,
     /// The run has surely ended by then.
     pub deadline: Timestamp,
+}
+
+/// What is looked for of an invocation that is not the current run's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastIssued {
+    /// The function that was invoked.
+    pub function_name: String,
+    /// When.
+    pub at: Timestamp,
+    /// When the log was read to here, nothing more is to be expected.
+    pub looked_for_until: Timestamp,
 }
 
 /// How far a run has come.

@@ -302,7 +302,7 @@ impl Daemon {
             adopted_at: None,
             role_without_logs: self.store.roles_without_logs.contains(&settings.role_arn),
             withholds_runs: false,
-            under_way: run.is_some_and(|run| process.under_way.contains(&run)),
+            under_way: process.under_way.iter().any(|(id, _)| *id == container.id),
         };
         plan(moment, container, &observed)
     }

@@ -148,7 +148,8 @@ impl Daemon {
         let sightings = &mut self.store.sightings;
         sightings.retain(|name, _| orphans.contains(name));
         for name in orphans {
-            let new = || Sighting { function_name: name.clone(), first_seen: now, last_seen: now, times: 0 };
+            let new =
+                || Sighting { function_name: name.clone(), first_seen: now, last_seen: now, times: 0, look: None };
             let sighting = sightings.entry(name.clone()).or_insert_with(new);
             sighting.last_seen = now;
             sighting.times += 1;
