@@ -10,13 +10,13 @@ use crate::support::{Api, REQUEST_ID, STREAM, plain};
 const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 const RAW: &str = "application/vnd.docker.raw-stream";
 
-fn frame(stream: u8, text: &str) -> Vec<u8> {
+pub(crate) fn frame(stream: u8, text: &str) -> Vec<u8> {
     let length = u32::try_from(text.len()).unwrap().to_be_bytes();
     [&[stream, 0, 0, 0], &length[..], text.as_bytes()].concat()
 }
 
 /// What a run prints, one line a second, as the log has it; gives the time of the first line of the program.
-fn print_a_run(api: &Api) -> i64 {
+pub(crate) fn print_a_run(api: &Api) -> i64 {
     let begin = Clock::real().now().as_millis() / 1_000 * 1_000;
     for (second, message) in [
         (0, format!("START RequestId: {REQUEST_ID} Version: $LATEST\n")),
