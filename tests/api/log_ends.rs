@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use sockerless_lambda::clock::Clock;
 
 use crate::output::{frame, print_a_run};
-use crate::support::{Api, Connection, REQUEST_ID, plain};
+use crate::support::{Api, Connection, REQUEST_ID, STREAM, plain};
 
 /// Whether the answer has a regular end.
 async fn ends_regularly(logs: &mut Connection) -> bool {
@@ -78,4 +78,40 @@ async fn answer_breaks_off_when_the_rest_cannot_be_read_and_the_tail_does_not_fi
     api.close_log(&id, Some(&tail(&["something else"]))).await;
     api.end_long_ago(&id).await;
     assert!(!ends_regularly(&mut follow).await);
+}
+
+#[tokio::test]
+async fn deleted_streams_of_earlier_runs_hide_no_line_of_the_others() {
+    let api = Api::new().await;
+    let id = api.ended("one", &plain(), 0).await;
+    let old: Vec<String> = (0..150).map(|n| format!("2026/11/22/function[1]{n}")).collect();
+    api.wrote_to(&id, &old).await;
+    let now = print_a_run(&api);
+    api.logs.put_in(&old[149], now - 1_000, "old");
+    api.logs.deleted.lock().unwrap().extend([&old[0], &old[73], &old[148]].map(Clone::clone));
+    for path in ["logs?stdout=1", "logs?stdout=1&follow=1"] {
+        let body = api.get(&format!("/containers/one/{path}")).await.body;
+        let mut lines: Vec<&[u8]> = body.split(|byte| *byte == b'\n').collect();
+        lines.sort_unstable();
+        assert_eq!(lines.len(), 4, "{path}: {}", String::from_utf8_lossy(&body));
+        for line in ["old\n", "first\n", "third\n"] {
+            let frame = frame(1, line);
+            assert!(body.windows(frame.len()).any(|window| window == frame), "{path}: {line}");
+        }
+    }
+}
+
+/// The tail that came with the answer has the lines of a run whose stream was deleted.
+#[tokio::test]
+async fn whole_tail_stands_for_a_deleted_stream() {
+    let api = Api::new().await;
+    let id = api.ended("one", &plain(), 0).await;
+    api.close_log(&id, Some(&tail(&["first"]))).await;
+    api.logs.deleted.lock().unwrap().insert(STREAM.to_owned());
+    let answer = api.get("/containers/one/logs?stdout=1").await;
+    assert_eq!((answer.status, answer.body), (200, frame(1, "first\n")));
+    api.close_log(&id, None).await;
+    api.end_long_ago(&id).await;
+    let answer = api.get("/containers/one/logs?stdout=1").await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, ""), "what was deleted is not waited for");
 }

@@ -1,5 +1,6 @@
 //! The log as the API reads it, with the events that a test has put there.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,7 +25,9 @@ pub(crate) struct Logs {
     pub(crate) no_search: AtomicBool,
     /// Every reading of streams by their names fails.
     pub(crate) no_reading: AtomicBool,
-    /// Such readings.
+    /// Streams that do not exist: a question that names one of them is refused.
+    pub(crate) deleted: Mutex<BTreeSet<String>>,
+    /// Readings that have failed because of `no_reading`.
     pub(crate) failed_readings: AtomicUsize,
 }
 
@@ -85,6 +88,9 @@ impl ReadLogs for Logs {
             if let Some(kind) = kind {
                 return Box::pin(async move { Err(failure(kind)) });
             }
+        }
+        if query.streams.iter().any(|stream| self.deleted.lock().unwrap().contains(stream)) {
+            return Box::pin(async { Err(failure(AwsErrorKind::NotFound)) });
         }
         if !query.streams.is_empty() && self.no_reading.load(Ordering::Relaxed) {
             self.failed_readings.fetch_add(1, Ordering::Relaxed);

@@ -257,6 +257,11 @@ impl Api {
         .await;
     }
 
+    /// The fact that the container's output was seen in these streams, too.
+    pub(crate) async fn wrote_to(&self, id: &str, streams: &[String]) {
+        self.note(id, |write| write.status.log_streams.extend_from_slice(streams)).await;
+    }
+
     /// The fact that the run has ended an hour ago: nobody waits for the rest of its log any more.
     pub(crate) async fn end_long_ago(&self, id: &str) {
         self.note(id, |write| {

@@ -29,6 +29,8 @@ pub(super) struct Streams {
     searched: BTreeSet<String>,
     /// Streams that were read from the beginning.
     read: BTreeSet<String>,
+    /// Streams that did not exist when they were last asked for.
+    absent: BTreeSet<String>,
 }
 
 /// A search for lines with some secrets.
@@ -177,12 +179,15 @@ impl Streams {
         }
     }
 
-    /// All streams of the container; what was noted of others is forgotten.
+    /// All streams of the container but for those that do not exist; what was noted of others is forgotten. The latest run's is
+    /// asked for again all the same: an end of the answer without it is put off.
     pub(super) fn of(&mut self, container: &Container) -> Vec<String> {
         let mut streams = known_streams(container);
         let others = self.proven.iter().filter(|proven| !streams.contains(proven)).cloned();
         let others: Vec<String> = others.collect();
         streams.extend(others);
+        self.absent.retain(|stream| streams.contains(stream));
+        streams.retain(|stream| !self.absent.contains(stream) || is_latest(container, stream));
         self.read.retain(|stream| streams.contains(stream));
         streams
     }
@@ -192,10 +197,26 @@ impl Streams {
         self.read.contains(stream)
     }
 
-    /// These streams were read from their beginning.
-    pub(super) fn note_read(&mut self, streams: BTreeSet<String>) {
+    /// These streams were read from their beginning, and those do not exist.
+    pub(super) fn note_read(&mut self, streams: BTreeSet<String>, absent: BTreeSet<String>) {
+        self.absent.retain(|stream| !streams.contains(stream));
         self.read.extend(streams);
+        self.absent.extend(absent);
     }
+
+    /// Whether the stream did not exist when it was last asked for.
+    pub(super) fn is_absent(&self, stream: &str) -> bool {
+        self.absent.contains(stream)
+    }
+
+    /// Whether the stream of the latest run did not.
+    pub(super) fn latest_is_absent(&self, container: &Container) -> bool {
+        self.absent.iter().any(|stream| is_latest(container, stream))
+    }
+}
+
+fn is_latest(container: &Container, stream: &str) -> bool {
+    container.status.run.as_ref().and_then(|run| run.log_stream.as_deref()) == Some(stream)
 }
 
 /// Whether the event is in a stream of the run's function and can only be the run's.

@@ -34,7 +34,11 @@ impl Session {
                     Some(error)
                 }
                 Err(other) => return Err(other),
-                Ok(News { unsearched: None, .. }) if was_complete => return Ok(()),
+                Ok(News { unsearched: None, .. })
+                    if was_complete && !self.streams.latest_is_absent(&self.container) =>
+                {
+                    return Ok(());
+                }
                 // Once more, from what was there before the end was seen.
                 Ok(News { may_have_gaps: true, unsearched: None, .. }) if self.has_shown_all() => continue,
                 Ok(news) => news.unsearched,

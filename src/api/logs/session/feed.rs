@@ -91,15 +91,21 @@ impl Session {
         let until_ms = wanted.until.map_or(latest, |until| until.min(latest)).as_millis();
         let resume_ms = self.seen.resume_ms(limits::FOLLOW_OVERLAP, limits::MAX_REREAD_EVENTS).unwrap_or(i64::MIN);
 
-        let (again, first): (Vec<_>, Vec<_>) = streams.into_iter().partition(|stream| self.streams.is_read(stream));
+        let (absent, streams): (Vec<_>, Vec<_>) =
+            streams.into_iter().partition(|stream| self.streams.is_absent(stream));
+        let (again, mut first): (Vec<_>, Vec<_>) = streams.into_iter().partition(|stream| self.streams.is_read(stream));
         let group = &self.container.spec.config.function.log_group;
         let mut asked = queries(group, &again, Span { from_ms: from_ms.max(resume_ms), until_ms });
         asked.extend(queries(group, &first, Span { from_ms, until_ms }));
+        // Alone, so that the others are not refused for its sake.
+        asked.extend(queries(group, &absent, Span { from_ms, until_ms }));
+        first.extend(absent);
         Reading::new(asked, first.into_iter().collect())
     }
 
     fn end_pass(&mut self, reading: Reading) {
-        self.streams.note_read(reading.into_first());
+        let (first, absent) = reading.into_parts();
+        self.streams.note_read(first, absent);
         self.seen.settle(limits::FOLLOW_OVERLAP, limits::MAX_REREAD_EVENTS);
     }
 
