@@ -68,3 +68,27 @@ async fn the_head_of_a_ping_has_a_length() {
     assert_eq!((refused.status, refused.header("content-length")), (501, told.header("content-length")));
     assert!(told.body.len() > 20);
 }
+
+/// Over TCP, a connection that closes before the client has sent everything is reset, and takes the answer with it.
+#[tokio::test]
+async fn refusal_is_seen_by_a_client_that_sends_a_large_body() {
+    let api = Api::new().await;
+    let long = format!("X-Long: {}\r\n", "x".repeat(100 << 10));
+    for (path, headers, megabytes, status, words) in [
+        ("/v1.60/build", "", 1, 400, "client version 1.60 is too new"),
+        ("/no/such/page", "", 1, 404, "page not found"),
+        ("/containers/create", "Content-Type: application/json\r\n", 8, 413, "4194304"),
+        ("/containers/x/start", "Content-Type: application/json\r\n", 8, 413, "4194304"),
+        ("/build", long.as_str(), 1, 431, ""),
+    ] {
+        let body = " ".repeat(megabytes << 20);
+        let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        let length = format!("Content-Length: {}\r\n", body.len());
+        for (length, body) in [(length.as_str(), &body), ("Transfer-Encoding: chunked\r\n", &chunk)] {
+            let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{length}{headers}\r\n");
+            let answer = api.send_raw_over_tcp(format!("{head}{body}").as_bytes()).await.all().await;
+            assert_eq!(answer.status, status, "{path} {length}: {}", answer.text());
+            assert!(answer.text().contains(words), "{path} {length}: {}", answer.text());
+        }
+    }
+}

@@ -220,6 +220,22 @@ async fn known_streams_are_served_while_no_stream_can_be_looked_for() {
     assert!(!rest.ends_with("0\r\n\r\n"), "{rest:?}");
 }
 
+/// The same for an earlier run, whose lines nobody waits for any more.
+#[tokio::test]
+async fn latest_run_is_served_while_the_stream_of_an_earlier_one_cannot_be_looked_for() {
+    let api = Api::new().await;
+    let id = api.ended("one", &plain(), 0).await;
+    api.ran_before(&id, "99999999-2222-3333-4444-555555555555").await;
+    api.end_long_ago(&id).await;
+    print_a_run(&api);
+    api.logs.no_search.store(true, Ordering::Relaxed);
+    let mut logs = api.send("GET", "/containers/one/logs?stdout=1", "Connection: close\r\n", "").await;
+    let answer = logs.until("third").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let rest = String::from_utf8_lossy(&logs.rest().await).into_owned();
+    assert!(!rest.ends_with("0\r\n\r\n"), "{rest:?}");
+}
+
 #[tokio::test]
 async fn a_daemon_that_stops_tells_what_has_ended_to_its_end_and_leaves_what_runs() {
     let api = Api::new().await;

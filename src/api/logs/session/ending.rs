@@ -26,6 +26,9 @@ impl Session {
                 return Ok(());
             }
             let left = *patience.get_or_insert_with(|| self.patience());
+            if left.is_zero() {
+                self.streams.search_at_once();
+            }
             // Judged by facts from before this reading: what they promise must be in it.
             let was_complete = self.is_complete();
             let failed = match self.read_news().await {

@@ -14,7 +14,7 @@ use crate::state::model::life::is_running;
 pub(super) struct News {
     pub(super) any: bool,
     pub(super) may_have_gaps: bool,
-    /// Why the latest run's stream could not be looked for: its lines are missing, and those of the known streams are there.
+    /// Why the stream of a run could not be looked for: its lines are missing, and those of the known streams are there.
     pub(super) unsearched: Option<AwsError>,
 }
 
@@ -52,29 +52,33 @@ impl Session {
         Ok(error)
     }
 
-    /// Looks for all streams that are unknown; waits while AWS throttles that. Returns why the latest run's could not be
-    /// looked for.
-    async fn search_all(&mut self) -> Result<Option<AwsError>, Stop> {
-        let mut failures = 0;
-        loop {
-            let latest = self.search().await;
-            let earlier = self.search_earlier().await;
-            let is_throttled = |result: &Result<(), AwsError>| {
-                result.as_ref().is_err_and(|error| error.kind == AwsErrorKind::Throttled)
-            };
-            if failures < limits::MAX_FOLLOW_FAILURES && (is_throttled(&latest) || is_throttled(&earlier)) {
-                failures += 1;
-                self.pause(limits::REST_INTERVAL).await?;
-                continue;
+    /// Looks for all streams that are unknown; waits while AWS throttles that, and repeats what was throttled. Returns why the
+    /// latest run's, and those of earlier ones, could not be looked for.
+    async fn search_all(&mut self) -> Result<[Option<AwsError>; 2], Stop> {
+        let is_throttled =
+            |result: &Result<(), AwsError>| result.as_ref().is_err_and(|error| error.kind == AwsErrorKind::Throttled);
+        let mut latest = self.search().await;
+        let mut earlier = self.search_earlier().await;
+        for _ in 0..limits::MAX_FOLLOW_FAILURES {
+            let (latest_again, earlier_again) = (is_throttled(&latest), is_throttled(&earlier));
+            if !latest_again && !earlier_again {
+                break;
             }
-            if let Err(error) = earlier {
-                self.must_know_streams(error)?;
+            self.pause(limits::REST_INTERVAL).await?;
+            if latest_again {
+                latest = self.search().await;
             }
-            return match latest {
-                Ok(()) => Ok(None),
-                Err(error) => Ok(Some(self.must_know_streams(error)?)),
-            };
+            if earlier_again {
+                earlier = self.search_earlier().await;
+            }
         }
+        let mut failed = [None, None];
+        for (place, result) in failed.iter_mut().zip([latest, earlier]) {
+            if let Err(error) = result {
+                *place = Some(self.must_know_streams(error)?);
+            }
+        }
+        Ok(failed)
     }
 
     /// A pass over the container's streams: those that were read before from where it is worth it, the others from their
@@ -170,7 +174,7 @@ impl Session {
 
     /// What came since.
     pub(super) async fn read_news(&mut self) -> Result<News, Stop> {
-        let unsearched = self.search_all().await?;
+        let [latest, earlier] = self.search_all().await?;
         let mut reading = self.reading();
         let mut any = false;
         while let Some(events) = self.next_batch(&mut reading).await? {
@@ -193,6 +197,8 @@ impl Session {
         }
         let may_have_gaps = reading.has_turned();
         self.end_pass(reading);
+        // The streams that are known may have had the ends of the earlier runs.
+        let unsearched = latest.or(earlier.filter(|_| !self.earlier_runs_are_complete()));
         Ok(News { any, may_have_gaps, unsearched })
     }
 }
