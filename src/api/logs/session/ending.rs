@@ -149,7 +149,7 @@ impl Session {
         for line in missing {
             self.give(line).await?;
         }
-        self.output.flush().await?;
+        self.flush().await?;
         Ok(true)
     }
 }

@@ -131,7 +131,7 @@ impl Session {
                     None => {}
                 }
             }
-            self.output.flush().await?;
+            self.flush().await?;
             match self.next_batch(&mut reading).await? {
                 Some(more) => events = more,
                 None => break,
@@ -193,7 +193,7 @@ impl Session {
                     None => {}
                 }
             }
-            self.output.flush().await?;
+            self.flush().await?;
         }
         let may_have_gaps = reading.has_turned();
         self.end_pass(reading);
