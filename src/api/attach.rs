@@ -77,9 +77,8 @@ async fn begin(call: &Call, container: Container, wanted: Wanted) -> Result<Body
     if was_started {
         session.begin().await?;
     }
-    let open = call.room.streams.open(session.container_id());
+    session.listen();
     tokio::spawn(async move {
-        let _open = open;
         if streams {
             session.attach().await;
         } else {

@@ -123,19 +123,20 @@ impl Call {
             self.drain().await;
             return Err(error);
         }
-        let body = self.body.take();
         if announced > limits::MAX_BODY_BYTES as u64 {
+            self.drain().await;
             return Err(ApiError::BodyTooLarge(limits::MAX_BODY_BYTES));
         }
-        Ok(body)
+        Ok(self.body.take())
     }
 
     /// Reads the body. One that is not empty must be of the type `application/json`, also where no body is needed: a page of
     /// another site cannot send that type unasked.
     pub(super) async fn receive(&mut self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let Some(body) = self.checked_body(headers).await? else { return Ok(()) };
+        let Some(mut body) = self.checked_body(headers).await? else { return Ok(()) };
         let mut large = None;
-        let read = in_time(read_body(body, &self.room.large_bodies, &mut large)).await;
+        let read = in_time(read_body(&mut body, &self.room.large_bodies, &mut large)).await;
+        drain_the_rest(body, &read).await;
         self.large_body = large;
         self.received = read?;
         if self.received.is_empty() { Ok(()) } else { check_is_json(headers) }
@@ -143,8 +144,10 @@ impl Call {
 
     /// As [`Call::receive`], for a handler that needs no body: nothing of it is held, and no place.
     pub(super) async fn discard(&mut self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let Some(body) = self.checked_body(headers).await? else { return Ok(()) };
-        if in_time(skip_body(body)).await? == 0 { Ok(()) } else { check_is_json(headers) }
+        let Some(mut body) = self.checked_body(headers).await? else { return Ok(()) };
+        let skipped = in_time(skip_body(&mut body)).await;
+        drain_the_rest(body, &skipped).await;
+        if skipped? == 0 { Ok(()) } else { check_is_json(headers) }
     }
 
     /// The received body as JSON; `None`: it is empty.
@@ -164,11 +167,18 @@ impl Call {
     }
 }
 
+/// Drains what is left of a body that has turned out to be too large.
+async fn drain_the_rest<T>(body: Incoming, read: &Result<T, ApiError>) {
+    if matches!(read, Err(ApiError::BodyTooLarge(_))) {
+        drain(body).await;
+    }
+}
+
 /// Reads and drops a body as far as it is small and quick: a client that is still sending when the connection closes would
 /// not see the answer. What has come is dropped at once: anybody may send this much, on any number of connections.
 pub(super) async fn drain(body: impl Body<Error: Into<Box<dyn Error + Send + Sync>>>) {
     if !body.is_end_stream() {
-        let mut rest = pin!(Limited::new(body, limits::MAX_BODY_BYTES));
+        let mut rest = pin!(Limited::new(body, limits::MAX_DRAINED_BYTES));
         let all = async {
             while let Some(Ok(frame)) = rest.frame().await {
                 drop(frame);
@@ -346,6 +356,6 @@ mod tests {
             Ok::<_, Infallible>(Frame::data(Bytes::from_owner(Piece { _held: Arc::clone(&held) })))
         });
         drain(StreamBody::new(futures_util::stream::iter(pieces))).await;
-        assert_eq!((come, most), (limits::MAX_BODY_BYTES / 100_000 + 1, 0));
+        assert_eq!((come, most), (limits::MAX_DRAINED_BYTES / 100_000 + 1, 0));
     }
 }

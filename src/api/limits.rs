@@ -71,7 +71,11 @@ pub(super) const BODY_PROGRESS_BYTES: usize = 64 * 1_024;
 pub(super) const BODY_STALL: Duration = Duration::from_secs(1);
 /// How long a request's body may take to arrive.
 pub(super) const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a body that nobody wants is read, so that its sender sees the answer.
+/// Bytes of a body that nobody wants, or the rest of one that is too large, that are read and dropped: the context of most
+/// builds, and a body some times over its limit. None of it is held.
+pub(super) const MAX_DRAINED_BYTES: usize = 4 * MAX_BODY_BYTES;
+/// How long such a body is read: over TCP, a client that is still sending when the connection closes gets a reset instead of its
+/// answer.
 pub(super) const BODY_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long `accept` rests after it failed (no file descriptors, for instance).
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -150,6 +154,9 @@ pub(super) const MAX_FUTURE_EVENTS: usize = MAX_SEEN_EVENTS / 4;
 /// Pages of the log that one search for a run's unknown stream reads at once: three days, and a flood of forged streams
 /// that delays a reader by seconds.
 pub(super) const MAX_SEARCH_PAGES: usize = 10;
+/// The longest pause between two searches for the streams of earlier invocations that find nothing: as long as a line may take
+/// from a program to CloudWatch Logs in the usual case.
+pub(super) const MAX_SEARCH_PAUSE: Duration = Duration::from_secs(30);
 /// Earlier invocations that one search looks for: a pattern of CloudWatch Logs has at most 1,024 characters, and each takes 40.
 pub(super) const MAX_SEARCHED_IDS: usize = 16;
 /// Streams that one session has proven to be the container's, of which the reconciler may not know yet: the latest ones.
@@ -176,6 +183,8 @@ pub(super) const MAX_FOLLOW_FAILURES: u32 = 8;
 pub(super) const MAX_TAIL_TEXT_BYTES: usize = 8 * 1_024;
 /// How long `wait` and `events` hold an end for open streams of the container.
 pub(super) const STREAMS_BEFORE_WAIT: Duration = Duration::from_secs(15);
+/// How long a client may take to read a piece of output while the daemon is being stopped: one that reads does so at once.
+pub(super) const SEND_WHILE_STOPPING: Duration = Duration::from_secs(1);
 /// How often a stream of samples gives one.
 pub(super) const STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a function's answer that inspect shows.

@@ -22,6 +22,8 @@ pub(super) enum Body {
     Whole(Option<Bytes>),
     /// As it comes.
     Stream(mpsc::Receiver<Piece>),
+    /// A stream that was cut off: the connection breaks with the next look at it.
+    CutOff,
 }
 
 /// A part of a streamed body.
@@ -43,14 +45,21 @@ impl hyper::body::Body for Body {
     type Error = BrokenOff;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        match this {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(pieces) => match pieces.poll_recv(cx) {
                 Poll::Ready(Some(Piece::Data(bytes))) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 Poll::Ready(Some(Piece::End)) => Poll::Ready(None),
-                Poll::Ready(None) => Poll::Ready(Some(Err(BrokenOff))),
+                Poll::Ready(None) => {
+                    // The connection sends what it has when nothing more is there, and drops it when the body fails.
+                    *this = Self::CutOff;
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
                 Poll::Pending => Poll::Pending,
             },
+            Self::CutOff => Poll::Ready(Some(Err(BrokenOff))),
         }
     }
 
@@ -61,7 +70,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::CutOff => SizeHint::default(),
         }
     }
 }

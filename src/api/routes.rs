@@ -50,7 +50,7 @@ pub(super) enum BodyUse {
     Json,
     /// Nothing is in it that the handler needs, but its type must be right.
     Dropped,
-    /// It is no JSON, or not for us: it is left to the handler, whatever its type is.
+    /// It is no JSON, or not for us: a handler gets it as it is, whatever its type is; the service drains that of a refused route.
     Raw,
 }
 

@@ -62,21 +62,22 @@ async fn dispatch(
     entrance: Entrance,
     mut request: Request<Incoming>,
 ) -> (Option<&'static Route>, Result<Reply, ApiError>) {
-    if head_bytes(&request) > limits::MAX_HEADER_BYTES {
-        return (None, Err(ApiError::HeadTooLarge(limits::MAX_HEADER_BYTES)));
-    }
-    if let Err(error) = origin::check(&request, entrance, &room.api.config.allowed_hosts) {
+    if let Err(error) = check_head(&room, entrance, &request) {
         drain(request.into_body()).await;
         return (None, Err(error));
     }
     let upgrade = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
-    let (target, api_minor) = match Target::parse(parts.uri.path()) {
-        Ok(target) => (target, target.api_minor.unwrap_or(limits::NEWEST_API_MINOR)),
-        Err(error) => return (None, Err(error)),
-    };
-    let Some((route, params)) = routes.find(&parts.method, target.spelling, target.path) else {
-        return (None, Err(ApiError::NoSuchPage));
+    let found = Target::parse(parts.uri.path()).and_then(|target| {
+        let found = routes.find(&parts.method, target.spelling, target.path);
+        found.map(|(route, params)| (target, route, params)).ok_or(ApiError::NoSuchPage)
+    });
+    let (target, route, params) = match found {
+        Ok(found) => found,
+        Err(error) => {
+            drain(body).await;
+            return (None, Err(error));
+        }
     };
     let strict = room.api.config.docker_api == DockerApi::Strict;
     let dialect = match target.spelling {
@@ -88,7 +89,7 @@ async fn dispatch(
     let mut call = Call {
         room,
         dialect,
-        api_minor,
+        api_minor: target.api_minor.unwrap_or(limits::NEWEST_API_MINOR),
         params: params.into_iter().map(|(name, value)| (name, decoded(&value))).collect(),
         query: Query::parse(parts.uri.query().unwrap_or_default()),
         body: Some(body),
@@ -119,6 +120,14 @@ async fn dispatch(
         traced(span, answer).await
     };
     (Some(route), answered)
+}
+
+/// What is refused before the path is looked at.
+fn check_head(room: &Room, entrance: Entrance, request: &Request<Incoming>) -> Result<(), ApiError> {
+    if head_bytes(request) > limits::MAX_HEADER_BYTES {
+        return Err(ApiError::HeadTooLarge(limits::MAX_HEADER_BYTES));
+    }
+    origin::check(request, entrance, &room.api.config.allowed_hosts)
 }
 
 /// The span ends with the answer's header, as the daemon's metrics do.

@@ -216,6 +216,18 @@ pub struct LogQuery {
     pub next_token: Option<String>,
 }
 
+impl LogQuery {
+    /// The question in two, from the first page on, after one of the streams that it names was not found. `None`: it is that
+    /// of one stream, which is the missing one.
+    #[must_use]
+    pub fn halve(&self) -> Option<[Self; 2]> {
+        let half = self.streams.len() / 2;
+        let (first, second) = self.streams.split_at_checked(half).filter(|_| half > 0)?;
+        let of = |streams: &[String]| Self { streams: streams.to_vec(), next_token: None, ..self.clone() };
+        Some([of(first), of(second)])
+    }
+}
+
 /// A log event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEvent {
@@ -245,7 +257,8 @@ pub type ReadLogsFuture<'a> = Pin<Box<dyn Future<Output = Result<LogPage, AwsErr
 
 /// Reading logs, and nothing else: all that the API may know of this room.
 pub trait ReadLogs: Send + Sync {
-    /// One page. A group or stream that does not exist is an empty last page.
+    /// One page. A group that does not exist is an empty last page; one stream that does not exist, of those that are named,
+    /// is `NotFound` for all of them ([`LogQuery::halve`]).
     fn read(&self, query: LogQuery) -> ReadLogsFuture<'_>;
 }
 

@@ -218,13 +218,19 @@ impl Shared {
     }
 }
 
-/// Asks for a page: its events, and how the tick goes on. `None`: the page's token has expired, and the tick asks without.
+/// Asks for a page: its events, and how the tick goes on. `None`: the tick asks differently, because the page's token has
+/// expired, or a stream of several is missing.
 pub(super) async fn ask(
     cloud: &Cloud,
     tick: &mut Tick<'_>,
     query: LogQuery,
 ) -> Result<Option<(Vec<LogEvent>, Turned)>, AwsError> {
+    let names_streams = !query.streams.is_empty();
     match cloud.filter_log_events(query).await {
+        Err(error) if error.kind == AwsErrorKind::NotFound && names_streams => {
+            tracing::debug!(%error, "one of the streams of runs is missing");
+            Ok(if tick.split() { None } else { Some((Vec::new(), Turned::default())) })
+        }
         Err(error) if error.kind == AwsErrorKind::InvalidParameter && tick.refused() => {
             tracing::info!(%error, "the log is read again from where it was read to");
             Ok(None)

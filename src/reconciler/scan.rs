@@ -12,6 +12,8 @@
 //! - `read_through` moves only over what was really read, late lines included. Pages come in the order of their times.
 //! - In a backlog the focused scans are read in turn, the one that waited longest first, each by [`FOCUSED_PAGES`] pages. A run
 //!   that needs more than that shares its question with ever fewer others, until it is asked for alone.
+//! - AWS refuses a question in which one stream does not exist. Its streams are asked for in halves then, until that one is
+//!   alone: nothing counts as read that was refused.
 //! - A run that is overdue is read by the names that its streams can have, and by its secrets: lines of others, in whatever
 //!   stream, do not delay its end.
 
@@ -57,6 +59,8 @@ pub(super) struct Group {
     wide: Option<(Pass, Scan)>,
     /// What is remembered of runs since the backlog began; empty without one.
     focus: HashMap<RunKey, Focus>,
+    /// Streams of runs that were not found: each is asked for alone, so that it does not spoil the question for others.
+    absent: HashSet<String>,
 }
 
 impl Group {
@@ -135,6 +139,20 @@ impl Scan {
             self.queries.pop_front();
             self.reached = Timestamp::default();
         }
+    }
+
+    /// One of the streams of the question was not found: asks for each half of them, from where the pages have come to.
+    /// `false`: it is that of one stream.
+    fn split(&mut self) -> bool {
+        let Some([first, second]) = self.queries.front().and_then(LogQuery::halve) else { return false };
+        let reached = Some(self.reached.as_millis());
+        let from = |half: LogQuery| LogQuery { start_ms: half.start_ms.max(reached), ..half };
+        self.queries.pop_front();
+        self.queries.push_front(from(second));
+        self.queries.push_front(from(first));
+        self.pages = self.pages.saturating_add(1);
+        self.reached = Timestamp::default();
+        true
     }
 
     /// AWS does not take the page's token any more. Returns whether there was one.
@@ -259,6 +277,11 @@ impl<'a> Tick<'a> {
             let watched: HashSet<RunKey> = containers.iter().filter_map(run_key).collect();
             group.focus.retain(|key, _| watched.contains(key));
         }
+        if !group.absent.is_empty() {
+            let streams = containers.iter().filter_map(|container| container.status.run.as_ref()?.log_stream.as_ref());
+            let known: HashSet<&String> = streams.collect();
+            group.absent.retain(|stream| known.contains(stream));
+        }
         Self {
             group,
             containers,
@@ -312,6 +335,22 @@ impl<'a> Tick<'a> {
         scan.forget_token()
     }
 
+    /// AWS has not found one of the streams that the last question names, and has read none of them. Returns whether half of them
+    /// is asked for next. `false`: it was one stream alone, which has no lines, and its page is an empty last one.
+    pub(super) fn split(&mut self) -> bool {
+        let Some(scan) = self.focused.as_mut().and_then(VecDeque::front_mut).filter(|_| self.wide_pages_left == 0)
+        else {
+            return false;
+        };
+        if scan.split() {
+            self.calls_left = self.calls_left.saturating_sub(1);
+            self.pass_on();
+            return true;
+        }
+        self.group.absent.extend(scan.queries.front().into_iter().flat_map(|query| query.streams.iter().cloned()));
+        false
+    }
+
     fn turn_wide(&mut self, page: Turned) -> Option<Timestamp> {
         let (pass, scan) = self.group.wide.as_mut()?;
         scan.turn(page);
@@ -331,9 +370,15 @@ impl<'a> Tick<'a> {
     }
 
     fn turn_focused(&mut self, page: Turned) {
+        let Some(scan) = self.focused.as_mut().and_then(VecDeque::front_mut) else { return };
+        scan.turn(page);
+        self.pass_on();
+    }
+
+    /// Ends the turn of the first focused scan if it is over, or has had its pages.
+    fn pass_on(&mut self) {
         let Some(scans) = &mut self.focused else { return };
         let Some(scan) = scans.front_mut() else { return };
-        scan.turn(page);
         if !scan.is_over() && scan.pages < FOCUSED_PAGES {
             return;
         }
@@ -374,7 +419,7 @@ impl<'a> Tick<'a> {
                 scans.push((focus.visited, pending));
             } else if is_overdue(run, focus, self.now) {
                 scans.push((focus.visited, whole(container, run, key, self.now)));
-            } else if let Some(list) = shared.get_mut(focus.noise).filter(|_| run.log_stream.is_some()) {
+            } else if let Some(list) = shared.get_mut(focus.noise).filter(|_| is_found(run, &self.group.absent)) {
                 list.push((container, run));
             } else {
                 scans.push((focus.visited, alone(container, run, key, focus, self.now)));
@@ -418,6 +463,11 @@ impl Drop for Tick<'_> {
             }
         }
     }
+}
+
+/// Whether the run's stream is known, and was found when it was last asked for.
+fn is_found(run: &Run, absent: &HashSet<String>) -> bool {
+    run.log_stream.as_ref().is_some_and(|stream| !absent.contains(stream))
 }
 
 fn is_due(last_deep: Option<Timestamp>, now: Timestamp) -> bool {

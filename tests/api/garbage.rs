@@ -1,5 +1,8 @@
 //! What is no HTTP, or too much of it.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
 use crate::support::Api;
 
 /// What is no HTTP costs its own connection only.
@@ -67,4 +70,33 @@ async fn the_head_of_a_ping_has_a_length() {
     let told = api.get("/containers/x/archive").await;
     assert_eq!((refused.status, refused.header("content-length")), (501, told.header("content-length")));
     assert!(told.body.len() > 20);
+}
+
+/// Over TCP, a connection that closes before the client has sent everything is reset, and takes the answer with it.
+#[tokio::test]
+async fn refusal_is_seen_by_a_client_that_sends_a_large_body() {
+    let api = Api::new().await;
+    let long = format!("X-Long: {}\r\n", "x".repeat(100 << 10));
+    for (path, headers, status, words) in [
+        ("/v1.60/build", "", 400, "client version 1.60 is too new"),
+        ("/no/such/page", "", 404, "page not found"),
+        ("/containers/create", "Content-Type: application/json\r\n", 413, "4194304"),
+        ("/containers/x/start", "Content-Type: application/json\r\n", 413, "4194304"),
+        ("/build", long.as_str(), 431, ""),
+    ] {
+        // More than the buffers of both sides hold.
+        let body = " ".repeat(8 << 20);
+        let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        let length = format!("Content-Length: {}\r\n", body.len());
+        for (length, body) in [(length.as_str(), &body), ("Transfer-Encoding: chunked\r\n", &chunk)] {
+            let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{length}{headers}\r\n");
+            let mut client = TcpStream::connect(api.address).await.unwrap();
+            let sent = client.write_all(format!("{head}{body}").as_bytes()).await;
+            assert!(sent.is_ok(), "{path} {length}: {sent:?}");
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {length}: {answer}");
+            assert!(answer.contains(words), "{path} {length}: {answer}");
+        }
+    }
 }

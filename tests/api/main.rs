@@ -18,6 +18,8 @@ mod garbage;
 mod images;
 mod lists;
 mod lives;
+mod log_ends;
+mod logs;
 mod openapi;
 mod output;
 mod quarantine;

@@ -2,19 +2,17 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sockerless_lambda::api::{ApiContext, Listeners};
-use sockerless_lambda::aws::{AwsError, AwsErrorKind, LogEvent, LogPage, LogQuery, ReadLogs, ReadLogsFuture};
 use sockerless_lambda::clock::Clock;
 use sockerless_lambda::config::{Config, DockerApi, Listen};
 use sockerless_lambda::health::Health;
 use sockerless_lambda::state::model::{
-    Cause, Container, ContainerId, Exit, Failure, FailureKind, InvocationKind, Issued, LastIssued, Report, Run,
-    RunPhase,
+    Cause, Container, ContainerId, Exit, Failure, FailureKind, InvocationKind, Issued, LastIssued, LogTail, Report,
+    Run, RunPhase,
 };
 use sockerless_lambda::state::{ContainerEvent, FactWrite, Facts, Issue, Reader, Store, StoreOptions, Written};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,6 +20,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::described::Described;
+use crate::logs::Logs;
 
 /// How long a test waits for something that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,82 +28,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const REQUEST_ID: &str = "11111111-2222-3333-4444-555555555555";
 /// The log stream of every run that is issued here.
 pub(crate) const STREAM: &str = "2026/11/23/function[1]abc";
-
-/// CloudWatch Logs as the API sees it: the events that a test has put there.
-#[derive(Debug, Default)]
-pub(crate) struct Logs {
-    events: Mutex<Vec<LogEvent>>,
-    /// Behind the first page of an answer there is always another one, with nothing on it.
-    pub(crate) endless: AtomicBool,
-    /// Pages of such answers.
-    pub(crate) pages: AtomicUsize,
-    /// The number of next stream searches that are throttled.
-    pub(crate) throttled_searches: AtomicUsize,
-    /// Nothing is answered.
-    pub(crate) silent: AtomicBool,
-    /// Every search for streams fails.
-    pub(crate) no_search: AtomicBool,
-}
-
-fn search_failure(kind: AwsErrorKind) -> AwsError {
-    AwsError {
-        service: "logs",
-        operation: "filter log events",
-        kind,
-        code: None,
-        message: "the search failed".to_owned(),
-        request_id: None,
-        retry_after: None,
-    }
-}
-
-impl Logs {
-    pub(crate) fn put(&self, timestamp_ms: i64, message: &str) {
-        self.put_in(STREAM, timestamp_ms, message);
-    }
-
-    /// In a stream of this name.
-    pub(crate) fn put_in(&self, stream: &str, timestamp_ms: i64, message: &str) {
-        let mut events = self.events.lock().unwrap();
-        let (id, stream, message) = (events.len().to_string(), stream.to_owned(), message.to_owned());
-        events.push(LogEvent { id, stream, timestamp_ms, ingestion_ms: timestamp_ms, message });
-    }
-}
-
-impl ReadLogs for Logs {
-    fn read(&self, query: LogQuery) -> ReadLogsFuture<'_> {
-        let is_asked = |event: &&LogEvent| {
-            (query.streams.is_empty() || query.streams.contains(&event.stream))
-                && query.stream_prefix.as_ref().is_none_or(|prefix| event.stream.starts_with(prefix))
-                && query.start_ms.is_none_or(|start| event.timestamp_ms >= start)
-                && query.end_ms.is_none_or(|end| event.timestamp_ms <= end)
-        };
-        if self.silent.load(Ordering::Relaxed) {
-            self.pages.fetch_add(1, Ordering::Relaxed);
-            return Box::pin(std::future::pending());
-        }
-        if query.stream_prefix.is_some() {
-            let fewer = |left: usize| left.checked_sub(1);
-            let kind = match self.throttled_searches.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer) {
-                Ok(_) => Some(AwsErrorKind::Throttled),
-                Err(_) => self.no_search.load(Ordering::Relaxed).then_some(AwsErrorKind::ServiceError),
-            };
-            if let Some(kind) = kind {
-                return Box::pin(async move { Err(search_failure(kind)) });
-            }
-        }
-        let events = self.events.lock().unwrap().iter().filter(is_asked).cloned().collect();
-        if !self.endless.load(Ordering::Relaxed) {
-            return Box::pin(async move { Ok(LogPage { events, next_token: None }) });
-        }
-        self.pages.fetch_add(1, Ordering::Relaxed);
-        let events = if query.next_token.is_none() { events } else { Vec::new() };
-        Box::pin(async move {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            Ok(LogPage { events, next_token: Some("more".to_owned()) })
-        })
-    }
-}
 
 fn config(docker_api: DockerApi) -> Config {
     Config {
@@ -321,6 +244,30 @@ impl Api {
             run.report = reported.then(|| Report { seen_at: now, memory_mb: 1_024, ..Report::default() });
             let attributes = vec![("exitCode", code.to_string())];
             write.events.push(ContainerEvent { at: now, action: "die", attributes });
+        })
+        .await;
+    }
+
+    /// The fact that nothing more is looked for in the log of a run that has ended, with the tail that came with its answer.
+    pub(crate) async fn close_log(&self, id: &str, tail: Option<&str>) {
+        self.note(id, |write| {
+            let run = write.status.run.as_mut().unwrap();
+            run.tail = tail.map(|text| LogTail { text: text.to_owned(), complete: true });
+            run.log_closed = true;
+        })
+        .await;
+    }
+
+    /// The fact that the container's output was seen in these streams, too.
+    pub(crate) async fn wrote_to(&self, id: &str, streams: &[String]) {
+        self.note(id, |write| write.status.log_streams.extend_from_slice(streams)).await;
+    }
+
+    /// The fact that the run has ended an hour ago: nobody waits for the rest of its log any more.
+    pub(crate) async fn end_long_ago(&self, id: &str) {
+        self.note(id, |write| {
+            let RunPhase::Exited(exit) = &mut write.status.run.as_mut().unwrap().phase else { panic!("it runs") };
+            exit.finished_at = exit.finished_at.before(Duration::from_secs(3_600));
         })
         .await;
     }

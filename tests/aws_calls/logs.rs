@@ -1,5 +1,5 @@
 use serde_json::json;
-use sockerless_lambda::aws::{AwsErrorKind, LogQuery, ReadLogs};
+use sockerless_lambda::aws::{AwsErrorKind, LogPage, LogQuery, ReadLogs};
 
 use crate::server::{Reply, Server, answer, error};
 
@@ -117,6 +117,25 @@ async fn log_events_are_asked_for_and_sorted() {
     });
     assert_eq!(first.json(), expected);
     assert_eq!(second.json(), json!({ "logGroupName": "/g", "logStreamNames": ["s"] }));
+}
+
+/// AWS refuses a question in which one stream does not exist: none of them was read.
+#[tokio::test]
+async fn missing_stream_is_no_empty_page_and_missing_group_is() {
+    let missing =
+        |what: &str| error(400, "ResourceNotFoundException", &format!("The specified log {what} does not exist."));
+    let of = |streams: &[&str]| LogQuery {
+        group: "/g".to_owned(),
+        streams: streams.iter().map(|name| (*name).to_owned()).collect(),
+        ..LogQuery::default()
+    };
+    let server = Server::start([missing("group"), missing("group"), missing("stream"), missing("thing")]).await;
+    let cloud = server.cloud().await;
+    assert_eq!(cloud.read(of(&[])).await.unwrap(), LogPage::default());
+    assert_eq!(cloud.read(of(&["a", "b"])).await.unwrap(), LogPage::default());
+    for streams in [&["a", "b"][..], &["a"]] {
+        assert_eq!(cloud.read(of(streams)).await.unwrap_err().kind, AwsErrorKind::NotFound, "{streams:?}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod given;
 mod lines;
+mod listening;
 mod names;
 mod output;
 mod queries;
@@ -35,13 +36,13 @@ pub(super) async fn logs(call: Call) -> Result<Reply, ApiError> {
     session.wait_for_the_rest = !call.is_internal();
     // What AWS refuses is still an answer with a status now; later it could only break off.
     session.begin().await?;
-    let open = call.room.streams.open(session.container_id());
+    if follows {
+        session.listen();
+    }
     tokio::spawn(async move {
         if follows {
-            let _open = open;
             session.follow().await;
         } else {
-            drop(open);
             session.complete().await;
         }
     });

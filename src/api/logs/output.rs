@@ -142,10 +142,10 @@ impl Output {
     }
 
     /// The regular end. Returns when everything is on its way to the client: `wait` must not overtake it.
-    pub(super) async fn finish(mut self) {
-        if self.release().await.is_ok() {
-            self.writer.deliver().await;
-        }
+    pub(super) async fn finish(mut self) -> Result<(), Gone> {
+        self.release().await?;
+        self.writer.deliver().await;
+        Ok(())
     }
 }
 
@@ -167,7 +167,7 @@ mod tests {
             for line in lines {
                 output.push(line.clone()).await.unwrap();
             }
-            output.finish().await;
+            output.finish().await.unwrap();
         };
         let ((), shown) = tokio::join!(giving, body.collect());
         shown.unwrap().to_bytes().to_vec()

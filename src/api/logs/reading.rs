@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use super::super::limits;
-use crate::aws::{AwsError, LogEvent, LogQuery, ReadLogs};
+use crate::aws::{AwsError, AwsErrorKind, LogEvent, LogQuery, ReadLogs};
 
 /// Events by their time, as a hash of their ids. Some 30 bytes each.
 #[derive(Debug, Default)]
@@ -123,12 +123,20 @@ pub(super) struct Reading {
     first: BTreeSet<String>,
     pages_left: usize,
     turned: bool,
+    /// The streams that do not exist.
+    absent: BTreeSet<String>,
 }
 
 impl Reading {
     /// `first`: the streams among those of the queries that are read for the first time, from their beginning.
     pub(super) fn new(queries: Vec<LogQuery>, first: BTreeSet<String>) -> Self {
-        Self { queries: queries.into(), first, pages_left: limits::MAX_LOG_PAGES, turned: false }
+        Self {
+            queries: queries.into(),
+            first,
+            pages_left: limits::MAX_LOG_PAGES,
+            turned: false,
+            absent: BTreeSet::new(),
+        }
     }
 
     /// Whether the stream is read for the first time.
@@ -136,9 +144,23 @@ impl Reading {
         self.first.contains(stream)
     }
 
-    /// The streams that were read for the first time, once the pass is over.
-    pub(super) fn into_first(self) -> BTreeSet<String> {
-        self.first
+    /// Once the pass is over: the streams that were read for the first time, and those that do not exist.
+    pub(super) fn into_parts(self) -> (BTreeSet<String>, BTreeSet<String>) {
+        let Self { mut first, absent, .. } = self;
+        first.retain(|stream| !absent.contains(stream));
+        (first, absent)
+    }
+
+    /// One of the streams of a question was not found, so that none was read: asks for each half of them.
+    fn split(&mut self, query: &LogQuery) {
+        self.pages_left -= 1;
+        match query.halve() {
+            Some([first, second]) => {
+                self.queries.push_front(second);
+                self.queries.push_front(first);
+            }
+            None => self.absent.extend(query.streams.iter().cloned()),
+        }
     }
 
     /// Whether there was more than a page: then what came meanwhile may lie before the page that was read last.
@@ -161,6 +183,10 @@ impl Reading {
             let Some(query) = self.queries.pop_front() else { break };
             let page = match logs.read(query.clone()).await {
                 Ok(page) => page,
+                Err(error) if error.kind == AwsErrorKind::NotFound && !query.streams.is_empty() => {
+                    self.split(&query);
+                    continue;
+                }
                 Err(error) => {
                     self.queries.push_front(query);
                     if events.is_empty() {
@@ -192,7 +218,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::aws::{AwsErrorKind, LogPage, ReadLogsFuture};
+    use crate::aws::{LogPage, ReadLogsFuture};
 
     fn event(id: usize, at_ms: i64) -> LogEvent {
         LogEvent {

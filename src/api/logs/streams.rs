@@ -6,6 +6,7 @@
 //! Lambda's with the request id of any run. Nothing of any other stream is read, let alone shown.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use sockerless_bootstrap::protocol::Marker;
 
@@ -25,10 +26,14 @@ pub(super) struct Streams {
     proven_run: Option<u64>,
     search: Option<Search>,
     earlier: Option<Search>,
+    /// When those are searched for again that the last search has not found.
+    pause: Pause,
     /// Earlier invocations that are not searched for any more: a stream was proven to be theirs, or the log shows none.
     searched: BTreeSet<String>,
     /// Streams that were read from the beginning.
     read: BTreeSet<String>,
+    /// Streams that did not exist when they were last asked for.
+    absent: BTreeSet<String>,
 }
 
 /// A search for lines with some secrets.
@@ -39,6 +44,29 @@ struct Search {
     /// The invocations of which a line is looked for.
     request_ids: Vec<String>,
     queries: VecDeque<LogQuery>,
+}
+
+/// Searches that find nothing are made ever more seldom.
+#[derive(Debug, Default)]
+struct Pause {
+    /// The invocations that were not found.
+    request_ids: Vec<String>,
+    since: Timestamp,
+    length: Duration,
+}
+
+impl Pause {
+    fn has(&self, request_ids: &[String], now: Timestamp) -> bool {
+        // A clock that was put back ends the pause.
+        self.request_ids == request_ids && now >= self.since && now.since(self.since) < self.length
+    }
+
+    /// A search for these that has ended has found none of them.
+    fn lengthen(&mut self, request_ids: Vec<String>, now: Timestamp) {
+        let is_again = self.request_ids == request_ids;
+        let length = if is_again { self.length.saturating_mul(2) } else { limits::REST_INTERVAL };
+        *self = Self { request_ids, since: now, length: length.clamp(limits::REST_INTERVAL, limits::MAX_SEARCH_PAUSE) };
+    }
 }
 
 /// How far some pages have brought a search.
@@ -118,6 +146,8 @@ impl Streams {
     /// another one at once has ended before the log shows where it wrote. As many pages, and as many invocations, the latest
     /// first, as one search may read.
     ///
+    /// A search that has found nothing is made again after a pause, which grows to [`limits::MAX_SEARCH_PAUSE`].
+    ///
     /// An invocation is searched for until a stream is found, or until a search that began after all lines must have come
     /// finds none.
     pub(super) async fn search_earlier(
@@ -134,6 +164,9 @@ impl Streams {
         let Some((run, earlier)) = run.zip(Earlier::of(&container.status, now)) else { return Ok(()) };
         if request_ids.is_empty() {
             self.earlier = None;
+            return Ok(());
+        }
+        if self.earlier.is_none() && self.pause.has(&request_ids, now) {
             return Ok(());
         }
         let is_current = |search: &Search| search.run == run.no && search.request_ids == request_ids;
@@ -155,6 +188,9 @@ impl Streams {
             open.is_empty()
         });
         let step = step.await;
+        if matches!(step, Ok(Step::Over)) && proofs.is_empty() {
+            self.pause.lengthen(search.request_ids.clone(), now);
+        }
         for (id, stream) in proofs {
             self.prove(&stream);
             self.searched.insert(id);
@@ -168,6 +204,11 @@ impl Streams {
         step.map(|_| ())
     }
 
+    /// The next search is the last one: it is made whatever the ones before have found.
+    pub(super) fn search_at_once(&mut self) {
+        self.pause = Pause::default();
+    }
+
     fn prove(&mut self, stream: &str) {
         if !self.proven.iter().any(|proven| proven == stream) {
             self.proven.push_back(stream.to_owned());
@@ -177,12 +218,15 @@ impl Streams {
         }
     }
 
-    /// All streams of the container; what was noted of others is forgotten.
+    /// All streams of the container but for those that do not exist; what was noted of others is forgotten. The latest run's is
+    /// asked for again all the same: an end of the answer without it is put off.
     pub(super) fn of(&mut self, container: &Container) -> Vec<String> {
         let mut streams = known_streams(container);
         let others = self.proven.iter().filter(|proven| !streams.contains(proven)).cloned();
         let others: Vec<String> = others.collect();
         streams.extend(others);
+        self.absent.retain(|stream| streams.contains(stream));
+        streams.retain(|stream| !self.absent.contains(stream) || is_latest(container, stream));
         self.read.retain(|stream| streams.contains(stream));
         streams
     }
@@ -192,10 +236,26 @@ impl Streams {
         self.read.contains(stream)
     }
 
-    /// These streams were read from their beginning.
-    pub(super) fn note_read(&mut self, streams: BTreeSet<String>) {
+    /// These streams were read from their beginning, and those do not exist.
+    pub(super) fn note_read(&mut self, streams: BTreeSet<String>, absent: BTreeSet<String>) {
+        self.absent.retain(|stream| !streams.contains(stream));
         self.read.extend(streams);
+        self.absent.extend(absent);
     }
+
+    /// Whether the stream did not exist when it was last asked for.
+    pub(super) fn is_absent(&self, stream: &str) -> bool {
+        self.absent.contains(stream)
+    }
+
+    /// Whether the stream of the latest run did not.
+    pub(super) fn latest_is_absent(&self, container: &Container) -> bool {
+        self.absent.iter().any(|stream| is_latest(container, stream))
+    }
+}
+
+fn is_latest(container: &Container, stream: &str) -> bool {
+    container.status.run.as_ref().and_then(|run| run.log_stream.as_deref()) == Some(stream)
 }
 
 /// Whether the event is in a stream of the run's function and can only be the run's.
@@ -223,11 +283,51 @@ fn token(marker: &Marker) -> &String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::api::tests::{container, issued_run};
+    use crate::aws::{LogPage, ReadLogsFuture};
 
     const ID: &str = "6bc28136-0e5d-4365-b021-0ce6b2e64ab0";
     const OTHER: &str = "00000000-0000-0000-0000-000000000000";
+
+    /// A log without lines, which counts the questions.
+    #[derive(Default)]
+    struct Empty(AtomicUsize);
+
+    impl ReadLogs for Empty {
+        fn read(&self, _: LogQuery) -> ReadLogsFuture<'_> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async { Ok(LogPage::default()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn invocation_without_a_line_is_searched_for_ever_more_seldom() {
+        let (mut streams, logs) = (Streams::default(), Empty::default());
+        let mut container = container("x");
+        container.status.run = Some(issued_run(2));
+        let missing = [ID.to_owned()];
+        let begin = Timestamp::from_secs(1_011);
+        let mut searches = Vec::new();
+        for second in 0..120 {
+            let (before, now) = (logs.0.load(Ordering::Relaxed), begin.after(Duration::from_secs(second)));
+            streams.search_earlier(&logs, &container, &missing, now).await.unwrap();
+            if logs.0.load(Ordering::Relaxed) > before {
+                searches.push(second);
+            }
+        }
+        assert_eq!(searches, [0, 1, 2, 4, 8, 16, 32, 62, 92]);
+        let before = logs.0.load(Ordering::Relaxed);
+        streams
+            .search_earlier(&logs, &container, &[OTHER.to_owned()], begin.after(Duration::from_secs(93)))
+            .await
+            .unwrap();
+        streams.search_at_once();
+        streams.search_earlier(&logs, &container, &missing, begin.after(Duration::from_secs(94))).await.unwrap();
+        assert!(logs.0.load(Ordering::Relaxed) >= before + 2, "others, and what is asked for a last time, do not wait");
+    }
 
     #[test]
     fn stream_is_the_runs_by_its_secrets_in_a_stream_of_its_function() {

@@ -5,7 +5,7 @@ use crate::aws::{LogEvent, LogQuery};
 use crate::reconciler::lines::pattern;
 use crate::reconciler::observe::{latest, owners, page_news};
 use crate::reconciler::plan::DELIVERY_SLACK;
-use crate::reconciler::scan::{Group, Tick, Turned};
+use crate::reconciler::scan::{Group, RunKey, Tick, Turned};
 
 /// A page, in bytes.
 const PAGE: usize = 1_048_576;
@@ -23,6 +23,8 @@ struct Log {
     events: Vec<(LogEvent, usize)>,
     calls: u32,
     tokens_expire: bool,
+    /// Streams that do not exist any more.
+    deleted: std::collections::BTreeSet<String>,
 }
 
 impl Log {
@@ -56,6 +58,11 @@ impl Log {
             ));
         }
         self.events.sort_by_key(|(event, _)| event.timestamp_ms);
+    }
+
+    /// Whether the question names a stream that does not exist.
+    fn is_missing_one(&self, query: &LogQuery) -> bool {
+        query.streams.iter().any(|stream| self.deleted.contains(stream))
     }
 
     /// A page; `None`: the token is not taken.
@@ -115,6 +122,14 @@ impl Reader {
         let mut tick = Tick::begin(now, "/sockerless/lambda", &containers, &mut self.group, self.read_through);
         while let Some(query) = tick.question() {
             assert!(self.log.calls - before < CALLS_A_TICK, "a tick is bounded");
+            if self.log.is_missing_one(&query) {
+                self.log.calls += 1;
+                if !tick.split() {
+                    let progress = tick.turn(Turned::default());
+                    note_runs(&mut self.stories, progress.runs);
+                }
+                continue;
+            }
             let Some((events, next_token)) = self.log.page(&query) else {
                 assert!(tick.refused(), "an answer without a token is a failure");
                 continue;
@@ -129,15 +144,19 @@ impl Reader {
                 assert!(through > self.read_through, "what is read stays read");
                 self.read_through = through;
             }
-            for ((id, _), through) in progress.runs {
-                let story = self.stories.iter_mut().find(|story| story.container.id == id).unwrap();
-                story.observed.read_through = story.observed.read_through.max(through);
-            }
+            note_runs(&mut self.stories, progress.runs);
         }
     }
 
     fn exit_code(&self, index: usize) -> Option<u8> {
         self.stories[index].exit_code()
+    }
+}
+
+fn note_runs(stories: &mut [Story], runs: Vec<(RunKey, Timestamp)>) {
+    for ((id, _), through) in runs {
+        let story = stories.iter_mut().find(|story| story.container.id == id).unwrap();
+        story.observed.read_through = story.observed.read_through.max(through);
     }
 }
 
@@ -209,6 +228,44 @@ fn a_hundred_runs_behind_a_flood_end_in_time_whoever_shares_their_question() {
     }
     let open: Vec<usize> = (0..99).filter(|index| reader.exit_code(*index).is_none()).collect();
     assert!(open.is_empty(), "{open:?} have no end");
+}
+
+/// Behind a flood runs are asked for by the names of their streams.
+#[test]
+fn deleted_streams_of_some_runs_hide_no_end_of_the_others() {
+    let mut stories: Vec<Story> = (1..=100).map(|number| event(number, Protocol::Bootstrap)).collect();
+    for (story, number) in stories.iter_mut().zip(1..) {
+        story.container.status.run.as_mut().unwrap().log_stream = Some(stream(number));
+    }
+    let mut reader = Reader::new(stories);
+    reader.log.flood(FLOOD_STREAM, 1, LINES);
+    let deleted = [17, 18, 93];
+    reader.log.deleted = deleted.into_iter().map(stream).collect();
+    for number in (1..=100).filter(|number| !deleted.contains(number)) {
+        reader.log.write(&stream(number), t(8), &exit_of(number, number), 100);
+    }
+    for tick in 0..12 {
+        reader.tick(t(10 + 4 * tick));
+    }
+    let open: Vec<usize> = (0..100).filter(|index| reader.exit_code(*index).is_none()).collect();
+    assert_eq!(open, [16, 17, 92]);
+    assert!(reader.group.has_backlog(), "the group is behind");
+}
+
+/// A run has its end in a stream that an earlier run wrote to, of another name than the function's own have.
+#[test]
+fn overdue_run_is_read_though_an_old_stream_of_its_container_is_deleted() {
+    let mut reader = Reader::new(vec![event(0x11, Protocol::Bootstrap)]);
+    reader.log.flood(FLOOD_STREAM, 1, LINES);
+    let old = |day: u8| stream(0x11).replace("1970/01/12", &format!("1970/01/{day:02}"));
+    reader.stories[0].container.status.log_streams = (1..=4).map(old).collect();
+    reader.log.deleted.insert(old(2));
+    reader.log.write(&old(4), t(8), &exit_of(0x11, 3), 100);
+    let deadline = reader.stories[0].container.status.run.as_ref().unwrap().issued.as_ref().unwrap().deadline;
+    for tick in 0..6 {
+        reader.tick(deadline.after(DELIVERY_SLACK).after(Duration::from_secs(4 * tick)));
+    }
+    assert_eq!(reader.exit_code(0), Some(3));
 }
 
 #[test]

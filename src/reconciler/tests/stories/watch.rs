@@ -7,7 +7,7 @@ use super::calendar::Happening;
 use super::daemon::{Daemon, is_watched};
 use super::ledger::short;
 use super::world::{self, Arrival};
-use crate::aws::{AwsError, AwsErrorKind, FunctionDescription};
+use crate::aws::{AwsError, AwsErrorKind, FunctionDescription, LogPage};
 use crate::clock::Timestamp;
 use crate::reconciler::names::Owner;
 use crate::reconciler::observe::{self, PAUSE};
@@ -73,6 +73,8 @@ impl Daemon {
         while let Some(query) = tick.question() {
             let page = match self.ask(&world::filter(&query)) {
                 Err(error) if error.kind == AwsErrorKind::InvalidParameter && tick.refused() => continue,
+                Err(error) if error.kind == AwsErrorKind::NotFound && tick.split() => continue,
+                Err(error) if error.kind == AwsErrorKind::NotFound => LogPage::default(),
                 answer => world::log_page(answer?),
             };
             let reached = observe::latest(&page.events);
