@@ -37,6 +37,7 @@ mod reply;
 mod routes;
 mod service;
 mod shape;
+mod shares;
 mod socket;
 mod stream;
 mod system;

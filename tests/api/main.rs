@@ -22,6 +22,7 @@ mod log_ends;
 mod logs;
 mod openapi;
 mod output;
+mod paused;
 mod quarantine;
 mod refusals;
 mod shapes;
