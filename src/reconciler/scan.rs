@@ -105,6 +105,9 @@ struct Focus {
     pending: Option<Scan>,
     /// How far all streams of the run were read.
     read_through: Timestamp,
+    /// The same, by a question without the run's request id. Its answer may have shown the id, and lines that only the id
+    /// proves were not asked for: so it counts from the next tick on, if the id is unknown by then.
+    read_unnamed_through: Option<Timestamp>,
 }
 
 /// Questions that are read page by page, one after the other.
@@ -116,6 +119,8 @@ pub(super) struct Scan {
     deep: bool,
     /// All streams are read that the run can have.
     whole: bool,
+    /// It was asked for all that the run's lines can be known by, but for a request id that is unknown.
+    unnamed: bool,
     /// The latest line of the pages so far.
     reached: Timestamp,
     pages: u32,
@@ -123,7 +128,16 @@ pub(super) struct Scan {
 
 impl Scan {
     fn new(runs: Vec<RunKey>, queries: Vec<LogQuery>, begun: Timestamp, deep: bool) -> Self {
-        Self { runs, queries: queries.into(), begun, deep, whole: false, reached: Timestamp::default(), pages: 0 }
+        Self {
+            runs,
+            queries: queries.into(),
+            begun,
+            deep,
+            whole: false,
+            unnamed: false,
+            reached: Timestamp::default(),
+            pages: 0,
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -249,6 +263,8 @@ pub(super) struct Tick<'a> {
     focused: Option<VecDeque<Scan>>,
     /// How far runs are read by focused scans of this tick.
     runs_read: Vec<(RunKey, Timestamp)>,
+    /// How far runs were read by earlier ticks without their request ids, which are unknown still.
+    still_unnamed: Vec<(RunKey, Timestamp)>,
 }
 
 /// How far is read now, as far as that has moved.
@@ -282,6 +298,7 @@ impl<'a> Tick<'a> {
             let known: HashSet<&String> = streams.collect();
             group.absent.retain(|stream| known.contains(stream));
         }
+        let still_unnamed = containers.iter().filter_map(|container| still_unnamed(container, &group.focus)).collect();
         Self {
             group,
             containers,
@@ -291,6 +308,7 @@ impl<'a> Tick<'a> {
             calls_left: FOCUSED_CALLS,
             focused: None,
             runs_read: Vec::new(),
+            still_unnamed,
         }
     }
 
@@ -315,13 +333,20 @@ impl<'a> Tick<'a> {
 
     /// Takes in the answer to the last question. What it says of runs must be stored before.
     pub(super) fn turn(&mut self, page: Turned) -> Progress {
+        for (key, through) in std::mem::take(&mut self.still_unnamed) {
+            let focus = self.group.focus.entry(key).or_default();
+            (focus.read_through, focus.read_unnamed_through) = (through, None);
+            self.runs_read.push((key, through));
+        }
+        let mut group = None;
         if self.is_wide() {
             self.wide_pages_left -= 1;
-            return Progress { group: self.turn_wide(page), runs: Vec::new() };
+            group = self.turn_wide(page);
+        } else {
+            self.calls_left = self.calls_left.saturating_sub(1);
+            self.turn_focused(page);
         }
-        self.calls_left = self.calls_left.saturating_sub(1);
-        self.turn_focused(page);
-        Progress { group: None, runs: std::mem::take(&mut self.runs_read) }
+        Progress { group, runs: std::mem::take(&mut self.runs_read) }
     }
 
     /// AWS refuses the question. Returns whether it is worth asking the next one: without the token, that has expired.
@@ -395,9 +420,14 @@ impl<'a> Tick<'a> {
             focus.noise = focus.noise.saturating_sub(1);
             if scan.deep {
                 focus.deep = Some(scan.begun);
-                if scan.whole {
-                    focus.read_through = scan.begun.before(DELIVERY_SLACK);
-                    self.runs_read.push((*key, focus.read_through));
+                let through = scan.begun.before(DELIVERY_SLACK);
+                match (scan.whole, scan.unnamed) {
+                    (true, true) => focus.read_unnamed_through = Some(through),
+                    (true, false) => {
+                        focus.read_through = through;
+                        self.runs_read.push((*key, through));
+                    }
+                    (false, _) => {}
                 }
             }
         }
@@ -465,6 +495,13 @@ impl Drop for Tick<'_> {
     }
 }
 
+/// How far the container's run was read without its request id, which is unknown still.
+fn still_unnamed(container: &Container, focus: &HashMap<RunKey, Focus>) -> Option<(RunKey, Timestamp)> {
+    let run = container.status.run.as_ref().filter(|run| run.request_id.is_none())?;
+    let key = (container.id, run.no);
+    Some((key, focus.get(&key)?.read_unnamed_through?))
+}
+
 /// Whether the run's stream is known, and was found when it was last asked for.
 fn is_found(run: &Run, absent: &HashSet<String>) -> bool {
     run.log_stream.as_ref().is_some_and(|stream| !absent.contains(stream))
@@ -504,7 +541,9 @@ fn alone(container: &Container, run: &Run, key: RunKey, focus: &Focus, now: Time
 fn whole(container: &Container, run: &Run, key: RunKey, now: Timestamp) -> Scan {
     let from = run.issued.as_ref().map_or(now, |issued| issued.at).min(now).before(CLOCK_SKEW);
     let queries = every_stream(container, run, from, now);
-    Scan { whole: true, ..Scan::new(vec![key], queries, now, true) }
+    // A native run without a request id is asked for by the shapes of all lines.
+    let unnamed = run.request_id.is_none() && container.spec.config.function.protocol == Protocol::Bootstrap;
+    Scan { whole: true, unnamed, ..Scan::new(vec![key], queries, now, true) }
 }
 
 /// The question for one run's lines. Nobody else knows what is asked for, so that nobody else's lines match: the token, and

@@ -268,6 +268,30 @@ fn overdue_run_is_read_though_an_old_stream_of_its_container_is_deleted() {
     assert_eq!(reader.exit_code(0), Some(3));
 }
 
+/// The answer that names the invocation was lost. The run's token finds the line that names it; the REPORT has the name only.
+#[test]
+fn run_is_not_read_before_it_was_asked_for_by_the_request_id_that_its_log_shows() {
+    for is_named in [true, false] {
+        let mut reader = Reader::new(vec![event(0x11, Protocol::Bootstrap)]);
+        reader.log.flood(FLOOD_STREAM, 1, LINES);
+        let run = reader.stories[0].container.status.run.as_mut().unwrap();
+        (run.request_id, run.phase) = (None, RunPhase::Issued);
+        let deadline = run.issued.as_ref().unwrap().deadline;
+        let report = report_line("Status: timeout").replace(REQUEST, &request(0x11));
+        let start = format!("@sockerless:start {:032x} {}", 0x11, request(0x11));
+        let lines = if is_named { vec![start, report] } else { Vec::new() };
+        lines.iter().for_each(|line| reader.log.write(&stream(0x11), t(8), line, 100));
+        let mut is_read = false;
+        for tick in 0..6 {
+            reader.tick(deadline.after(DELIVERY_SLACK).after(Duration::from_secs(4 * tick)));
+            is_read = reader.stories[0].observed.read_through >= deadline;
+            assert!(!(is_read && is_named) || reader.exit_code(0).is_some(), "tick {tick}");
+        }
+        assert!(reader.group.has_backlog());
+        assert_eq!((reader.exit_code(0), is_read), (is_named.then_some(137), true));
+    }
+}
+
 #[test]
 fn a_scan_that_reached_its_limit_goes_on_where_it_stopped() {
     let mut reader = Reader::new(vec![event(0xbb, Protocol::Native)]);
