@@ -480,7 +480,7 @@ fn a_report_without_the_bootstraps_line_waits_and_is_then_unknown() {
 fn a_clock_that_is_put_back_makes_no_outcome_unknown() {
     let mut story = Story::ready();
     story.container.spec.config.function.timeout_s = 60;
-    story.observed.read_through = story.now.after(Duration::from_secs(300)).before(DELIVERY_SLACK);
+    story.observed.read_through = story.now.after(Duration::from_secs(3_600)).before(DELIVERY_SLACK);
     story.start();
     assert!(matches!(story.decide().action, Action::Invoke { .. }));
     story.now = story.now.after(Duration::from_secs(1));
