@@ -20,7 +20,7 @@ pub(crate) struct Places {
 impl Places {
     /// Limits of the connections whose callers have proved nothing yet, and of all others.
     ///
-    /// The last unproven place is for the next caller: whoever takes it sends the oldest one away that has proved nothing. So
+    /// The last unproven place is for the next caller: the one that takes it sends the oldest one away that has proved nothing. So
     /// callers that stay silent do not keep others waiting. Only those that have proved themselves and wait for their place
     /// do; more callers wait in the listener's queue then.
     pub(crate) fn new(unproven: usize, proven: usize) -> Self {

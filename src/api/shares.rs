@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(shares.held(), 0);
     }
 
-    /// Whoever waits for something else than its client keeps what it has, and less is held at any time.
+    /// A share that waits for something else than its client keeps what it has, and less is held at any time.
     #[tokio::test]
     async fn shares_that_owe_nothing_are_not_given_up_and_free_what_they_give_back() {
         let shares = Shares::new(BOUNDS);

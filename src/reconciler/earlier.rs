@@ -20,7 +20,7 @@ pub(super) fn remember_request_id(status: &mut Status) {
 }
 
 /// Remembers what the log of the current run is looked for by, before a start that ends without a run takes its place. Without
-/// a request id no line could be told to be the run's.
+/// a request id no line could be recognised as the run's.
 pub(super) fn remember_invocation(now: Timestamp, status: &mut Status) {
     if let Some(Run { issued: Some(issued), phase: RunPhase::Exited(_), log_closed: false, log_stream: None, .. }) =
         &status.run
@@ -38,7 +38,7 @@ pub(super) fn give_up(read: Timestamp, status: &mut Status) {
     }
 }
 
-/// Whoever waits for nothing else looks again when the log can have been read that far.
+/// A container that waits for nothing else is looked at again when the log can have been read that far.
 pub(super) fn look_again(now: Timestamp, mut decision: Decision) -> Decision {
     if let (Some(last), Action::Wait { until: until @ None }) = (&decision.status.last_issued, &mut decision.action) {
         *until = Some(last.looked_for_until.after(DELIVERY_SLACK).max(now.after(LOG_POLL)));

@@ -3,7 +3,7 @@
 //! A pass that begins on the same state looks at the same orphans and decides the same on the same evidence: the informer's
 //! lines and the sweep's findings are folded into copies of the rows, one page after another, and the plan is asked. Only
 //! containers whose runs are looked for in the log are held together, as many as runs may be under way. An action that only
-//! looks is carried out; one that changes something is told, and ends the rehearsal for that container, since what follows
+//! looks is carried out; one that changes something is reported, and ends the rehearsal for that container, since what follows
 //! depends on AWS's answer.
 //!
 //! # Caveats

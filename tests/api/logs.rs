@@ -55,7 +55,7 @@ impl Logs {
         events.push(LogEvent { id, stream, timestamp_ms, ingestion_ms: timestamp_ms, message });
     }
 
-    /// Returns when so many more readings have failed.
+    /// Returns when this number of further readings have failed.
     pub(crate) async fn until_failed(&self, more: usize) {
         let before = self.failed_readings.load(Ordering::Relaxed);
         let waiting = async {

@@ -5,7 +5,7 @@ use crate::support::{Api, plain};
 /// Lines of the log, each of [`LINE_BYTES`].
 const LINES: usize = 100;
 const LINE_BYTES: usize = 64 * 1_024;
-/// What so many hold together is more than all sessions may hold.
+/// What this number of clients hold together is more than all sessions may hold.
 const PAUSED: usize = 30;
 
 #[tokio::test]

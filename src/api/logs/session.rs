@@ -149,12 +149,12 @@ impl Session {
         }
     }
 
-    /// From now on `wait` and `events` wait for this session before they tell of an end.
+    /// From now on `wait` and `events` wait for this session before they report an end.
     pub(in crate::api) fn listen(&mut self) {
         self.listening.begin();
     }
 
-    /// Reads the first lines, so that a refusal of AWS can still be told with a status. When AWS cannot be asked but all that
+    /// Reads the first lines, so that a refusal of AWS can still be answered with a status. When AWS cannot be asked but all that
     /// the client wants came with the run's answer, the session goes on without, and ends with that tail.
     pub(in crate::api) async fn begin(&mut self) -> Result<(), ApiError> {
         self.learn();

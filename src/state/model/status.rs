@@ -57,7 +57,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// The function of the last invocation whose lines are told apart, and when it was invoked.
+    /// The function of the last invocation whose lines can be distinguished, and when it was invoked.
     #[must_use]
     pub fn last_invocation(&self) -> Option<(&str, Timestamp)> {
         let of_run = self.run.as_ref().and_then(|run| run.issued.as_ref());
