@@ -219,7 +219,7 @@ struct Look {
 impl Look {
     fn tell(self, summary: &mut Summary) -> Result<(), PassError> {
         summary.errors.extend(self.errors);
-        self.orphans.tell(summary);
+        self.orphans.add_to(summary);
         match self.claim_lost {
             true => Err(PassError::ClaimLost(claim::lost("another daemon has claimed it since"))),
             false => Ok(()),
@@ -229,7 +229,7 @@ impl Look {
 
 impl Orphans {
     /// Adds them to the summary.
-    pub(super) fn tell(self, summary: &mut Summary) {
+    pub(super) fn add_to(self, summary: &mut Summary) {
         summary.orphans_waiting = self.waiting;
         summary.orphans_kept = self.kept;
         if self.left > 0 {

@@ -69,7 +69,7 @@ pub(crate) struct Observed {
     pub(crate) role_without_logs: bool,
     /// Nothing may be invoked now, whatever is wanted.
     pub(crate) withholds_runs: bool,
-    /// The call that invokes a run of the container has not come back yet: its answer may still tell the end.
+    /// The call that invokes a run of the container has not come back yet: its answer may still report the end.
     pub(crate) under_way: bool,
 }
 

@@ -119,18 +119,15 @@ impl Rehearsal<'_> {
             summary.orphans_kept = self.found.orphans.len().saturating_add(more);
             return Ok(());
         }
-        let sightings = sightings_after(self.shared.facts.sightings().await?, &self.found.orphans, view.started);
-        let (ripe, waiting) = self.shared.sort_out(&sightings);
-        let mut looks = Looks::of(&sightings);
+        let known = self.shared.facts.sightings().await?;
+        let sightings = sightings_after(known, &self.found.orphans, view.started);
         // A pass begins the next epoch.
-        let turn = self.shared.next_turn(epoch.saturating_add(1));
-        let chosen = sweep::choose(&ripe, &looks, self.shared.clock.now(), turn);
-        let failure = self.judge_orphans(&chosen, &sightings, &mut looks).await?;
+        let mut choice = self.shared.choose_orphans(&sightings, epoch.saturating_add(1));
+        let failure = self.judge_orphans(&choice.chosen, &sightings, &mut choice.looks).await?;
         summary.errors.extend(failure.map(|error| format!("the functions could not be swept: {error}")));
-        let count = looks.count(&ripe);
-        let orphans =
-            Orphans { waiting: waiting.saturating_add(more), kept: count.kept, left: ripe.len() - count.looked_at };
-        orphans.tell(summary);
+        let (orphans, _) = choice.count();
+        let orphans = Orphans { waiting: orphans.waiting.saturating_add(more), ..orphans };
+        orphans.add_to(summary);
         Ok(())
     }
 

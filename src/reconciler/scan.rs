@@ -119,7 +119,7 @@ pub(super) struct Scan {
     deep: bool,
     /// All streams are read that the run can have.
     whole: bool,
-    /// It was asked for all that the run's lines can be known by, but for a request id that is unknown.
+    /// The question names everything that identifies the run's lines except its request id, which is unknown.
     unnamed: bool,
     /// The latest line of the pages so far.
     reached: Timestamp,

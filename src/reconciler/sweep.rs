@@ -119,7 +119,7 @@ impl Shared {
     /// Compares AWS's list with the rows: each page with the rows of its functions, then all rows with what was listed.
     async fn compare(&self, started: Timestamp) -> Result<Findings, SweepError> {
         let cloud = self.cloud.lane(Lane::Housekeeping);
-        let mut comparison = Comparison::begin(started, self.facts.orphans_after().await?);
+        let mut comparison = Comparison::begin(started, self.reader.orphans_after().await?);
         let mut marker = None;
         loop {
             let page = cloud.list_functions(marker).await?;
@@ -175,36 +175,33 @@ impl Shared {
     /// sweep notes others. What was looked at is stored, whatever came of the rest.
     pub(super) async fn delete_orphans(&self, epoch: u64, findings: &Findings) -> Result<Orphans, SweepError> {
         let sightings = self.facts.sightings().await?;
-        let (ripe, waiting) = self.sort_out(&sightings);
-        let mut looks = Looks::of(&sightings);
-        let chosen = choose(&ripe, &looks, self.clock.now(), self.next_turn(epoch));
-        let settled = self.settle_orphans(&chosen, &mut looks).await;
-        let count = looks.count(&ripe);
-        let place = if settled.is_ok() { findings.next_place(count.stay) } else { None };
-        let new = looks.into_new();
+        let mut choice = self.choose_orphans(&sightings, epoch);
+        let settled = self.settle_orphans(&choice.chosen, &mut choice.looks).await;
+        let (orphans, stay) = choice.count();
+        let place = if settled.is_ok() { findings.next_place(stay) } else { None };
+        let new = choice.looks.into_new();
         if !new.is_empty() || place.is_some() {
             self.facts.record_looks(new, place).await?;
         }
         match settled? {
             Some(failure) => Err(failure.into()),
-            None => Ok(Orphans { waiting, kept: count.kept, left: ripe.len() - count.looked_at }),
+            None => Ok(orphans),
         }
     }
 
-    /// The names of those that were seen often and long enough, and how many others there are.
-    pub(super) fn sort_out<'a>(&self, sightings: &'a [Sighting]) -> (Vec<&'a str>, usize) {
+    /// The orphans that a sweep of this epoch looks at. Each sweep begins at another place.
+    pub(super) fn choose_orphans<'a>(&self, sightings: &'a [Sighting], epoch: u64) -> Choice<'a> {
         let (now, grace) = (self.clock.now(), self.config.gc_grace);
         let ripe = sightings.iter().filter(|sighting| is_ripe(sighting, now, grace));
         let ripe: Vec<&str> = ripe.map(|sighting| sighting.function_name.as_str()).collect();
-        let waiting = sightings.len() - ripe.len();
-        (ripe, waiting)
-    }
-
-    /// Each sweep of each epoch begins at another place.
-    pub(super) fn next_turn(&self, epoch: u64) -> u64 {
-        let mut knowledge = self.knowledge();
-        knowledge.sweeps = knowledge.sweeps.wrapping_add(1);
-        epoch.wrapping_add(knowledge.sweeps)
+        let turn = {
+            let mut knowledge = self.knowledge();
+            knowledge.sweeps = knowledge.sweeps.wrapping_add(1);
+            epoch.wrapping_add(knowledge.sweeps)
+        };
+        let looks = Looks::of(sightings);
+        let chosen = choose(&ripe, &looks, now, turn);
+        Choice { waiting: sightings.len() - ripe.len(), ripe, looks, chosen }
     }
 
     /// Looks at these and deletes those that are ours. Returns the first failure that concerns one function only.
@@ -298,6 +295,27 @@ pub(super) enum Fate {
     Keep(&'static str),
     /// It is ours, and nobody needs it.
     Delete,
+}
+
+/// The orphans of one sweep.
+pub(super) struct Choice<'a> {
+    /// They were seen often and long enough.
+    ripe: Vec<&'a str>,
+    /// The number of all others.
+    waiting: usize,
+    /// Those of `ripe` that are looked at now.
+    pub(super) chosen: Vec<&'a str>,
+    /// What is known of them, to which the looks of this sweep are added.
+    pub(super) looks: Looks,
+}
+
+impl Choice<'_> {
+    /// How many came to what, and how many stay whatever is done.
+    pub(super) fn count(&self) -> (Orphans, usize) {
+        let count = self.looks.count(&self.ripe);
+        let left = self.ripe.len() - count.looked_at;
+        (Orphans { waiting: self.waiting, kept: count.kept, left }, count.stay)
+    }
 }
 
 impl Fate {

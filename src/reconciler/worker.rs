@@ -345,7 +345,7 @@ impl Shared {
         self.slots.settle(&container.id, revision, kept_until)
     }
 
-    /// A call that has invoked a run of the container has come back: what it has kept of a slot follows from the facts.
+    /// A call that has invoked a run of the container has come back: whether its slot is still kept follows from the status.
     pub(super) async fn settle_after_call(&self, id: &ContainerId, was_answered: bool) {
         match self.reader.container(id).await {
             Ok(Some(row)) => self.settle_slot(&row, &row.status, row.revision).await,

@@ -192,14 +192,6 @@ impl Facts {
         self.commands.run(RecordSweep { orphans: orphans.clone(), now }).await
     }
 
-    /// The name after which a sweep notes functions without a container; empty: from the first one.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn orphans_after(&self) -> Result<String> {
-        observed::orphans_after(&self.pool).await
-    }
-
     /// Looks at functions without a container, and where the next sweep begins if not where the last one did.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use super::model::{Container, ContainerId};
 use super::quarantine::{Row, Table};
 use super::records::{Event, Image, Instance, ResolveError, Tombstone};
 use super::rows::{self, Meaning, Page, containers};
-use super::{Result, StateError, events, images, instance, tombstones};
+use super::{Result, StateError, events, images, instance, observed, tombstones};
 use crate::clock::Timestamp;
 
 /// Reads. "Visible" containers are those whose removal is neither wished nor recorded.
@@ -150,6 +150,14 @@ impl Reader {
     pub async fn instance(&self) -> Result<Instance> {
         let instance = instance::read(&self.pool, &self.hub.quarantine).await?;
         Ok(Instance { doubt: instance.doubt.or_else(|| self.doubt.clone()), ..instance })
+    }
+
+    /// The name after which a sweep notes functions without a container; empty: from the first one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn orphans_after(&self) -> Result<String> {
+        observed::orphans_after(&self.pool).await
     }
 
     /// Wakes after every commit that touched this container (also its removal). Costs nothing when dropped.

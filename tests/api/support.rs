@@ -248,7 +248,7 @@ impl Api {
         .await;
     }
 
-    /// The fact that nothing more is looked for in the log of a run that has ended, with the tail that came with its answer.
+    /// Records that the log of a run that has ended is complete, with the tail that came with its answer.
     pub(crate) async fn close_log(&self, id: &str, tail: Option<&str>) {
         self.note(id, |write| {
             let run = write.status.run.as_mut().unwrap();
@@ -258,12 +258,12 @@ impl Api {
         .await;
     }
 
-    /// The fact that the container's output was seen in these streams, too.
+    /// Records that the container's output was also seen in these streams.
     pub(crate) async fn wrote_to(&self, id: &str, streams: &[String]) {
         self.note(id, |write| write.status.log_streams.extend_from_slice(streams)).await;
     }
 
-    /// The fact that the run has ended an hour ago: nobody waits for the rest of its log any more.
+    /// Records that the run ended an hour ago: nothing waits for the rest of its log any more.
     pub(crate) async fn end_long_ago(&self, id: &str) {
         self.note(id, |write| {
             let RunPhase::Exited(exit) = &mut write.status.run.as_mut().unwrap().phase else { panic!("it runs") };
@@ -309,7 +309,7 @@ impl Api {
         .await;
     }
 
-    /// The fact that the latest start was cancelled before its run, and that nothing of the log of the run before was seen.
+    /// Records that the latest start was cancelled before its run, and that no line of the run before was seen.
     pub(crate) async fn cancelled_after(&self, id: &str, request_id: &str) {
         self.note(id, |write| {
             let run = write.status.run.as_mut().unwrap();

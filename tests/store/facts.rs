@@ -223,7 +223,7 @@ async fn looks_at_orphans_are_remembered_for_as_long_as_they_are_seen() {
     let looks = [("a", CameTo::Kept("why".to_owned())), ("b", CameTo::Failed("AccessDenied".to_owned()))];
     let looks = looks.map(|(name, came_to)| (name.to_owned(), OrphanLook { at: at(11), came_to }));
     fixture.facts.record_sweep(&both, at(10)).await.unwrap();
-    assert_eq!(fixture.facts.orphans_after().await.unwrap(), "");
+    assert_eq!(fixture.reader.orphans_after().await.unwrap(), "");
     fixture.facts.record_looks(looks.to_vec(), Some("a".to_owned())).await.unwrap();
     fixture.facts.record_sweep(&both, at(20)).await.unwrap();
     fixture.facts.record_looks(vec![("c".to_owned(), looks[0].1.clone())], None).await.unwrap();
@@ -231,7 +231,7 @@ async fn looks_at_orphans_are_remembered_for_as_long_as_they_are_seen() {
     let seen = fixture.facts.sightings().await.unwrap();
     let seen: Vec<_> = seen.into_iter().map(|seen| (seen.function_name, seen.look.unwrap())).collect();
     assert_eq!(seen, looks, "a look at what was not seen is not remembered");
-    assert_eq!(fixture.facts.orphans_after().await.unwrap(), "a");
+    assert_eq!(fixture.reader.orphans_after().await.unwrap(), "a");
     for names in [&one, &both] {
         fixture.facts.record_sweep(names, at(30)).await.unwrap();
     }

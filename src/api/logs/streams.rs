@@ -218,7 +218,7 @@ impl Streams {
         }
     }
 
-    /// All streams of the container but for those that do not exist; what was noted of others is forgotten. The latest run's is
+    /// All streams of the container except those that do not exist; what was noted of others is forgotten. The latest run's is
     /// asked for again all the same: an end of the answer without it is put off.
     pub(super) fn of(&mut self, container: &Container) -> Vec<String> {
         let mut streams = known_streams(container);

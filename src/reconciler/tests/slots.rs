@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::stand_in::{Answers, INSTANCE, aws, claimed, reconciler, shared_at, store};
-use super::tasks::{before, start_as};
+use super::tasks::{self, before, start_as};
 use super::*;
 use crate::clock::Clock;
 use crate::health::Check;
@@ -195,8 +195,7 @@ async fn a_run_whose_call_is_open_keeps_its_slot_though_its_log_has_ended_it() {
         });
         let (cloud, _) = aws(ANSWERED, INSTANCE, Some(hook)).await;
         let shared = shared_at(&store, cloud, Clock::fixed(t(10))).await;
-        let new = NewContainer { id: id(), name: "job".into(), at: t(0), config: config() };
-        store.wishes().create(new).await.unwrap().unwrap();
+        tasks::create(&store).await;
         store.wishes().start(&id(), t(1)).await.unwrap();
         let stored = row(&store).await;
         let status = Story::running(InvocationKind::RequestResponse, Protocol::Bootstrap).container.status;

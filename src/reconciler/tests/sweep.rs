@@ -215,11 +215,11 @@ async fn the_place_moves_on_from_orphans_that_stay_whatever_is_done() {
             store.facts().record_sweep(&findings.orphans, at).await.unwrap();
         }
         for look in 1..=looks {
-            assert_eq!(store.facts().orphans_after().await.unwrap(), "", "before look {look} of {looks}");
+            assert_eq!(store.reader().orphans_after().await.unwrap(), "", "before look {look} of {looks}");
             let swept = shared.delete_orphans(6, &findings).await;
             assert_eq!(swept.is_err(), looks == 1, "{swept:?}");
         }
-        assert_eq!(store.facts().orphans_after().await.unwrap(), NAME, "after {looks}");
+        assert_eq!(store.reader().orphans_after().await.unwrap(), NAME, "after {looks}");
     }
 }
 
@@ -239,7 +239,7 @@ async fn looks_and_the_place_outlive_the_process() {
         let shared = shared_at(&store, cloud.clone(), Clock::fixed(t(100_000))).await;
         let swept = shared.delete_orphans(6, &findings).await.unwrap();
         assert_eq!((swept.left, swept.kept), (left, kept));
-        assert_eq!(store.facts().orphans_after().await.unwrap(), place);
+        assert_eq!(store.reader().orphans_after().await.unwrap(), place);
     }
     assert_eq!(asked.lock().unwrap().len(), 150, "each is looked at once");
     store.facts().record_sweep(&orphans, t(100_001)).await.unwrap();

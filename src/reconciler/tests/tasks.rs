@@ -27,7 +27,7 @@ fn id() -> ContainerId {
     ContainerId::from_bytes([0xaa; 32])
 }
 
-async fn create(store: &Store) -> Container {
+pub(super) async fn create(store: &Store) -> Container {
     let new = NewContainer { id: id(), name: "job".into(), at: t(0), config: config() };
     store.wishes().create(new).await.unwrap().unwrap()
 }

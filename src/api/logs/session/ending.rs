@@ -1,7 +1,7 @@
 //! The end of a session: when the output of a run that has ended is complete, and where its last lines come from.
 //!
 //! # Guarantees
-//! - A session ends regularly by a stored fact only after a reading that began when the fact was known and succeeded.
+//! - A session ends regularly because of the stored status only after a successful reading that began with that status.
 //! - What could not be read, and is not in the tail, breaks the answer off.
 
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl Session {
             if left.is_zero() {
                 self.streams.search_at_once();
             }
-            // Judged by facts from before this reading: what they promise must be in it.
+            // Judged by the status from before this reading: all lines that it accounts for must be in it.
             let was_complete = self.is_complete();
             let failed = match self.read_news().await {
                 Err(Stop::Aws(error)) => {
@@ -76,7 +76,7 @@ impl Session {
         }
     }
 
-    /// Whether nothing more can come, by what the log has shown or by facts. A reading that begins after that has everything.
+    /// Whether no more lines can come, by what the log has shown or by the status. A reading that begins later has all of them.
     fn is_complete(&self) -> bool {
         self.latest_run_is_complete() && self.earlier_runs_are_complete()
     }
