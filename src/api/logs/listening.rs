@@ -79,7 +79,6 @@ impl Listening {
             let is_paused = tokio::time::sleep(*longest);
             tokio::pin!(send, is_stopping, is_paused);
             loop {
-                // Cancel-safe: all but the two that only wait are pinned outside the loop, and those can be asked again.
                 tokio::select! {
                     // Most sends need no wait: nothing else is looked at then.
                     biased;
