@@ -15,13 +15,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::ApiContext;
-use super::bodies::{Arrival, LargeBodies};
+use super::bodies::{Arrival, GivenUp, LargeBodies};
 use super::error::ApiError;
 use super::open_streams::OpenStreams;
 use super::patient::WritePatience;
 use super::query::Query;
 use super::reply::Reply;
-use super::shares::{Bounds, GivenUp, Shares};
 use super::{json, limits};
 use crate::state::model::text::bounded;
 
@@ -41,8 +40,6 @@ pub(super) struct Room {
     pub(super) streams: OpenStreams,
     /// Large bodies: what is held of them, and of the JSON in them, at once.
     pub(super) large_bodies: LargeBodies,
-    /// What is held of the log for those who read output.
-    pub(super) log_memory: Shares,
     /// Places for connections that are taken over.
     pub(super) taken_over: Arc<Semaphore>,
     /// How long a write on such a connection waits.
@@ -59,8 +56,7 @@ impl Room {
         let taken_over_patience = WritePatience::new(limits::WRITE_TIMEOUT, places.clone(), taken_over);
         let turns = Semaphore::new(limits::STREAM_READERS);
         let streams = OpenStreams::default();
-        let log_memory = Shares::new(Bounds { all: limits::MAX_LOG_MEMORY, stall: limits::LOG_STALL, progress: 0 });
-        Self { api, stop, streams, large_bodies, log_memory, taken_over: places, taken_over_patience, turns }
+        Self { api, stop, streams, large_bodies, taken_over: places, taken_over_patience, turns }
     }
 
     /// The turn to read the store for one that waits for news, to be given back at once. One commit can wake thousands:

@@ -141,17 +141,8 @@ pub(super) const MAX_STREAM_DAYS: usize = 3;
 pub(super) const STREAM_DAY_MARGIN: Duration = Duration::from_secs(3_600);
 /// Log events that are held to be sorted before they are sent.
 pub(super) const MAX_SORTED_EVENTS: usize = 20_000;
-/// Bytes of log events that are held to be sorted before they are sent: a few pages of long lines. One page more may be held.
+/// Bytes of log events that are held to be sorted before they are sent: a few pages of long lines.
 pub(super) const MAX_SORTED_BYTES: usize = 4 * 1_024 * 1_024;
-/// Bytes that count as held by a reading of the log that is under way, which holds nothing while CloudWatch does not answer. What
-/// it brings is counted when it is there: readers of output have two pages a second, so little is beyond the limit meanwhile.
-pub(super) const READING_BYTES: usize = 256 * 1_024;
-/// Bytes that a string or another block of memory takes beyond its own.
-pub(super) const BLOCK_BYTES: usize = 16;
-/// Bytes of the log that are held for all who read output: a quarter of the memory that the daemon promises to stay below.
-pub(super) const MAX_LOG_MEMORY: usize = 128 * 1_024 * 1_024;
-/// How long a reader of output may take for a piece of it while others wait for memory.
-pub(super) const LOG_STALL: Duration = Duration::from_secs(5);
 /// Bytes of lines that `tail` holds: of longer ones fewer are shown than were asked for.
 pub(super) const MAX_TAIL_BYTES: usize = 16 * 1_024 * 1_024;
 /// Lines that `tail` can ask for; more means all.

@@ -37,7 +37,6 @@ mod reply;
 mod routes;
 mod service;
 mod shape;
-mod shares;
 mod socket;
 mod stream;
 mod system;

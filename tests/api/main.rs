@@ -22,7 +22,6 @@ mod log_ends;
 mod logs;
 mod openapi;
 mod output;
-mod paused;
 mod quarantine;
 mod refusals;
 mod shapes;

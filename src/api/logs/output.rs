@@ -100,12 +100,6 @@ impl Output {
         &self.wanted
     }
 
-    /// Bytes of the lines that are held.
-    pub(super) fn held_bytes(&self) -> usize {
-        let per_line = size_of::<Line>() + limits::BLOCK_BYTES;
-        self.held.as_ref().map_or(0, |held| held.bytes.saturating_add(held.lines.len() * per_line))
-    }
-
     /// Takes a line; it is sent with the next [`Output::flush`] at the latest.
     pub(super) async fn push(&mut self, line: Line) -> Result<(), Gone> {
         if !self.wanted.has(&line) {

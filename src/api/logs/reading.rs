@@ -7,10 +7,7 @@ use std::time::Duration;
 use super::super::limits;
 use crate::aws::{AwsError, AwsErrorKind, LogEvent, LogQuery, ReadLogs};
 
-/// Bytes of an event in a [`Window`]: two numbers, and what a tree leaves free.
-const SEEN_BYTES: usize = 30;
-
-/// Events by their time, as a hash of their ids.
+/// Events by their time, as a hash of their ids. Some 30 bytes each.
 #[derive(Debug, Default)]
 struct Window {
     events: BTreeSet<(i64, u64)>,
@@ -109,11 +106,6 @@ impl Seen {
         Some(surplus.map_or(earliest, |(time, _)| time.saturating_add(1).min(newest)))
     }
 
-    /// Bytes that are held.
-    pub(super) fn held_bytes(&self) -> usize {
-        (self.window.events.len() + self.late.events.len()) * SEEN_BYTES
-    }
-
     /// A pass is over: forgets what no later pass asks for again.
     pub(super) fn settle(&mut self, overlap: Duration, most: usize) {
         self.late = Window::default();
@@ -121,16 +113,6 @@ impl Seen {
             self.window.forget_before(resume);
         }
     }
-}
-
-/// Bytes that are held of these events.
-pub(super) fn held_bytes(events: &[LogEvent]) -> usize {
-    events.iter().map(event_bytes).fold(0, usize::saturating_add)
-}
-
-fn event_bytes(event: &LogEvent) -> usize {
-    let texts = [&event.id, &event.stream, &event.message];
-    texts.iter().map(|text| text.len() + limits::BLOCK_BYTES).fold(size_of::<LogEvent>(), usize::saturating_add)
 }
 
 /// One pass.
@@ -216,7 +198,7 @@ impl Reading {
             self.pages_left -= 1;
             for event in page.events.into_iter().filter(|event| seen.insert(event, self.first.contains(&event.stream)))
             {
-                bytes += event_bytes(&event);
+                bytes += event.message.len();
                 events.push(event);
             }
             if page.next_token.is_some() {

@@ -16,7 +16,7 @@ use super::given::Given;
 use super::lines::{Decoder, Line};
 use super::listening::Listening;
 use super::output::{Output, Wanted};
-use super::reading::{Reading, Seen, held_bytes};
+use super::reading::{Reading, Seen};
 use super::streams::Streams;
 use crate::aws::{AwsError, LogEvent};
 use crate::state::model::life::is_running;
@@ -134,7 +134,7 @@ impl Session {
             streams: Streams::default(),
             seen: Seen::default(),
             output: Output::new(wanted, writer),
-            listening: Listening::new(room, container.id),
+            listening: Listening::new(&room.streams, &room.stop, container.id),
             first: None,
 
             history,
@@ -158,14 +158,8 @@ impl Session {
     /// the client wants came with the run's answer, the session goes on without, and ends with that tail.
     pub(in crate::api) async fn begin(&mut self) -> Result<(), ApiError> {
         self.learn();
-        // It is not given up while nothing was sent: what its client owes is judged by sends.
-        let too_many = |Gone| ApiError::TooManyAttached;
-        self.hold_batch(limits::READING_BYTES).await.map_err(too_many)?;
         match self.first_batch().await {
-            Ok((reading, events)) => {
-                self.hold_batch(events.as_deref().map_or(0, held_bytes)).await.map_err(too_many)?;
-                self.first = events.map(|events| (reading, events));
-            }
+            Ok((reading, events)) => self.first = events.map(|events| (reading, events)),
             Err(error) if self.tail_is_enough() => {
                 tracing::warn!(container = %self.container.id, %error, "the log cannot be read; its tail is served");
             }
@@ -289,12 +283,6 @@ impl Session {
         let running = is_running(&self.container.spec, &self.container.status);
         self.decoder.learn(&self.container.status, !running && !self.is_gone);
         self.given.begin_run(self.container.status.run.as_ref().map_or(0, |run| run.no), &self.decoder);
-    }
-
-    /// Waits until this may be held of a batch, beside what the session holds anyway.
-    async fn hold_batch(&self, bytes: usize) -> Result<(), Gone> {
-        let more = self.seen.held_bytes().saturating_add(self.output.held_bytes());
-        self.listening.hold(bytes.saturating_add(more)).await
     }
 
     async fn flush(&mut self) -> Result<(), Stop> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::super::limits;
 use super::super::lines::Line;
 use super::super::queries::{Span, queries};
-use super::super::reading::{Reading, held_bytes};
+use super::super::reading::Reading;
 use super::{History, Session, Stop};
 use crate::aws::{AwsError, AwsErrorKind, LogEvent};
 use crate::state::model::life::is_running;
@@ -145,7 +145,6 @@ impl Session {
     /// client that has gone, however much of the log is left.
     async fn next_batch(&mut self, reading: &mut Reading) -> Result<Option<Vec<LogEvent>>, Stop> {
         let mut failures = 0;
-        self.hold_batch(limits::READING_BYTES).await?;
         loop {
             // What is cancelled here is never needed again: the session ends.
             let read = tokio::select! {
@@ -153,10 +152,7 @@ impl Session {
                 () = self.output.gone() => return Err(Stop::Nobody),
             };
             match read {
-                Ok(events) => {
-                    self.hold_batch(events.as_deref().map_or(0, held_bytes)).await?;
-                    return Ok(events);
-                }
+                Ok(events) => return Ok(events),
                 Err(error) if error.kind == AwsErrorKind::Throttled && failures < limits::MAX_FOLLOW_FAILURES => {
                     tracing::debug!(container = %self.container.id, %error, failures, "a reading of the log waits");
                     failures += 1;
