@@ -1,6 +1,6 @@
 //! What is known of functions without a container that were looked at. PURE.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -19,14 +19,14 @@ pub(super) fn is_due(look: &OrphanLook, now: Timestamp) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     last: BTreeMap<String, OrphanLook>,
-    new: Vec<String>,
+    new: BTreeSet<String>,
 }
 
 impl Looks {
     /// The looks that are stored.
     pub(super) fn of(sightings: &[Sighting]) -> Self {
         let look = |sighting: &Sighting| Some((sighting.function_name.clone(), sighting.look.clone()?));
-        Self { last: sightings.iter().filter_map(look).collect(), new: Vec::new() }
+        Self { last: sightings.iter().filter_map(look).collect(), new: BTreeSet::new() }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&OrphanLook> {
@@ -41,15 +41,16 @@ impl Looks {
         }
         let is_news = self.get(name).is_none_or(|before| before.came_to != came_to);
         self.last.insert(name.to_owned(), OrphanLook { at, came_to });
-        self.new.push(name.to_owned());
+        self.new.insert(name.to_owned());
         is_news
     }
 
     /// Counts these by what became of them.
     pub(super) fn count(&self, names: &[&str]) -> OrphanCount {
         let mut count = OrphanCount::default();
-        for look in names.iter().filter_map(|name| self.get(name)) {
-            count.looked_at += 1;
+        for (name, look) in names.iter().filter_map(|name| Some((*name, self.get(name)?))) {
+            // One that failed or was gone in an earlier sweep is still to be deleted.
+            count.looked_at += usize::from(matches!(look.came_to, CameTo::Kept(_)) || self.new.contains(name));
             match look.came_to {
                 CameTo::Gone => {}
                 CameTo::Kept(_) => {
@@ -76,4 +77,30 @@ pub(super) struct OrphanCount {
     pub(super) kept: usize,
     /// They are listed again whatever is done: they are kept, or the look or the deletion failed or had no effect.
     pub(super) stay: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_or_was_gone_in_an_earlier_sweep_is_left_until_this_one_looks_at_it() {
+        let at = Timestamp::from_secs(1);
+        let sighting = |(name, came_to): (&str, CameTo)| Sighting {
+            function_name: name.to_owned(),
+            first_seen: at,
+            last_seen: at,
+            times: 2,
+            look: Some(OrphanLook { at, came_to }),
+        };
+        let kept = CameTo::Kept("its tags are not ours".to_owned());
+        let came_to = [("failed", CameTo::Failed("AccessDenied".to_owned())), ("gone", CameTo::Gone), ("kept", kept)];
+        let mut looks = Looks::of(&came_to.map(sighting));
+        let names = ["failed", "gone", "kept", "new"];
+        assert_eq!(looks.count(&names), OrphanCount { looked_at: 1, kept: 1, stay: 2 });
+        for name in names {
+            looks.note(name, at, CameTo::Gone);
+        }
+        assert_eq!(looks.count(&names), OrphanCount { looked_at: 4, kept: 0, stay: 1 });
+    }
 }
